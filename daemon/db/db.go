@@ -1,0 +1,294 @@
+// Package db is the box's one SQLite database: schema, migrations, one writer
+// whose callers share a commit, and many readers.
+//
+// A commit that Write reported is on stable storage: the journal mode is WAL and
+// synchronous is FULL, which is asserted at Open because the driver is compiled
+// with NORMAL, where a power cut takes committed rows away.
+package db
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"yunbox.local/daemon/problem"
+)
+
+const (
+	// maxGroup bounds the calls that share one commit, and so the time that the
+	// first of them waits for the last.
+	maxGroup = 64
+	// readers is the number of connections that read at the same time; each costs
+	// its page cache.
+	readers = 4
+	// checkpointEvery is how many commits the log may grow before its pages are
+	// copied back into the database, beside the writer and not in its way.
+	checkpointEvery = 64
+)
+
+// Options of Open.
+type Options struct {
+	// Path of the database file. Its folder must exist.
+	Path string
+	// BackupDir receives a verified copy before a migration. Made if missing.
+	BackupDir string
+	// Log receives what is worth knowing; nil discards it.
+	Log *slog.Logger
+	// Now is the clock of transactions; nil is time.Now.
+	Now func() time.Time
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	path     string
+	files    fs.FS // schema and migrations
+	log      *slog.Logger
+	now      func() time.Time
+	write    *sql.DB // one connection, owned by the writer goroutine
+	read     *sql.DB
+	check    *sql.DB // one connection, for checkpoints
+	calls    chan *call
+	stop     chan struct{}
+	stopOnce sync.Once
+	done     sync.WaitGroup
+	tick     chan struct{}
+	failed   atomic.Pointer[error]
+	commits  atomic.Int64
+	writes   atomic.Int64
+}
+
+// Open opens the database at opt.Path, creating or migrating it as needed. It
+// refuses a file of another program, a file of a newer version of yunbox, and a
+// database that would not be durable.
+func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, opt, sqlFiles) }
+
+func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
+	d := &DB{
+		path: opt.Path, files: files, log: opt.Log, now: opt.Now,
+		calls: make(chan *call), stop: make(chan struct{}), tick: make(chan struct{}, 1),
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.now == nil {
+		d.now = time.Now
+	}
+	fresh := false
+	if _, err := os.Stat(opt.Path); errors.Is(err, os.ErrNotExist) {
+		fresh = true
+	} else if err != nil {
+		return nil, fmt.Errorf("db: %w", err)
+	}
+	ok := false
+	defer func() {
+		if !ok {
+			d.closePools()
+		}
+	}()
+	// The log is checkpointed beside the writer; the writer does it itself only
+	// when that could not keep up (8,000 pages, 32 MiB).
+	d.write = open(opt.Path, 1, "_txlock=immediate&_cache_size=-4096")
+	if err := d.prepare(ctx, fresh, opt.BackupDir); err != nil {
+		return nil, err
+	}
+	d.read = open(opt.Path, readers, "_query_only=1&_cache_size=-1024")
+	d.check = open(opt.Path, 1, "_cache_size=-256")
+	if fresh {
+		if err := syncDir(filepath.Dir(opt.Path)); err != nil {
+			return nil, err
+		}
+	}
+	d.done.Add(2)
+	go d.writer()
+	go d.checkpointer()
+	ok = true
+	return d, nil
+}
+
+// connector opens connections that carry the settings which a data source name
+// has no word for, so that a connection made anew has them too.
+type connector struct {
+	dsn    string
+	driver *sqlite3.SQLiteDriver
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c connector) Driver() driver.Driver                        { return c.driver }
+
+func open(path string, conns int, more string) *sql.DB {
+	pool := sql.OpenDB(connector{
+		dsn: "file:" + uriPath(path) + "?_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1" +
+			"&_busy_timeout=10000&_stmt_cache_size=128&_secure_delete=1&" + more,
+		driver: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
+			_, err := c.Exec("PRAGMA wal_autocheckpoint=8000; PRAGMA journal_size_limit=33554432; PRAGMA cell_size_check=1", nil)
+			return err
+		}},
+	})
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return pool
+}
+
+func uriPath(p string) string {
+	out := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		switch c := p[i]; c {
+		case '%', '?', '#':
+			out = fmt.Appendf(out, "%%%02X", c)
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("db: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("db: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Close waits for the writes that were accepted and closes the database.
+func (d *DB) Close() error {
+	d.stopOnce.Do(func() { close(d.stop) })
+	d.done.Wait()
+	return d.closePools()
+}
+
+func (d *DB) closePools() error {
+	var errs []error
+	for _, p := range []*sql.DB{d.read, d.check, d.write} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Err returns why writes are refused, nil while they are not. Once a flush has
+// failed the kernel may have dropped committed pages, so no later success means
+// anything until the database was opened again.
+func (d *DB) Err() error {
+	if p := d.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Stats counts since Open.
+type Stats struct {
+	Writes  int64 // calls of Write that were committed
+	Commits int64 // transactions that carried them
+}
+
+// Stats returns what was written so far.
+func (d *DB) Stats() Stats { return Stats{Writes: d.writes.Load(), Commits: d.commits.Load()} }
+
+// Read runs fn on a snapshot of the database. fn must not write (SQLite refuses
+// it) and must not keep tx. The end of ctx interrupts fn's statements.
+func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := d.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return translate(err)
+	}
+	defer tx.Rollback()
+	return translate(fn(&Tx{tx: tx, Now: d.now(), reading: true}))
+}
+
+// Backup writes a compact, verified copy of the database to path, which must not
+// exist. The copy is on stable storage when Backup returns nil.
+func (d *DB) Backup(ctx context.Context, path string) error { return backup(ctx, d.check, path) }
+
+func backup(ctx context.Context, pool *sql.DB, path string) error {
+	part := path + ".part"
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("db: backup: %w", err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("db: backup: %s exists already", path)
+	}
+	if _, err := pool.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+		return fmt.Errorf("db: backup: %w", translate(err))
+	}
+	defer os.Remove(part) // harmless once it is renamed
+	if err := quickCheck(ctx, part); err != nil {
+		return fmt.Errorf("db: backup of %s: %w", path, err)
+	}
+	f, err := os.OpenFile(part, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("db: backup: %w", err)
+	}
+	defer f.Close()
+	if err := f.Chmod(0o600); err != nil {
+		return fmt.Errorf("db: backup: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("db: backup: %w", err)
+	}
+	if err := os.Rename(part, path); err != nil {
+		return fmt.Errorf("db: backup: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func quickCheck(ctx context.Context, path string) error {
+	c, err := sql.Open("sqlite3", "file:"+uriPath(path)+"?mode=ro&immutable=1")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var answer string
+	if err := c.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&answer); err != nil {
+		return translate(err)
+	}
+	if answer != "ok" {
+		return fmt.Errorf("the copy is damaged: %s", answer)
+	}
+	return nil
+}
+
+// translate gives SQLite's failures the kind that a person can act on. Errors
+// that are problems already, and those of fn's own making, pass unchanged.
+func translate(err error) error {
+	var se sqlite3.Error
+	if err == nil || !errors.As(err, &se) {
+		return err
+	}
+	var p *problem.Error
+	if errors.As(err, &p) {
+		return err
+	}
+	switch se.Code {
+	case sqlite3.ErrFull:
+		return &problem.Error{Kind: problem.Full, Op: "db", Err: err,
+			Detail: "The disk has no room left for the box's own records.",
+			Hint:   "Nothing was lost. Empty the trash or free space on the disk, then try again."}
+	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+		return &problem.Error{Kind: problem.Damaged, Op: "db", Err: err,
+			Title:  "The box's catalogue is damaged",
+			Detail: "The files themselves are untouched.",
+			Hint:   "Stop the box and restore the newest copy from its backup folder."}
+	case sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen:
+		return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: err,
+			Detail: "The disk did not take the change.",
+			Hint:   "Nothing that was acknowledged is affected. Look at the disk and restart the box."}
+	}
+	return err
+}

@@ -1,0 +1,272 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"yunbox.local/daemon/problem"
+)
+
+// A Tx is one caller's part of a transaction. It is valid only inside the
+// function that received it and must be used by one goroutine at a time.
+//
+// Statements of a writing Tx are never interrupted by a context: an interrupt
+// would roll back the whole transaction, other callers' parts included.
+type Tx struct {
+	// Now is the time of the transaction: one clock for all that it writes.
+	Now time.Time
+
+	tx      *sql.Tx
+	reading bool
+	depth   int
+	after   []func()
+}
+
+func (tx *Tx) ctx(ctx context.Context) context.Context {
+	if tx.reading {
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
+}
+
+// Exec runs a statement that returns no rows.
+func (tx *Tx) Exec(query string, args ...any) (sql.Result, error) {
+	return tx.tx.Exec(query, args...)
+}
+
+// ExecContext is Exec; see Tx for what ctx does.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.tx.ExecContext(tx.ctx(ctx), query, args...)
+}
+
+// Query runs a statement that returns rows. Close them before the next statement.
+func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
+	return tx.tx.Query(query, args...)
+}
+
+// QueryContext is Query; see Tx for what ctx does.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.tx.QueryContext(tx.ctx(ctx), query, args...)
+}
+
+// QueryRow runs a statement that returns at most one row.
+func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
+	return tx.tx.QueryRow(query, args...)
+}
+
+// QueryRowContext is QueryRow; see Tx for what ctx does.
+func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return tx.tx.QueryRowContext(tx.ctx(ctx), query, args...)
+}
+
+// Savepoint runs fn and undoes what it wrote, and only that, if it returns an
+// error, which Savepoint returns. Savepoints nest.
+func (tx *Tx) Savepoint(fn func() error) error {
+	if tx.reading {
+		return fn()
+	}
+	mark := len(tx.after)
+	tx.depth++
+	defer func() { tx.depth-- }()
+	name := fmt.Sprintf("s%d", tx.depth)
+	if _, err := tx.tx.Exec("SAVEPOINT " + name); err != nil {
+		return &brokenError{err}
+	}
+	err := fn()
+	if err == nil {
+		if _, err := tx.tx.Exec("RELEASE " + name); err != nil {
+			return &brokenError{err}
+		}
+		return nil
+	}
+	tx.after = tx.after[:mark]
+	if _, rerr := tx.tx.Exec("ROLLBACK TO " + name); rerr != nil {
+		return &brokenError{errors.Join(err, rerr)}
+	}
+	if _, rerr := tx.tx.Exec("RELEASE " + name); rerr != nil {
+		return &brokenError{errors.Join(err, rerr)}
+	}
+	return err
+}
+
+// AfterCommit has fn run once the transaction is on stable storage, before the
+// call of Write that it belongs to returns. fn must not call Write. It is
+// dropped if its part of the transaction is undone.
+func (tx *Tx) AfterCommit(fn func()) { tx.after = append(tx.after, fn) }
+
+// brokenError says that SQLite has given up the whole transaction (a full disk
+// does that), so no part of it can be kept.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return "transaction given up: " + e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
+
+// A call is one caller of Write that waits for its verdict.
+type call struct {
+	ctx   context.Context
+	fn    func(*Tx) error
+	err   error
+	panic any
+	stack []byte
+	after []func()
+	done  chan struct{}
+}
+
+// Write runs fn in a transaction and returns when that is on stable storage.
+//
+// Calls that arrive while a transaction is being committed share the next one
+// (group commit): n callers cost one flush. There is no timer, so a lone call
+// never waits for company. Each fn runs within its own savepoint: its error
+// undoes its own part and is returned to its own caller. fn must not keep tx and
+// must not call Write. The end of ctx gives up a call that has not begun; a call
+// that has begun runs to its end.
+func (d *DB) Write(ctx context.Context, fn func(*Tx) error) error {
+	c := &call{ctx: ctx, fn: fn, done: make(chan struct{})}
+	select {
+	case <-d.stop:
+		return errClosed()
+	default:
+	}
+	select {
+	case d.calls <- c:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-d.stop:
+		return errClosed()
+	}
+	<-c.done
+	if c.panic != nil {
+		panic(fmt.Sprintf("%v\n\nin a db.Write:\n%s", c.panic, c.stack))
+	}
+	return c.err
+}
+
+func errClosed() error {
+	return &problem.Error{Kind: problem.Unavailable, Op: "db.write",
+		Detail: "The box is shutting down.", Hint: "Try again in a moment."}
+}
+
+func (d *DB) writer() {
+	defer d.done.Done()
+	for {
+		select {
+		case c := <-d.calls:
+			d.group(c)
+		case <-d.stop:
+			return
+		}
+	}
+}
+
+// group runs one transaction for first and everyone who is waiting by then.
+func (d *DB) group(first *call) {
+	var group []*call
+	err := d.Err()
+	if err == nil {
+		group, err = d.transaction(first)
+	} else {
+		group = []*call{first}
+	}
+	for _, c := range group {
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+		if c.err == nil {
+			d.writes.Add(1)
+			for _, fn := range c.after {
+				fn()
+			}
+		}
+		close(c.done)
+	}
+	if err == nil && d.commits.Load()%checkpointEvery == 0 {
+		select {
+		case d.tick <- struct{}{}:
+		default: // one is due already
+		}
+	}
+}
+
+func (d *DB) transaction(first *call) (group []*call, err error) {
+	group = []*call{first}
+	stx, err := d.write.BeginTx(context.Background(), nil)
+	if err != nil {
+		return group, translate(err)
+	}
+	tx := &Tx{tx: stx, Now: d.now()}
+	for next := first; next != nil; {
+		if broken := d.run(tx, next); broken != nil {
+			stx.Rollback()
+			return group, translate(broken)
+		}
+		next = nil
+		if len(group) < maxGroup {
+			select {
+			case next = <-d.calls:
+				group = append(group, next)
+			default:
+			}
+		}
+	}
+	if err := stx.Commit(); err != nil {
+		stx.Rollback()
+		var se sqlite3.Error
+		if errors.As(err, &se) && se.Code == sqlite3.ErrIoErr {
+			err := translate(err)
+			d.failed.Store(&err)
+			d.log.Error("a commit did not reach the disk; no further change is accepted until a restart", "err", err)
+		}
+		return group, translate(err)
+	}
+	d.commits.Add(1)
+	return group, nil
+}
+
+// run runs one call's part. What it returns breaks the whole transaction; the
+// verdict of the call alone is in c.
+func (d *DB) run(tx *Tx, c *call) (broken error) {
+	if c.err = c.ctx.Err(); c.err != nil {
+		c.err = context.Cause(c.ctx)
+		return nil
+	}
+	tx.after = nil
+	err := tx.Savepoint(func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				c.panic, c.stack = p, debug.Stack()
+				err = errors.New("panic")
+			}
+		}()
+		return c.fn(tx)
+	})
+	c.after = tx.after
+	var b *brokenError
+	if errors.As(err, &b) {
+		c.err = translate(b.err)
+		return b.err
+	}
+	c.err = translate(err)
+	return nil
+}
+
+// checkpointer copies the log's pages back into the database beside the writer,
+// so that no upload waits for it.
+func (d *DB) checkpointer() {
+	defer d.done.Done()
+	for {
+		select {
+		case <-d.tick:
+			if _, err := d.check.Exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+				d.log.Warn("the database's log could not be folded in", "err", err)
+			}
+		case <-d.stop:
+			return
+		}
+	}
+}
