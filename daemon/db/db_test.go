@@ -345,3 +345,37 @@ func TestOpeningAgainWritesNothing(t *testing.T) {
 		t.Fatalf("a start without changes rewrote the database (%v)", err)
 	}
 }
+
+// A full disk makes SQLite roll back everything. Nobody in the group may then be
+// told "stored", not even a caller that swallowed its item's error.
+func TestGivenUpTransactionIsGivenUpForAll(t *testing.T) {
+	d := openTest(t, t.TempDir())
+	if err := put(d, "before"); err != nil {
+		t.Fatal(err)
+	}
+	err := d.Write(t.Context(), func(tx *Tx) error {
+		if err := tx.Savepoint(func() error {
+			_, err := tx.Exec("INSERT INTO box(key, value) VALUES ('early', 'x')")
+			return err
+		}); err != nil {
+			return err
+		}
+		tx.Savepoint(func() error {
+			_, err := tx.Exec("ROLLBACK") // what SQLITE_FULL does by itself
+			if err != nil {
+				return err
+			}
+			return errors.New("full")
+		})
+		if err := tx.Savepoint(func() error { t.Error("a later part ran"); return nil }); err == nil {
+			t.Error("a later part was accepted")
+		}
+		return nil // swallowed
+	})
+	if err == nil || has(t, d, "early") {
+		t.Fatalf("acknowledged although the transaction was given up: %v", err)
+	}
+	if err := put(d, "after"); err != nil || !has(t, d, "before") {
+		t.Fatalf("the writer did not survive: %v", err)
+	}
+}

@@ -26,6 +26,7 @@ type Tx struct {
 	reading bool
 	depth   int
 	after   []func()
+	broken  *brokenError // set once SQLite gave up the whole transaction
 }
 
 func (tx *Tx) ctx(ctx context.Context) context.Context {
@@ -71,28 +72,39 @@ func (tx *Tx) Savepoint(fn func() error) error {
 	if tx.reading {
 		return fn()
 	}
+	if tx.broken != nil {
+		return tx.broken
+	}
 	mark := len(tx.after)
 	tx.depth++
 	defer func() { tx.depth-- }()
 	name := fmt.Sprintf("s%d", tx.depth)
 	if _, err := tx.tx.Exec("SAVEPOINT " + name); err != nil {
-		return &brokenError{err}
+		return tx.giveUp(err)
 	}
 	err := fn()
+	if tx.broken != nil {
+		return tx.broken
+	}
 	if err == nil {
 		if _, err := tx.tx.Exec("RELEASE " + name); err != nil {
-			return &brokenError{err}
+			return tx.giveUp(err)
 		}
 		return nil
 	}
 	tx.after = tx.after[:mark]
 	if _, rerr := tx.tx.Exec("ROLLBACK TO " + name); rerr != nil {
-		return &brokenError{errors.Join(err, rerr)}
+		return tx.giveUp(errors.Join(err, rerr))
 	}
 	if _, rerr := tx.tx.Exec("RELEASE " + name); rerr != nil {
-		return &brokenError{errors.Join(err, rerr)}
+		return tx.giveUp(errors.Join(err, rerr))
 	}
 	return err
+}
+
+func (tx *Tx) giveUp(err error) error {
+	tx.broken = &brokenError{err}
+	return tx.broken
 }
 
 // AfterCommit has fn run once the transaction is on stable storage, before the
@@ -101,7 +113,7 @@ func (tx *Tx) Savepoint(fn func() error) error {
 func (tx *Tx) AfterCommit(fn func()) { tx.after = append(tx.after, fn) }
 
 // brokenError says that SQLite has given up the whole transaction (a full disk
-// does that), so no part of it can be kept.
+// does that), so no part of it can be kept, whatever fn makes of the error.
 type brokenError struct{ err error }
 
 func (e *brokenError) Error() string { return "transaction given up: " + e.err.Error() }
@@ -246,10 +258,9 @@ func (d *DB) run(tx *Tx, c *call) (broken error) {
 		return c.fn(tx)
 	})
 	c.after = tx.after
-	var b *brokenError
-	if errors.As(err, &b) {
-		c.err = translate(b.err)
-		return b.err
+	if tx.broken != nil { // also when c.fn swallowed it
+		c.err = translate(tx.broken.err)
+		return tx.broken.err
 	}
 	c.err = translate(err)
 	return nil

@@ -1,0 +1,217 @@
+// Package config reads the box's settings once, at start, into a validated
+// struct. A reload is a new struct.
+//
+// A setting comes from, in this order: a flag, the environment (YUNBOX_HTTPS for
+// --https), the TOML file named by --config, the default. Unknown keys in the
+// file are refused: a misspelt setting must not silently mean the default.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Off switches a listener off.
+const Off = "off"
+
+// Config is what can be set about a box. Field tags are the names in the file;
+// flags are the same names.
+type Config struct {
+	// State is the folder that holds everything of the box, absolute.
+	State string `mapstructure:"state"`
+	// HTTPS is the address of the encrypted gateways, "HOST:PORT"; port 0 takes a
+	// free one.
+	HTTPS string `mapstructure:"https"`
+	// HTTP is the address of the same gateways without encryption, or "off".
+	HTTP string `mapstructure:"http"`
+	// FTP is the address of the camera gateway, or "off".
+	FTP string `mapstructure:"ftp"`
+	// MDNS announces the box on the local network.
+	MDNS bool `mapstructure:"mdns"`
+	// Name is what people call the box, at most 63 bytes of UTF-8 (RFC 6763
+	// §4.1.1). Empty: "Yunbox" and four characters of its identity.
+	Name string `mapstructure:"name"`
+	// Hosts are further host names that the box answers to (a reverse proxy's, a
+	// router's).
+	Hosts []string `mapstructure:"hosts"`
+	// LogFormat is "text" or "json".
+	LogFormat string `mapstructure:"log-format"`
+	// MemoryMiB is what the daemon may take for its own heap, in MiB.
+	MemoryMiB int `mapstructure:"memory-mib"`
+	// ReserveMiB is disk space, in MiB, that uploads leave for the catalogue and
+	// for deleting; 0 chooses by the size of the disk.
+	ReserveMiB int `mapstructure:"reserve-mib"`
+}
+
+// Error is a setting that makes no sense. The program ends with a usage error.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
+
+// onOff is a flag that reads on and off beside true and false.
+type onOff bool
+
+func (b *onOff) String() string {
+	if *b {
+		return "on"
+	}
+	return Off
+}
+func (b *onOff) Type() string { return "on|off" }
+func (b *onOff) Set(s string) error {
+	v, err := parseOnOff(s)
+	*b = onOff(v)
+	return err
+}
+
+func parseOnOff(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "on":
+		return true, nil
+	case Off:
+		return false, nil
+	}
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, fmt.Errorf("%q is neither on nor off", s)
+	}
+	return v, nil
+}
+
+// Flags returns the flag set of the daemon, with its help.
+func Flags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("yunboxd", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.String("state", "/var/lib/yunbox", "`DIR` that holds everything of the box")
+	fs.String("https", ":8443", "`ADDR` of page, API and uploads; port 0 takes a free one")
+	fs.String("http", Off, "`ADDR` of the same without encryption, for clients that cannot pin a key, or off")
+	fs.String("ftp", Off, "`ADDR` of the camera gateway, or off")
+	mdns := onOff(true)
+	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off`")
+	fs.String("name", "", "`NAME` of the box on the network")
+	fs.StringSlice("hosts", nil, "further host `NAMES` that the box answers to")
+	fs.String("log-format", "text", "`text|json`")
+	fs.Int("memory-mib", 40, "`MIB` of heap that the daemon keeps itself within")
+	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
+	fs.String("config", "", "`FILE` with these settings in TOML")
+	fs.Bool("version", false, "print the version and end")
+	return fs
+}
+
+// Load reads the settings of a parsed flag set, the environment and the file.
+// The error is an *Error if a person can mend it.
+func Load(flags *pflag.FlagSet) (Config, error) {
+	v := viper.New()
+	v.SetEnvPrefix("YUNBOX")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "config" && f.Name != "version" && f.Name != "help" {
+			err = errors.Join(err, v.BindPFlag(f.Name, f))
+		}
+	})
+	if err != nil {
+		return Config{}, err
+	}
+	if err := readFile(v, flags); err != nil {
+		return Config{}, err
+	}
+	var c Config
+	hook := mapstructure.ComposeDecodeHookFunc(onOffHook, mapstructure.StringToSliceHookFunc(","))
+	if err := v.UnmarshalExact(&c, viper.DecodeHook(hook)); err != nil {
+		return Config{}, errorf("settings: %w", err)
+	}
+	return c, c.validate()
+}
+
+func readFile(v *viper.Viper, flags *pflag.FlagSet) error {
+	file, _ := flags.GetString("config")
+	if file == "" {
+		file = os.Getenv("YUNBOX_CONFIG")
+	}
+	if file == "" {
+		return nil
+	}
+	v.SetConfigFile(file)
+	v.SetConfigType("toml")
+	if err := v.ReadInConfig(); err != nil {
+		return errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func onOffHook(from, to reflect.Type, value any) (any, error) {
+	if from.Kind() == reflect.String && to.Kind() == reflect.Bool {
+		return parseOnOff(value.(string))
+	}
+	return value, nil
+}
+
+func (c *Config) validate() error {
+	if c.State == "" {
+		return errorf("state: a folder is needed")
+	}
+	abs, err := filepath.Abs(c.State)
+	if err != nil {
+		return errorf("state: %w", err)
+	}
+	c.State = abs
+	if err := address("https", c.HTTPS); err != nil {
+		return err
+	}
+	if c.HTTP != Off {
+		if err := address("http", c.HTTP); err != nil {
+			return err
+		}
+	}
+	if c.FTP != Off {
+		return errorf("ftp: this version of yunbox has no camera gateway; leave it off")
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return errorf("log-format: %q is neither text nor json", c.LogFormat)
+	}
+	if c.MemoryMiB < 16 {
+		return errorf("memory-mib: %d is too little; 16 is the least", c.MemoryMiB)
+	}
+	if c.ReserveMiB < 0 {
+		return errorf("reserve-mib: %d is negative", c.ReserveMiB)
+	}
+	if len(c.Name) > 63 || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
+		return errorf("name: at most 63 bytes of plain text can be announced")
+	}
+	for _, h := range c.Hosts {
+		if h == "" || strings.ContainsAny(h, "/: \t*") {
+			return errorf("hosts: %q is not a host name", h)
+		}
+	}
+	return nil
+}
+
+func address(key, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errorf("%s: %q is not HOST:PORT", key, addr)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return errorf("%s: %q is not a port", key, port)
+	}
+	return nil
+}

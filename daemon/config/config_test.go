@@ -1,0 +1,87 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"yunbox.local/daemon/config"
+)
+
+func load(t *testing.T, args ...string) (config.Config, error) {
+	t.Helper()
+	fs := config.Flags()
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return config.Load(fs)
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "yunbox.toml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t)
+	if err != nil || c.HTTPS != ":8443" || c.HTTP != "off" || c.FTP != "off" || !c.MDNS || c.LogFormat != "text" || c.State != "/var/lib/yunbox" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+}
+
+func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
+	f := file(t, "https = \":1\"\nname = \"file\"\nmdns = false\nlog-format = \"json\"\nhosts = [\"a.lan\"]\n")
+	t.Setenv("YUNBOX_HTTPS", ":2")
+	t.Setenv("YUNBOX_NAME", "environment")
+	t.Setenv("YUNBOX_LOG_FORMAT", "text")
+	c, err := load(t, "--config", f, "--https", ":3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HTTPS != ":3" || c.Name != "environment" || c.MDNS || c.LogFormat != "text" || len(c.Hosts) != 1 {
+		t.Fatalf("%+v", c)
+	}
+	t.Setenv("YUNBOX_MDNS", "on")
+	t.Setenv("YUNBOX_HOSTS", "b.lan,c.lan")
+	t.Setenv("YUNBOX_CONFIG", f)
+	if c, err = load(t); err != nil || !c.MDNS || strings.Join(c.Hosts, " ") != "b.lan c.lan" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+}
+
+func TestBadSettingsAreNamed(t *testing.T) {
+	for want, args := range map[string][]string{
+		"htps":       {"--config", file(t, "htps = \":1\"\n")},
+		"https":      {"--https", "8443"},
+		"port":       {"--https", ":70000"},
+		"http":       {"--http", "on"},
+		"ftp":        {"--ftp", ":2121"},
+		"log-format": {"--log-format", "xml"},
+		"memory-mib": {"--memory-mib", "3"},
+		"name":       {"--name", strings.Repeat("盒", 30)},
+		"hosts":      {"--hosts", "http://x"},
+		"mdns":       {"--config", file(t, "mdns = \"perhaps\"\n")},
+		"gone.toml":  {"--config", "/nonexistent/gone.toml"},
+		"state":      {"--state", ""},
+	} {
+		_, err := load(t, args...)
+		var e *config.Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v does not name %s", args, err, want)
+		}
+	}
+}
+
+func TestOnOff(t *testing.T) {
+	for arg, want := range map[string]bool{"on": true, "off": false, "true": true, "false": false} {
+		if c, err := load(t, "--mdns="+arg); err != nil || c.MDNS != want {
+			t.Errorf("--mdns=%s: %v, %v", arg, c.MDNS, err)
+		}
+	}
+}
