@@ -1,0 +1,112 @@
+package main
+
+import (
+	"slices"
+	"sync"
+)
+
+// A history is what a client did to one thing (a path, a purpose), one act after
+// the other. It knows which states that thing may have after a power cut.
+type history struct {
+	mu   sync.Mutex
+	acts []act
+}
+
+// An act changes the thing to a state. Positions are those of the disk's
+// recording: started is read before the request is sent, acked after its answer
+// was read, so all that made the act durable lies before acked.
+type act struct {
+	state   string
+	started int
+	acked   int // unanswered for good if the answer never came or was not 2xx
+}
+
+const (
+	unanswered = -1
+	absent     = "absent" // the state before the first act
+)
+
+// begin notes that an act starts and returns how to note that it was acknowledged.
+func (h *history) begin(state string, pos func() int) (acked func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acts = append(h.acts, act{state: state, started: pos(), acked: unanswered})
+	i := len(h.acts) - 1
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.acts[i].acked = pos()
+	}
+}
+
+// allowed lists the states that the thing may have if the power was cut after
+// position at: that of the last act acknowledged by then, or of any act that had
+// started later and may or may not have taken effect. acked tells whether any act
+// was acknowledged by then, so that the thing says something about durability.
+func (h *history) allowed(at int) (states []string, acked bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	states = []string{absent}
+	for _, a := range h.acts {
+		switch {
+		case a.acked != unanswered && a.acked <= at:
+			states, acked = []string{a.state}, true
+		case a.started <= at:
+			states = append(states, a.state)
+		}
+	}
+	return states, acked
+}
+
+// acks lists the positions at which acts were acknowledged.
+func (h *history) acks() (positions []int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.acts {
+		if a.acked != unanswered {
+			positions = append(positions, a.acked)
+		}
+	}
+	return positions
+}
+
+// histories are those of everything a client touched, by key.
+type histories struct {
+	mu  sync.Mutex
+	all map[string]*history
+}
+
+func (hs *histories) of(key string) *history {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.all == nil {
+		hs.all = map[string]*history{}
+	}
+	h := hs.all[key]
+	if h == nil {
+		h = &history{}
+		hs.all[key] = h
+	}
+	return h
+}
+
+// keys lists everything that was touched, sorted.
+func (hs *histories) keys() []string {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	keys := make([]string, 0, len(hs.all))
+	for key := range hs.all {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// acks lists all positions at which something was acknowledged, sorted.
+func (hs *histories) acks() (positions []int) {
+	for _, key := range hs.keys() {
+		positions = append(positions, hs.of(key).acks()...)
+	}
+	slices.Sort(positions)
+	return positions
+}

@@ -1,0 +1,391 @@
+// Powercut cuts the power under the box on a real ext4, XFS and btrfs, and checks
+// that everything it had acknowledged is still there (see scripts/powercut --help).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"yunbox.local/scripts/harness/internal/blockdev"
+	"yunbox.local/scripts/harness/internal/box"
+	"yunbox.local/scripts/harness/internal/floor"
+)
+
+const usage = `usage: scripts/powercut [flags]
+
+Runs yunboxd on a file system whose disk this program plays, lets clients store,
+replace and delete files and decide on consents, and records every block write
+and every flush. From the recording it rebuilds the disk as it may be after a
+power cut at many moments, mounts it, starts yunboxd on it, and compares: each
+act that was acknowledged before the cut must have its effect, each file must
+have its bytes, "yunboxctl check --deep" and "yunboxctl audit verify" must be
+content, and the box must take a new file. Needs root, /dev/fuse, loop devices.
+
+Exit code: 0 nothing was lost, 1 something was, 2 the test could not be run.
+
+`
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "floor" { // the server of --self-test, run by this program itself
+		if err := floor.Main(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "floor:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	os.Exit(code)
+}
+
+// settings are the flags.
+type settings struct {
+	fileSystems []string
+	models      []blockdev.Model
+	cuts        int
+	record      time.Duration
+	size        int64
+	seed        uint64
+	flushDelay  time.Duration
+	eioAfter    int
+	eioCount    int
+	keep        bool
+	watch       io.Writer
+	work        string
+	out         io.Writer
+}
+
+func run(ctx context.Context, args []string, out io.Writer) int {
+	flags := flag.NewFlagSet("powercut", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	bin := flags.String("bin", "var/bin", "yunboxd and yunboxctl are in this `directory`")
+	fileSystems := flags.String("fs", strings.Join(blockdev.FileSystems(), ","), "file systems")
+	models := flags.String("models", "drop,torn,rand,keep", "what became of the writes since the last flush: drop (none arrived), keep (all), rand (some), torn (some, and in part)")
+	cuts := flags.Int("cuts", 8, "power cuts per file system")
+	record := flags.Duration("for", 3*time.Second, "how long clients act before the cuts are made from the recording")
+	long := flags.Bool("long", false, "the thorough run: 20 s of acts and 200 cuts per file system")
+	size := flags.Int64("size", 512, "size of the disk in MiB; a small one is full before the end")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of contents and cuts")
+	flushDelay := flags.Duration("flush-delay", 0, "each flush of the disk takes this long, as on a hard disk (10ms)")
+	eioAfter := flags.Int("eio-after", 0, "with --eio-count: block writes that succeed before they fail")
+	eioCount := flags.Int("eio-count", 0, "so many block writes fail: a dying disk")
+	selfTest := flags.Bool("self-test", false, "show that the test can fail: run it on a server that syncs all, and on ones that forget to sync the name, the data, the row")
+	keep := flags.Bool("keep", false, "keep the disks of bad cuts")
+	verbose := flags.Bool("v", false, "show what the server prints")
+	work := flags.String("work", "", "make the disks below this `directory` (default: a temporary one)")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	s := settings{
+		fileSystems: strings.Split(*fileSystems, ","), cuts: *cuts, record: *record, size: *size << 20,
+		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, out: out,
+	}
+	if *long {
+		s.cuts, s.record = 200, 20*time.Second
+	}
+	if *verbose {
+		s.watch = os.Stderr
+	}
+	for _, m := range strings.Split(*models, ",") {
+		if !slices.Contains(blockdev.Models(), blockdev.Model(m)) {
+			fmt.Fprintf(os.Stderr, "powercut: no model %q\n", m)
+			return 2
+		}
+		s.models = append(s.models, blockdev.Model(m))
+	}
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "powercut: it needs root: loop devices, mount, FUSE. Try: sudo scripts/powercut")
+		return 2
+	}
+	var err error
+	if s.work, err = os.MkdirTemp(*work, "powercut-"); err != nil {
+		fmt.Fprintln(os.Stderr, "powercut:", err)
+		return 2
+	}
+	defer func() {
+		if !s.keep {
+			_ = os.RemoveAll(s.work) // a temporary directory
+		}
+	}()
+	judge := s.all
+	if *selfTest {
+		judge = s.selfTest
+	}
+	programs := box.Find(*bin)
+	switch lost, err := judge(ctx, programs); {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "powercut:", err)
+		return 2
+	case lost:
+		return 1
+	}
+	return 0
+}
+
+// all cuts the power under the box on each file system.
+func (s settings) all(ctx context.Context, programs box.Programs) (bad bool, err error) {
+	var sum outcome
+	for i, fsType := range s.fileSystems {
+		t := &boxTarget{programs: programs, seed: s.seed + uint64(i), watch: s.watch}
+		o, err := s.cutOn(ctx, fsType, t)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", fsType, err)
+		}
+		sum.add(o)
+	}
+	fmt.Fprintf(s.out, "powercut: %s; %s; seed %d: %s\n", strings.Join(s.fileSystems, " "), sum, s.seed, verdict(!sum.bad()))
+	return sum.bad(), nil
+}
+
+// selfTest runs the same on the floor program: where it forgets a step it must be
+// caught, and pass where it does not.
+func (s settings) selfTest(ctx context.Context, _ box.Programs) (bad bool, err error) {
+	for _, fsType := range s.fileSystems {
+		for _, fault := range floor.Faults() {
+			quiet := s
+			quiet.out = io.Discard
+			o, err := quiet.cutOn(ctx, fsType, &floorTarget{fault: fault, seed: s.seed, work: s.work, watch: s.watch})
+			if err != nil {
+				return false, fmt.Errorf("%s, fault %s: %w", fsType, fault, err)
+			}
+			right := o.bad() == fault.Forgets()
+			bad = bad || !right
+			fmt.Fprintf(s.out, "powercut self-test: %-5s fault %-6s: %s: %s\n", fsType, fault, o, verdict(right))
+		}
+	}
+	return bad, nil
+}
+
+func verdict(good bool) string {
+	if good {
+		return "ok"
+	}
+	return "FAILED"
+}
+
+// outcome is what the cuts of a recording showed.
+type outcome struct {
+	acts, cuts, checks, lost int
+	unhappy                  int // cuts after which the server did not start, or its own check complained
+	unmountable              int // not the server's doing, but nothing was checked
+	slowest                  time.Duration
+}
+
+func (o outcome) bad() bool { return o.lost > 0 || o.unhappy > 0 || o.checks == 0 }
+
+func (o *outcome) add(p outcome) {
+	o.acts += p.acts
+	o.cuts += p.cuts
+	o.checks += p.checks
+	o.lost += p.lost
+	o.unhappy += p.unhappy
+	o.unmountable += p.unmountable
+	o.slowest = max(o.slowest, p.slowest)
+}
+
+func (o outcome) String() string {
+	text := fmt.Sprintf("%d acknowledged acts, %d cuts, %d checks, lost %d, slowest restart %v", o.acts, o.cuts, o.checks, o.lost, o.slowest.Round(time.Millisecond))
+	if o.unhappy > 0 {
+		text += fmt.Sprintf(", %d times the server did not start or found damage", o.unhappy)
+	}
+	if o.unmountable > 0 {
+		text += fmt.Sprintf(", %d times the file system itself did not mount", o.unmountable)
+	}
+	return text
+}
+
+// A cut is the power going away after a record.
+type cut struct {
+	at    int
+	model blockdev.Model
+}
+
+// choose spreads cuts over the recording from first on: the first at the moment
+// the server had settled, half of the others at an acknowledgement, the moment
+// that hurts most, and the rest anywhere.
+func (s settings) choose(first, end int, acks []int, rng *rand.Rand) []cut {
+	cuts := []cut{{first, s.models[0]}}
+	for i := 1; i < s.cuts; i++ {
+		at := first + rng.IntN(end-first+1)
+		if i%2 == 0 && len(acks) > 0 {
+			at = acks[rng.IntN(len(acks))]
+		}
+		cuts = append(cuts, cut{max(at, first), s.models[i/2%len(s.models)]})
+	}
+	slices.SortStableFunc(cuts, func(a, b cut) int { return a.at - b.at })
+	return cuts
+}
+
+// cutOn records a target at work on a file system and replays cuts.
+func (s settings) cutOn(ctx context.Context, fsType string, t target) (o outcome, err error) {
+	dir, err := os.MkdirTemp(s.work, fsType+"-")
+	if err != nil {
+		return o, err
+	}
+	defer func() {
+		if !s.keep {
+			_ = os.RemoveAll(dir) // a temporary directory
+		}
+	}()
+	hs := &histories{}
+	recording, first, err := s.recordOn(ctx, dir, fsType, t, hs)
+	if err != nil {
+		return o, err
+	}
+	defer func() { _ = recording.Close() }()
+	acks := hs.acks()
+	o.acts = len(acks)
+	writes, flushes, bytes := recording.Totals()
+	fmt.Fprintf(s.out, "%s: %d acknowledged acts in %v; %d block writes, %d flushes, %.1f MB\n", fsType, len(acks), s.record, writes, flushes, float64(bytes)/1e6)
+	rng := rand.New(rand.NewPCG(s.seed, uint64(len(fsType))))
+	for i, c := range s.choose(first, recording.Pos(), acks, rng) {
+		if err := ctx.Err(); err != nil {
+			return o, err
+		}
+		if err := s.replay(ctx, dir, fsType, t, hs, recording, i, c, rng, &o); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// recordOn lets the clients act on a new disk. first is the position at which the
+// server had settled.
+func (s settings) recordOn(ctx context.Context, dir, fsType string, t target, hs *histories) (r *blockdev.Recording, first int, err error) {
+	disk, err := blockdev.New(dir, s.size, s.flushDelay)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	if err := blockdev.Format(fsType, disk.Image()); err != nil {
+		return nil, 0, err
+	}
+	if r, err = disk.Record(filepath.Join(dir, "log"), filepath.Join(dir, "base.img")); err != nil {
+		return nil, 0, err
+	}
+	mount, err := blockdev.MountFile(fsType, disk.Path(), filepath.Join(dir, "mnt"))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, mount.Unmount()) }()
+	state := filepath.Join(mount.Dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		return nil, 0, err
+	}
+	if err := syncFS(mount.Dir); err != nil { // the state directory itself was there before the server
+		return nil, 0, err
+	}
+	server, err := t.start(ctx, mount.Dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer server.kill()
+	if err := server.settle(ctx, hs, r.Pos); err != nil {
+		return nil, 0, err
+	}
+	first = r.Pos()
+	disk.FailWrites(s.eioAfter, s.eioCount)
+	acting, stop := context.WithTimeout(ctx, s.record)
+	defer stop()
+	done := make(chan struct{})
+	clients := server.clients(acting, hs, r.Pos)
+	for _, client := range clients {
+		go func() { client(); done <- struct{}{} }()
+	}
+	for range clients {
+		<-done
+	}
+	disk.StopRecording()
+	return r, first, ctx.Err()
+}
+
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
+}
+
+// replay makes one cut and compares what is there with what was acknowledged.
+func (s settings) replay(ctx context.Context, dir, fsType string, t target, hs *histories, r *blockdev.Recording, number int, c cut, rng *rand.Rand, o *outcome) (err error) {
+	image := filepath.Join(dir, fmt.Sprintf("cut-%d.img", number))
+	unflushed, kept, err := r.Cut(image, c.at, c.model, rng)
+	if err != nil {
+		return err
+	}
+	bad := false
+	defer func() {
+		if !bad || !s.keep {
+			err = errors.Join(err, os.Remove(image))
+		} else {
+			fmt.Fprintln(s.out, "    the disk is kept:", image)
+		}
+	}()
+	o.cuts++
+	report := func(format string, args ...any) {
+		bad = true
+		fmt.Fprintf(s.out, "%s cut %d at %d/%d, %s, %d of %d unflushed writes kept: %s\n", fsType, number, c.at, r.Pos(), c.model, kept, unflushed, fmt.Sprintf(format, args...))
+	}
+	mount, err := blockdev.MountFile(fsType, image, filepath.Join(dir, "mnt"))
+	if errors.Is(err, blockdev.ErrMount) {
+		o.unmountable++
+		report("%v", err)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mount.Unmount()) }()
+	began := time.Now()
+	server, err := t.start(ctx, mount.Dir)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		o.unhappy++
+		report("THE SERVER DOES NOT START: %v", err)
+		return nil
+	}
+	defer server.kill()
+	o.slowest = max(o.slowest, time.Since(began))
+	var lost []string
+	keys := hs.keys()
+	states := server.observe(ctx, keys)
+	for _, key := range keys {
+		allowed, acked := hs.of(key).allowed(c.at)
+		if acked {
+			o.checks++
+		}
+		if !slices.Contains(allowed, states[key]) {
+			lost = append(lost, fmt.Sprintf("%s is %s, may be %s", key, states[key], strings.Join(allowed, " or ")))
+		}
+	}
+	if len(lost) > 0 {
+		o.lost += len(lost)
+		report("LOST %d:\n    %s", len(lost), strings.Join(lost[:min(len(lost), 3)], "\n    "))
+	}
+	if err := server.judge(ctx); err != nil && ctx.Err() == nil {
+		o.unhappy++
+		report("%v", err)
+	}
+	return ctx.Err()
+}

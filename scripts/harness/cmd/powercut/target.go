@@ -1,0 +1,357 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"yunbox.local/scripts/harness/internal/box"
+	"yunbox.local/scripts/harness/internal/floor"
+	"yunbox.local/scripts/harness/internal/proc"
+)
+
+// A target is a kind of server under test: the box, or the floor program.
+type target interface {
+	// start runs the server with all its state below dir.
+	start(ctx context.Context, dir string) (server, error)
+}
+
+// A server is a running target.
+type server interface {
+	// settle brings a new server to where clients can use it; all it was promised
+	// must be found again after every later cut.
+	settle(ctx context.Context, hs *histories, pos func() int) error
+	// clients are the loops that act on the server until ctx ends.
+	clients(ctx context.Context, hs *histories, pos func() int) []func()
+	// observe tells the present states of things, by key.
+	observe(ctx context.Context, keys []string) map[string]string
+	// judge is the server's own word on its state, and proof that it still works.
+	judge(ctx context.Context) error
+	kill()
+}
+
+// Content that a client sends. Sizes are spread so that most files are small.
+func randomContent(rng *rand.Rand) (content []byte, sum string) {
+	content = make([]byte, 1+rng.IntN(1<<(8+rng.IntN(12))))
+	for rest := content; len(rest) > 0; {
+		rest = rest[copy(rest, binary.LittleEndian.AppendUint64(nil, rng.Uint64())):]
+	}
+	hash := sha256.Sum256(content)
+	return content, hex.EncodeToString(hash[:])
+}
+
+// putter stores new files, replaces and deletes some, and notes what is acknowledged.
+type putter struct {
+	worker int
+	rng    *rand.Rand
+	hs     *histories
+	pos    func() int
+	put    func(ctx context.Context, path string, content []byte, sum string) error
+	remove func(ctx context.Context, path string) error // nil: the target cannot
+}
+
+func (p *putter) run(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		path := fmt.Sprintf("phone %d/照片 %04d.jpg", p.worker, n)
+		p.store(ctx, path)
+		if p.rng.IntN(6) == 0 {
+			p.store(ctx, path)
+		}
+		if p.remove != nil && p.rng.IntN(8) == 0 {
+			if done := p.hs.of("file:"+path).begin(absent, p.pos); p.remove(ctx, path) == nil {
+				done()
+			}
+		}
+	}
+}
+
+func (p *putter) store(ctx context.Context, path string) {
+	content, sum := randomContent(p.rng)
+	done := p.hs.of("file:"+path).begin(sum, p.pos)
+	if err := p.put(ctx, path, content, sum); err == nil {
+		done()
+	} else if ctx.Err() == nil {
+		pause(ctx, 20*time.Millisecond) // refused, as on a full or dying disk: no busy loop
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// observeFiles hashes files, a few at a time.
+func observeFiles(keys []string, hash func(path string) (string, error)) map[string]string {
+	states := make(map[string]string, len(keys))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	work := make(chan string)
+	for range 4 {
+		wg.Go(func() {
+			for key := range work {
+				sum, err := hash(strings.TrimPrefix(key, "file:"))
+				if box.IsStatus(err, http.StatusNotFound) {
+					sum = absent
+				} else if err != nil {
+					sum = "error: " + err.Error()
+				}
+				mu.Lock()
+				states[key] = sum
+				mu.Unlock()
+			}
+		})
+	}
+	for _, key := range keys {
+		work <- key
+	}
+	close(work)
+	wg.Wait()
+	return states
+}
+
+// boxTarget is yunboxd. The token outlives the server: sessions are durable too.
+type boxTarget struct {
+	programs box.Programs
+	seed     uint64
+	watch    io.Writer
+	token    string
+}
+
+type boxServer struct {
+	*box.Box
+	target *boxTarget
+}
+
+func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
+	b, err := t.programs.Start(ctx, filepath.Join(dir, "state"), t.watch)
+	if err != nil {
+		return nil, err
+	}
+	b.Token = t.token
+	return &boxServer{b, t}, nil
+}
+
+func (s *boxServer) kill() { s.Kill() }
+
+func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) error {
+	if err := s.Claim(ctx, "owner", "correct horse battery"); err != nil {
+		return err
+	}
+	s.target.token = s.Token
+	hs.of("bound").begin("yes", pos)()
+	return nil
+}
+
+func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
+	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
+	var loops []func()
+	for worker := range 5 {
+		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
+		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
+			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
+		}
+		if worker == 4 {
+			p.put = s.PutResumable
+		}
+		loops = append(loops, func() { p.run(ctx) })
+	}
+	return append(loops, func() { s.decide(ctx, hs, pos) })
+}
+
+func (s *boxServer) remove(ctx context.Context, path string) error {
+	return s.API(ctx, http.MethodDelete, strings.TrimPrefix(s.FileURL(path), s.URL), nil, nil)
+}
+
+// decide gives consents and takes them back, and keeps the receipts.
+func (s *boxServer) decide(ctx context.Context, hs *histories, pos func() int) {
+	revision, err := s.PolicyRevision(ctx)
+	if err != nil {
+		return
+	}
+	purposes := []string{"album_backup", "wechat_backup", "camera_transfer"}
+	for n := 0; ctx.Err() == nil; n++ {
+		purpose := purposes[n%len(purposes)]
+		grant := n/len(purposes)%2 == 0
+		state, method, in := "granted", http.MethodPut, any(map[string]any{"granted": true, "policy_revision": revision})
+		if !grant {
+			state, method, in = "withdrawn", http.MethodDelete, nil
+		}
+		done := hs.of("consent:"+purpose).begin(state, pos)
+		var receipt any
+		if err := s.API(ctx, method, "/v1/consents/"+purpose, in, &receipt); err == nil {
+			done()
+			hs.of("receipt:"+canonical(receipt)).begin("kept", pos)()
+		}
+		pause(ctx, 30*time.Millisecond)
+	}
+}
+
+// canonical is JSON with sorted keys: the same receipt always reads the same.
+func canonical(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it was JSON a moment ago
+	}
+	return string(b)
+}
+
+func (s *boxServer) observe(ctx context.Context, keys []string) map[string]string {
+	var files, others []string
+	for _, key := range keys {
+		if strings.HasPrefix(key, "file:") {
+			files = append(files, key)
+		} else {
+			others = append(others, key)
+		}
+	}
+	states := observeFiles(files, func(path string) (string, error) { return s.Hash(ctx, path) })
+	consents, err := s.decisions(ctx)
+	for _, key := range others {
+		state, ok := consents[key]
+		switch {
+		case ok:
+			states[key] = state
+		case err != nil:
+			states[key] = "error: " + err.Error()
+		default:
+			states[key] = absent
+		}
+	}
+	return states
+}
+
+func (s *boxServer) decisions(ctx context.Context) (map[string]string, error) {
+	states := map[string]string{}
+	var me struct{ Username string }
+	if err := s.API(ctx, http.MethodGet, "/v1/me", nil, &me); err != nil {
+		return states, err
+	}
+	states["bound"] = "yes"
+	var consents struct {
+		Consents []struct{ Purpose, State string }
+	}
+	if err := s.API(ctx, http.MethodGet, "/v1/consents", nil, &consents); err != nil {
+		return states, err
+	}
+	for _, c := range consents.Consents {
+		if c.State != "never" {
+			states["consent:"+c.Purpose] = c.State
+		}
+	}
+	var receipts struct{ Receipts []any }
+	if err := s.API(ctx, http.MethodGet, "/v1/consents/receipts", nil, &receipts); err != nil {
+		return states, err
+	}
+	for _, r := range receipts.Receipts {
+		states["receipt:"+canonical(r)] = "kept"
+	}
+	return states, nil
+}
+
+func (s *boxServer) judge(ctx context.Context) error {
+	for _, args := range [][]string{{"check", "--deep"}, {"audit", "verify"}} {
+		cmd := exec.CommandContext(ctx, s.target.programs.Yunboxctl, append([]string{"--state", s.State}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("yunboxctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		}
+	}
+	content, sum := randomContent(rand.New(rand.NewPCG(s.target.seed, 1<<32)))
+	return s.Put(ctx, "after the cut.jpg", bytes.NewReader(content), int64(len(content)), sum)
+}
+
+// floorTarget is the floor program, whole or with a fault built in: it proves that
+// the test passes a server that syncs all, and catches one that forgets a step.
+type floorTarget struct {
+	fault floor.Fault
+	seed  uint64
+	work  string // for its certificate
+	watch io.Writer
+}
+
+type floorServer struct {
+	*proc.Process
+	target *floorTarget
+	url    string
+	client *http.Client
+}
+
+func (t *floorTarget) start(ctx context.Context, dir string) (server, error) {
+	cert, key, err := floor.Certificate(t.work)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := proc.Start(t.watch, self, "floor", "--dir", filepath.Join(dir, "state"), "--cert", cert, "--key", key, "--fault", string(t.fault))
+	if err != nil {
+		return nil, err
+	}
+	s := &floorServer{Process: p, target: t}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = p.Await(ctx, func() error {
+		_, address, ok := strings.Cut(p.Output(), "READY ")
+		if !ok {
+			return errors.New("it has not said READY")
+		}
+		s.url = "https://" + strings.TrimSpace(address)
+		return nil
+	})
+	if err == nil {
+		var ca []byte
+		if ca, err = os.ReadFile(cert); err == nil {
+			s.client, err = box.PinnedClient(ca)
+		}
+	}
+	if err != nil {
+		p.Kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *floorServer) kill() { s.Kill() }
+
+func (s *floorServer) settle(context.Context, *histories, func() int) error { return nil }
+
+func (s *floorServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
+	var loops []func()
+	for worker := range 4 {
+		p := &putter{worker: worker, rng: rand.New(rand.NewPCG(s.target.seed, uint64(worker))), hs: hs, pos: pos}
+		p.put = func(ctx context.Context, path string, content []byte, _ string) error {
+			_, err := box.Exchange(ctx, s.client, http.MethodPut, s.url+(&url.URL{Path: "/" + path}).EscapedPath(), content)
+			return err
+		}
+		loops = append(loops, func() { p.run(ctx) })
+	}
+	return loops
+}
+
+func (s *floorServer) observe(ctx context.Context, keys []string) map[string]string {
+	return observeFiles(keys, func(path string) (string, error) {
+		content, err := box.Exchange(ctx, s.client, http.MethodGet, s.url+(&url.URL{Path: "/" + path}).EscapedPath(), nil)
+		sum := sha256.Sum256(content)
+		return hex.EncodeToString(sum[:]), err
+	})
+}
+
+func (s *floorServer) judge(context.Context) error { return nil }
