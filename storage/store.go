@@ -1,0 +1,308 @@
+// Package storage keeps contents ("blobs") by their SHA-256 on one volume. It
+// knows no people, no names, no SQL.
+//
+// # A blob's way
+//
+// Begin starts an Upload. Write appends what arrives and hashes it in the same
+// pass. Seal ends the hashing and gives the content its name, a Ref. Commit
+// makes a batch of sealed uploads durable: data first, then names. Only after
+// Commit said nil for an item may anybody be told "stored"; the caller writes
+// its own record of the blob and then calls Release.
+//
+// An upload that may be interrupted calls Checkpoint; what it had received is
+// then found again by Resume, after a restart and after a power cut.
+//
+// # What holds at every moment
+//
+// Whatever is visible under blobs/ is whole, since bytes are on stable storage
+// before they get their name. Nothing that was acknowledged is lost in a power
+// cut. A failed sync is lost data: it is never tried again, the staged file is
+// dropped, the client still has the bytes. docs/format.md describes the files.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"yunbox.local/storage/vfs"
+)
+
+var (
+	// ErrFull: there is no room above the reserve. It also wraps the error of
+	// the system call, when it was one.
+	ErrFull = errors.New("the volume is full")
+	// ErrNotFound: no such blob, or no such resumable upload.
+	ErrNotFound = errors.New("not found")
+	// ErrLocked: another daemon uses the volume.
+	ErrLocked = errors.New("the volume is in use by another process")
+	// ErrWrongVolume: the directory is not the volume that was expected, or
+	// the volume's identity is missing or damaged. Nothing was written.
+	ErrWrongVolume = errors.New("not the expected volume")
+	// ErrOffset: a Write does not begin where the upload ends.
+	ErrOffset = errors.New("not at the upload's offset")
+	// ErrTooLong: more bytes came than were declared. The upload is void.
+	ErrTooLong = errors.New("longer than declared")
+	// ErrIncomplete: fewer bytes came than were declared.
+	ErrIncomplete = errors.New("shorter than declared")
+	// ErrDamaged: what is on the disk is not what was written there.
+	ErrDamaged = errors.New("damaged on disk")
+	// ErrInUse: somebody else holds that upload.
+	ErrInUse = errors.New("the upload is in use")
+	// ErrClosed: the store or the upload is closed or has been given away.
+	ErrClosed = errors.New("closed")
+	// ErrSync: a sync failed, and what it was to make durable must be taken
+	// for lost. It wraps the error of the system call.
+	ErrSync = errors.New("the disk did not keep the data")
+)
+
+// Options of Open; the zero value is usable.
+type Options struct {
+	Log *slog.Logger // nil: none
+
+	// Volume is the id that the volume must have. "": any, and a new volume
+	// is made where there is none.
+	Volume string
+
+	// Reserve is how many bytes uploads leave free, so that the catalogue and
+	// deletions work on a full disk. 0: the larger of 64 MiB and 1 % of the
+	// disk, but not more than 5 % of it. Negative: none.
+	Reserve int64
+
+	Now func() time.Time // nil: time.Now
+}
+
+// Store keeps blobs on one volume. All methods are safe for concurrent use.
+type Store struct {
+	fsys    vfs.FS
+	log     *slog.Logger
+	now     func() time.Time
+	reserve int64 // as in Options
+	volume  volume
+	lock    io.Closer
+	buffers buffers
+	syncs   chan struct{} // one token per sync under way
+
+	noTemp   atomic.Bool  // the file system cannot make files without names
+	promises sync.Mutex   // one promise at a time
+	promised atomic.Int64 // declared bytes of running uploads not yet written
+
+	mu       sync.Mutex
+	closed   bool
+	open     map[string]*Upload    // by id: uploads somebody holds
+	pins     map[Ref]int           // blobs that Sweep must leave alone
+	removing map[Ref]chan struct{} // blobs that Sweep is about to remove
+	damaged  map[Ref]struct{}      // found by Verify: replaced when sent again
+	failed   error                 // the first failed sync
+	unsure   error                 // a failed sync after which no name can be trusted
+}
+
+// maxSyncs bounds the syncs, and with them the threads that wait for the disk.
+// The gain of syncing side by side is in the first few.
+const maxSyncs = 32
+
+// Open takes a volume into use, exclusively. A new volume is made, complete and
+// durable, where that is safe: see Options.Volume. Errors: ErrLocked,
+// ErrWrongVolume, ErrFull. The caller keeps fsys open until after Close.
+func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	s := &Store{
+		fsys:     fsys,
+		log:      opt.Log,
+		now:      opt.Now,
+		reserve:  opt.Reserve,
+		syncs:    make(chan struct{}, maxSyncs),
+		open:     make(map[string]*Upload),
+		pins:     make(map[Ref]int),
+		removing: make(map[Ref]chan struct{}),
+		damaged:  make(map[Ref]struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	// A directory that is not the expected volume gets not even a lock file.
+	if _, err := readVolume(fsys, opt.Volume); err != nil && !errors.Is(err, errNoVolume) {
+		return nil, err
+	}
+	lock, err := fsys.Lock(lockFile)
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("lock the volume: %w", full(err))
+	}
+	s.lock = lock
+	s.volume, err = readVolume(fsys, opt.Volume)
+	if errors.Is(err, errNoVolume) {
+		s.volume, err = newVolume(fsys, s.now())
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := s.clearStaging(); err != nil {
+		return nil, errors.Join(fmt.Errorf("clear staging: %w", err), lock.Close())
+	}
+	return s, nil
+}
+
+// Close gives the volume back. Uploads still held can only be closed; those
+// that were checkpointed will be found by Resume.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.lock.Close()
+}
+
+// VolumeID is the identity of the volume, 26 characters.
+func (s *Store) VolumeID() string { return s.volume.id }
+
+// Space is the volume's size and the bytes that are free on it, the reserve
+// included.
+func (s *Store) Space() (vfs.Space, error) { return s.fsys.Space() }
+
+// Err returns the first failed sync since Open, nil while there was none. The
+// volume should then be looked after: the disk loses data.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// usable says whether new data may be taken.
+func (s *Store) usable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("storage: %w", ErrClosed)
+	}
+	return s.unsure
+}
+
+// syncFailed records a failed sync and returns the error to hand on.
+func (s *Store) syncFailed(what string, err error) error {
+	err = fmt.Errorf("%w: %s: %w", ErrSync, what, full(err))
+	s.mu.Lock()
+	first := s.failed == nil
+	if first {
+		s.failed = err
+	}
+	s.mu.Unlock()
+	if first {
+		s.log.Error("a sync failed: data may be lost, the disk needs attention", "what", what, "error", err)
+	}
+	return err
+}
+
+// namesUnsure stops the store from taking data. After a failed sync of a
+// directory the kernel may show names that are not on the disk, and no later
+// sync tells which: only a new mount shows the truth.
+func (s *Store) namesUnsure(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unsure == nil {
+		s.unsure = err
+	}
+}
+
+// limit runs a sync when there is a token for it.
+func (s *Store) limit(sync func() error) error {
+	s.syncs <- struct{}{}
+	defer func() { <-s.syncs }()
+	return sync()
+}
+
+// promise sets n bytes aside for an upload, or says ErrFull.
+func (s *Store) promise(n int64) error {
+	s.promises.Lock()
+	defer s.promises.Unlock()
+	if err := s.room(n); err != nil {
+		return err
+	}
+	s.promised.Add(n)
+	return nil
+}
+
+// room says ErrFull when n more bytes do not fit above the reserve, beside what
+// running uploads were promised.
+func (s *Store) room(n int64) error {
+	space, err := s.fsys.Space()
+	if err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	reserve := s.reserve
+	switch {
+	case reserve < 0:
+		reserve = 0
+	case reserve == 0:
+		reserve = min(max(64<<20, space.Total/100), space.Total/20)
+	}
+	if left := space.Free - reserve - s.promised.Load(); n > left {
+		return fmt.Errorf("%w: %d bytes wanted, %d left", ErrFull, n, max(left, 0))
+	}
+	return nil
+}
+
+// full marks errors that mean "no room" as ErrFull.
+func full(err error) error {
+	if vfs.IsFull(err) && !errors.Is(err, ErrFull) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// clearStaging removes what no upload can ever use again: see docs/format.md.
+func (s *Store) clearStaging() error {
+	entries, err := s.fsys.ReadDir(stagingDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		id, ext, _ := strings.Cut(name, ".")
+		if !validID(id) {
+			continue // not ours
+		}
+		switch "." + ext {
+		case extTemp:
+			err = s.removeStaged(name)
+		case extPart, extState:
+			err = s.tidy(id)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy removes the halves of a staged upload that lack their other half.
+func (s *Store) tidy(id string) error {
+	_, err := s.loadStaged(id)
+	if errors.Is(err, ErrNotFound) {
+		return errors.Join(s.removeStaged(id+extPart), s.removeStaged(id+extState))
+	}
+	return err
+}
+
+// removeStaged removes a file below staging/, if it is there.
+func (s *Store) removeStaged(name string) error {
+	if err := s.fsys.Remove(stagingDir + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

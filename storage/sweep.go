@@ -1,0 +1,123 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// Swept counts what a Sweep removed.
+type Swept struct {
+	Blobs int
+	Bytes int64
+}
+
+// Pin keeps a blob from Sweep until release is called, so that a row that names
+// it can be written. ErrNotFound when there is no such blob. Release may be
+// called more than once.
+func (s *Store) Pin(ctx context.Context, ref Ref) (release func(), err error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	s.pinRef(ref)
+	if _, err := s.fsys.Stat(ref.path()); err != nil {
+		s.unpinRef(ref)
+		return nil, blobError(ref, err)
+	}
+	released := false
+	return func() {
+		s.mu.Lock()
+		again := released
+		released = true
+		s.mu.Unlock()
+		if !again {
+			s.unpinRef(ref)
+		}
+	}, nil
+}
+
+// pinRef counts a pin. If the blob is just being removed it waits until that
+// is decided, so that who pinned a blob and still sees it can rely on it.
+func (s *Store) pinRef(ref Ref) {
+	for {
+		s.mu.Lock()
+		busy := s.removing[ref]
+		if busy == nil {
+			s.pins[ref]++
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		<-busy
+	}
+}
+
+func (s *Store) unpinRef(ref Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pins[ref]--; s.pins[ref] <= 0 {
+		delete(s.pins, ref)
+	}
+}
+
+// Sweep removes the blobs that came longer ago than olderThan, are not pinned
+// and of which live says that nothing names them. live is asked when no new
+// pin can come between its answer and the removal: whoever writes a row pins
+// first, so a row that live does not see yet belongs to a pinned blob.
+// live must see every row that was committed before it is called.
+//
+// The removals are not synced: a blob that a power cut brings back is swept
+// again.
+func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Ref) (bool, error)) (Swept, error) {
+	var swept Swept
+	before := s.now().Add(-olderThan)
+	for info, err := range s.Refs(ctx) {
+		if err != nil {
+			return swept, err
+		}
+		if info.Modified.After(before) {
+			continue
+		}
+		removed, err := s.sweepOne(info.Ref, live)
+		if err != nil {
+			return swept, err
+		}
+		if removed {
+			swept.Blobs++
+			swept.Bytes += info.Size
+		}
+	}
+	return swept, nil
+}
+
+func (s *Store) sweepOne(ref Ref, live func(Ref) (bool, error)) (removed bool, err error) {
+	s.mu.Lock()
+	if s.closed || s.pins[ref] > 0 || s.removing[ref] != nil {
+		s.mu.Unlock()
+		return false, nil
+	}
+	done := make(chan struct{})
+	s.removing[ref] = done
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.removing, ref)
+		s.mu.Unlock()
+		close(done)
+	}()
+	needed, err := live(ref)
+	if err != nil {
+		return false, fmt.Errorf("sweep: is blob %s needed: %w", ref, err)
+	}
+	if needed {
+		return false, nil
+	}
+	if err := s.fsys.Remove(ref.path()); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("sweep: %w", err)
+	}
+	return true, nil
+}

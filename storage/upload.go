@@ -1,0 +1,392 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // see SHA1
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"yunbox.local/storage/vfs"
+)
+
+// Upload is a content on its way in. Its methods may be called from any
+// goroutine; they take turns, except ID, Offset and Size, which never wait.
+//
+// Every Upload must end: by Close or Discard, or by Seal and then Commit and
+// Release of the Sealed. Closing twice, and closing what was committed, is
+// harmless, so that Close can be deferred.
+type Upload struct {
+	s      *Store
+	id     string
+	offset atomic.Int64
+	size   atomic.Int64 // -1: not known
+
+	mu     sync.Mutex
+	phase  phase
+	void   error    // why nothing can become of this upload any more
+	file   vfs.File // nil: nothing was written yet, or sealed and already in blobs/
+	name   string   // the file's name in staging/; "": it has none
+	synced int64    // this many bytes are durable
+	pushed int64    // this many bytes have been handed to the disk
+
+	sha256, sha1 hash.Hash
+
+	seq       uint64 // number of the last checkpoint; 0: there was none
+	kept      int64  // offset of the last checkpoint
+	keptSize  int64  // size in the last checkpoint
+	stateFile vfs.File
+
+	sum    Ref // once sealed
+	sum1   SHA1
+	pinned bool
+}
+
+type phase int
+
+const (
+	receiving phase = iota
+	sealed
+	committed // durable, not yet released
+	gone      // closed, discarded or released
+)
+
+// Sealed is a content that has arrived whole. It is not yet durable.
+type Sealed struct {
+	Ref  Ref
+	SHA1 SHA1
+	Size int64 // bytes
+
+	upload *Upload
+}
+
+// Begin starts an upload of size bytes, -1 when that is not known yet. ErrFull:
+// it would not fit above the reserve. Nothing is written to the disk before the
+// first byte comes.
+func (s *Store) Begin(ctx context.Context, size int64) (*Upload, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if size < -1 {
+		return nil, fmt.Errorf("begin upload: size %d", size)
+	}
+	u := &Upload{s: s, id: newID(), sha256: sha256.New(), sha1: sha1.New()}
+	u.size.Store(size)
+	if err := s.hold(u); err != nil {
+		return nil, err
+	}
+	if err := s.promise(u.missing()); err != nil {
+		s.letGo(u)
+		return nil, fmt.Errorf("begin upload: %w", err)
+	}
+	return u, nil
+}
+
+// hold enters u among the uploads in use.
+func (s *Store) hold(u *Upload) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[u.id] != nil {
+		return fmt.Errorf("upload %s: %w", u.id, ErrInUse)
+	}
+	s.open[u.id] = u
+	return nil
+}
+
+func (s *Store) letGo(u *Upload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[u.id] == u {
+		delete(s.open, u.id)
+	}
+}
+
+// Resume takes up an upload at its last checkpoint. ErrNotFound: there is none
+// of that id. ErrInUse: it is held; its holder must Close it first.
+func (s *Store) Resume(ctx context.Context, id string) (*Upload, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	u := &Upload{s: s, id: id, sha256: sha256.New(), sha1: sha1.New()}
+	if !validID(id) {
+		return nil, fmt.Errorf("upload: %w", ErrNotFound)
+	}
+	if err := s.hold(u); err != nil {
+		return nil, err
+	}
+	if err := u.load(ctx); err != nil {
+		u.closeFiles()
+		s.letGo(u)
+		return nil, err
+	}
+	s.promised.Add(u.missing())
+	return u, nil
+}
+
+// load brings u to its last checkpoint.
+func (u *Upload) load(ctx context.Context) error {
+	st, err := u.s.loadStaged(u.id)
+	if err != nil {
+		return err
+	}
+	u.size.Store(st.size)
+	u.offset.Store(st.offset)
+	u.seq, u.kept, u.keptSize = st.seq, st.offset, st.size
+	u.synced, u.pushed = st.offset, st.offset
+	flag := vfs.ReadWrite
+	if st.sealed {
+		u.phase, u.sum, u.sum1 = sealed, Ref(st.hash), SHA1(st.sha1)
+		if !st.part {
+			return nil
+		}
+		flag = vfs.ReadOnly // its mode may be that of a blob already
+	}
+	u.name = u.id + extPart
+	if u.file, err = u.s.fsys.OpenFile(stagingDir+"/"+u.name, flag, 0); err != nil {
+		return fmt.Errorf("upload %s: %w", u.id, err)
+	}
+	if st.sealed {
+		return nil
+	}
+	// Bytes after the offset may or may not have reached the disk.
+	if err := u.file.Truncate(st.offset); err != nil {
+		return fmt.Errorf("upload %s: %w", u.id, err)
+	}
+	if u.restoreHashes(st.record) == nil {
+		return nil
+	}
+	// The state is from a Go release that this one cannot read.
+	u.sha256.Reset()
+	u.sha1.Reset()
+	buf := u.s.buffers.get(streamBuffer)
+	defer u.s.buffers.put(buf)
+	all := &contextReader{ctx, io.NewSectionReader(u.file, 0, st.offset)}
+	if n, err := io.CopyBuffer(io.MultiWriter(u.sha256, u.sha1), all, *buf); err != nil {
+		return fmt.Errorf("upload %s: hash again: %w", u.id, err)
+	} else if n != st.offset {
+		return fmt.Errorf("upload %s: hash again: %w", u.id, ErrDamaged)
+	}
+	return nil
+}
+
+func (u *Upload) restoreHashes(r record) error {
+	a, okA := u.sha256.(encoding.BinaryUnmarshaler)
+	b, okB := u.sha1.(encoding.BinaryUnmarshaler)
+	if !okA || !okB {
+		return errors.ErrUnsupported
+	}
+	return errors.Join(a.UnmarshalBinary(r.hash), b.UnmarshalBinary(r.sha1))
+}
+
+// Discard removes a resumable upload that nobody holds. ErrNotFound, ErrInUse.
+func (s *Store) Discard(ctx context.Context, id string) error {
+	u, err := s.Resume(ctx, id)
+	if err != nil {
+		return err
+	}
+	return u.Discard()
+}
+
+// ID is the name under which Resume finds the upload, after a Checkpoint: 26
+// characters, not guessable.
+func (u *Upload) ID() string { return u.id }
+
+// Offset is the number of bytes received so far.
+func (u *Upload) Offset() int64 { return u.offset.Load() }
+
+// Size is the declared size in bytes, -1 while it is not known.
+func (u *Upload) Size() int64 { return u.size.Load() }
+
+// SetSize declares the size of an upload begun without one. ErrFull as for
+// Begin; ErrTooLong when more has arrived already.
+func (u *Upload) SetSize(size int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.receiving(); err != nil {
+		return err
+	}
+	switch have := u.size.Load(); {
+	case size == have:
+		return nil
+	case have >= 0:
+		return fmt.Errorf("upload %s: its size is %d bytes already", u.id, have)
+	case size < u.offset.Load():
+		return fmt.Errorf("upload %s: %w: %d bytes have come, %d declared", u.id, ErrTooLong, u.offset.Load(), size)
+	}
+	if err := u.s.promise(size - u.offset.Load()); err != nil {
+		return fmt.Errorf("upload %s: %w", u.id, err)
+	}
+	u.size.Store(size)
+	return nil
+}
+
+// missing is how many declared bytes have not come yet.
+func (u *Upload) missing() int64 {
+	if size := u.size.Load(); size >= 0 {
+		return size - u.offset.Load()
+	}
+	return 0
+}
+
+// receiving says whether the upload can go on. u.mu is held.
+func (u *Upload) receiving() error {
+	switch {
+	case u.void != nil:
+		return fmt.Errorf("upload %s: void: %w", u.id, u.void)
+	case u.phase != receiving:
+		return fmt.Errorf("upload %s: %w", u.id, ErrClosed)
+	}
+	return u.s.usable()
+}
+
+// Seal ends the upload and computes its name. ErrIncomplete: fewer bytes came
+// than were declared; the upload goes on. A sealed upload of unknown size has
+// the size that came. Sealing again gives the same answer.
+//
+// What would keep others waiting in Commit is done here: a large content is
+// synced, and of a resumable upload the end is recorded, so that a client whose
+// answer is lost need not send all of it again.
+func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.phase == sealed && u.void == nil {
+		return u.asSealed(), nil
+	}
+	if err := u.receiving(); err != nil {
+		return Sealed{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Sealed{}, context.Cause(ctx)
+	}
+	if missing := u.missing(); missing > 0 {
+		return Sealed{}, fmt.Errorf("upload %s: %w: %d of %d bytes are missing", u.id, ErrIncomplete, missing, u.size.Load())
+	}
+	if err := u.create(); err != nil {
+		return Sealed{}, err
+	}
+	if u.seq > 0 || u.offset.Load() > oneShot {
+		if err := u.sync(); err != nil {
+			return Sealed{}, err
+		}
+	}
+	size := u.size.Swap(u.offset.Load())
+	u.sum, u.sum1 = Ref(u.sha256.Sum(nil)), SHA1(u.sha1.Sum(nil))
+	if u.seq > 0 {
+		if err := u.record(true); err != nil {
+			u.size.Store(size)
+			return Sealed{}, err
+		}
+	}
+	u.phase = sealed
+	return u.asSealed(), nil
+}
+
+func (u *Upload) asSealed() Sealed {
+	return Sealed{Ref: u.sum, SHA1: u.sum1, Size: u.size.Load(), upload: u}
+}
+
+// Close lets go of the upload. What was checkpointed stays and can be resumed;
+// an upload that never was vanishes.
+func (u *Upload) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.phase == committed || u.phase == gone {
+		return nil
+	}
+	if u.seq == 0 || u.void != nil {
+		return u.remove()
+	}
+	return u.leave()
+}
+
+// Discard lets go of the upload and removes all that was kept of it.
+func (u *Upload) Discard() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.phase == committed || u.phase == gone {
+		return nil
+	}
+	return u.remove()
+}
+
+// leave ends the holding and keeps the files. u.mu is held.
+func (u *Upload) leave() error {
+	u.phase = gone
+	err := u.closeFiles()
+	u.s.promised.Add(-u.missing())
+	u.s.unpin(u)
+	u.s.letGo(u)
+	return err
+}
+
+// remove ends the holding and removes the files. u.mu is held. The names need
+// no sync: if a power cut brings them back, they are a resumable upload or are
+// cleared at the next start.
+func (u *Upload) remove() error {
+	var err error
+	if u.seq > 0 || u.stateFile != nil {
+		err = u.s.removeStaged(u.id + extState)
+	}
+	if u.name != "" {
+		err = errors.Join(err, u.s.removeStaged(u.name))
+	}
+	return errors.Join(err, u.leave())
+}
+
+func (u *Upload) closeFiles() error {
+	var err error
+	if u.file != nil {
+		err = u.file.Close()
+	}
+	if u.stateFile != nil {
+		err = errors.Join(err, u.stateFile.Close())
+	}
+	u.file, u.stateFile = nil, nil
+	return err
+}
+
+// create makes the file for the bytes, without a name where that is possible.
+func (u *Upload) create() (err error) {
+	if u.file != nil {
+		return nil
+	}
+	if !u.s.noTemp.Load() {
+		u.file, err = u.s.fsys.OpenTemp(stagingDir, blobMode)
+		if err == nil {
+			return nil
+		}
+		u.file = nil
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("upload %s: %w", u.id, full(err))
+		}
+		u.s.noTemp.Store(true)
+	}
+	name := u.id + extTemp
+	file, err := u.s.fsys.OpenFile(stagingDir+"/"+name, vfs.CreateNew, blobMode)
+	if err != nil {
+		return fmt.Errorf("upload %s: %w", u.id, full(err))
+	}
+	u.file, u.name = file, name
+	return nil
+}
+
+// sync makes all received bytes durable. A failure is final.
+func (u *Upload) sync() error {
+	if u.synced == u.offset.Load() {
+		return nil
+	}
+	if err := u.s.limit(u.file.Datasync); err != nil {
+		u.void = u.s.syncFailed("a staged upload", err)
+		return u.void
+	}
+	u.synced = u.offset.Load()
+	return nil
+}

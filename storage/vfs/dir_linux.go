@@ -1,0 +1,270 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the real FS: a directory of this computer, confined by os.Root, so
+// that no name and no symbolic link leads out of it.
+type Dir struct {
+	root *os.Root
+}
+
+var _ FS = (*Dir)(nil)
+
+// OpenDir opens a directory that exists.
+func OpenDir(dir string) (*Dir, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{root: root}, nil
+}
+
+// CreateDir makes a directory with all its parents, mode 0700, and makes their
+// names durable. A directory that exists is left as it is.
+func CreateDir(dir string) error {
+	dir = filepath.Clean(dir)
+	info, err := os.Stat(dir)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := CreateDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Close lets go of the directory. Open files stay usable.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Name is the path that was given to OpenDir.
+func (d *Dir) Name() string { return d.root.Name() }
+
+func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	if err := valid("open", name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, flag|unix.O_LARGEFILE, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &file{File: f, dir: d}, nil
+}
+
+func (d *Dir) OpenTemp(dir string, perm fs.FileMode) (File, error) {
+	if err := valid("opentemp", dir); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_LARGEFILE, perm)
+	switch {
+	case err == nil:
+		return &file{File: f, dir: d}, nil
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL):
+		// vfat, exFAT, NFS and FUSE; EISDIR is what a kernel or a file system
+		// says that does not know the flag at all.
+		return nil, &fs.PathError{Op: "opentemp", Path: dir, Err: errors.ErrUnsupported}
+	}
+	return nil, err
+}
+
+func (d *Dir) Rename(oldname, newname string) error {
+	if err := errors.Join(valid("rename", oldname), valid("rename", newname)); err != nil {
+		return err
+	}
+	return d.root.Rename(oldname, newname)
+}
+
+func (d *Dir) Link(oldname, newname string) error {
+	if err := errors.Join(valid("link", oldname), valid("link", newname)); err != nil {
+		return err
+	}
+	return d.root.Link(oldname, newname)
+}
+
+func (d *Dir) Remove(name string) error {
+	if err := valid("remove", name); err != nil {
+		return err
+	}
+	return d.root.Remove(name)
+}
+
+func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
+	if err := valid("mkdir", name); err != nil {
+		return err
+	}
+	return d.root.Mkdir(name, perm)
+}
+
+func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := valid("readdir", name); err != nil {
+		return nil, err
+	}
+	return fs.ReadDir(d.root.FS(), name)
+}
+
+func (d *Dir) Stat(name string) (fs.FileInfo, error) {
+	if err := valid("stat", name); err != nil {
+		return nil, err
+	}
+	return d.root.Stat(name)
+}
+
+func (d *Dir) SyncDir(name string) error {
+	if err := valid("syncdir", name); err != nil {
+		return err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (d *Dir) Space() (Space, error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return Space{}, err
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := control(f, "statfs", func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+		return Space{}, err
+	}
+	unit := int64(st.Frsize)
+	if unit == 0 {
+		unit = int64(st.Bsize)
+	}
+	return Space{Total: int64(st.Blocks) * unit, Free: int64(st.Bavail) * unit}, nil
+}
+
+// Lock uses flock: it belongs to the open file, so it also excludes a second
+// opening in the same process, and the kernel ends it with the process, however
+// that dies. Nothing is left to clean up after a power cut.
+func (d *Dir) Lock(name string) (io.Closer, error) {
+	if err := valid("lock", name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = control(f, "lock", func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close() // nothing was written through it
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: ErrLocked}
+	}
+	return nil, err
+}
+
+// file is a File of Dir.
+type file struct {
+	*os.File
+	dir *Dir
+}
+
+func (f *file) Datasync() error { return control(f.File, "fdatasync", unix.Fdatasync) }
+
+func (f *file) WriteBack(off, n int64, wait bool) error {
+	flags := unix.SYNC_FILE_RANGE_WRITE
+	if wait {
+		flags |= unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	}
+	err := control(f.File, "sync_file_range", func(fd int) error {
+		return unix.SyncFileRange(fd, off, n, flags)
+	})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // only a hint: the sync that follows does all of it
+	}
+	return err
+}
+
+func (f *file) Allocate(size int64) error {
+	err := control(f.File, "fallocate", func(fd int) error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: errors.ErrUnsupported}
+	}
+	return err
+}
+
+// Link goes through /proc/self/fd, which needs no privilege; AT_EMPTY_PATH
+// needed CAP_DAC_READ_SEARCH until Linux 6.10.
+func (f *file) Link(name string) error {
+	if err := valid("link", name); err != nil {
+		return err
+	}
+	parent, err := f.dir.root.Open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	err = control(f.File, "linkat", func(fd int) error {
+		return control(parent, "linkat", func(dirfd int) error {
+			from := "/proc/self/fd/" + strconv.Itoa(fd)
+			return unix.Linkat(unix.AT_FDCWD, from, dirfd, path.Base(name), unix.AT_SYMLINK_FOLLOW)
+		})
+	})
+	if err != nil {
+		return &fs.PathError{Op: "linkat", Path: name, Err: errors.Unwrap(err)}
+	}
+	return nil
+}
+
+// control runs a system call on the descriptor of f, which stays open while it
+// runs, again when a signal interrupted it, and names the file in the error.
+func control(f *os.File, op string, call func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			if failed = call(int(fd)); failed != unix.EINTR {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if failed != nil {
+		return &fs.PathError{Op: op, Path: f.Name(), Err: failed}
+	}
+	return nil
+}
+
+func valid(op, name string) error {
+	if !fs.ValidPath(name) {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	return nil
+}
