@@ -1,0 +1,229 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net/url"
+	"strings"
+
+	"yunbox.local/storage/vfs"
+)
+
+const labelName = "label.json"
+
+// Label is what is printed on the box or shown to its administrator: everything
+// that is needed to bind it.
+type Label struct {
+	Serial string // "YB26-4F7Q-9KMD"; not a secret
+	// Code is the 8-digit verification code; "" once it is spent.
+	Code string
+	// PairURI is what the label's QR code says; "" once it is spent.
+	PairURI string
+	Spent   bool // the box was bound; code and pairing secret exist no more
+}
+
+// labelFile is keys/label.json, mode 0400. Losing it costs the label, nothing
+// else, so it is not part of any backup.
+type labelFile struct {
+	Version int    `json:"version"`
+	Serial  string `json:"serial"`
+	Code    string `json:"code,omitempty"`
+	Secret  string `json:"secret,omitempty"` // base64url of 16 random bytes
+	Spent   bool   `json:"spent"`
+}
+
+// openLabel reads the label, makes it at the first start, and finishes what a
+// power cut between binding and spending has left.
+func (a *Accounts) openLabel(owner bool) error {
+	data, err := vfs.ReadFile(a.opt.Keys, labelName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.label = labelFile{Version: 1, Serial: newSerial(), Spent: owner}
+		if !owner {
+			a.label.Code, a.label.Secret = newCode(), base64.RawURLEncoding.EncodeToString(random(16))
+		}
+		if err := a.writeLabel(a.label); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("%s cannot be read: %w", labelName, err)
+	default:
+		if err := json.Unmarshal(data, &a.label); err != nil {
+			return fmt.Errorf("%s is damaged (remove it to get a new label): %w", labelName, err)
+		}
+		if a.label.Version != 1 || a.label.Serial == "" || !a.label.Spent && (len(a.label.Code) != 8 || len(a.label.Secret) != 22) {
+			return fmt.Errorf("%s is damaged or of a newer version (remove it to get a new label)", labelName)
+		}
+	}
+	a.bound.Store(owner || a.label.Spent)
+	if owner && !a.label.Spent {
+		return a.spendLabel()
+	}
+	return nil
+}
+
+// writeLabel replaces the file durably.
+func (a *Accounts) writeLabel(l labelFile) error {
+	data, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	// What a power cut left behind is read-only, so it cannot be opened again.
+	if err := a.opt.Keys.Remove(labelName + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", labelName, err)
+	}
+	if err := vfs.WriteFile(a.opt.Keys, labelName, append(data, '\n'), 0o400); err != nil {
+		return fmt.Errorf("%s cannot be written: %w", labelName, err)
+	}
+	return nil
+}
+
+// spendLabel erases code and secret: first from memory, where it counts now,
+// then from the file.
+func (a *Accounts) spendLabel() error {
+	a.labelMu.Lock()
+	defer a.labelMu.Unlock()
+	a.label.Spent, a.label.Code, a.label.Secret = true, "", ""
+	return a.writeLabel(a.label)
+}
+
+// Label returns the label as it is now.
+func (a *Accounts) Label(context.Context) (Label, error) {
+	a.labelMu.Lock()
+	l := a.label
+	a.labelMu.Unlock()
+	out := Label{Serial: l.Serial, Spent: l.Spent}
+	if !l.Spent {
+		out.Code = l.Code
+		out.PairURI = PairURI{ID: a.opt.DeviceID, Key: a.opt.Fingerprint, Secret: l.Secret, SerialEnd: l.Serial[len(l.Serial)-4:]}.String()
+	}
+	return out, nil
+}
+
+// SerialEnd returns the last four characters of the serial number, which an
+// unbound box announces so that its owner can tell it from the neighbour's.
+func (a *Accounts) SerialEnd() string {
+	a.labelMu.Lock()
+	defer a.labelMu.Unlock()
+	return a.label.Serial[len(a.label.Serial)-4:]
+}
+
+// Bound reports whether the box has an owner, or had one: a box that lost its
+// database is not up for grabs.
+func (a *Accounts) Bound(context.Context) bool { return a.bound.Load() }
+
+// Crockford's base 32: no I, L, O and U.
+const serialAlphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// serialPrefix names the product and its series; the rest is random, so a serial
+// number says nothing about how many boxes there are or when one was made.
+const serialPrefix = "YB26"
+
+func newSerial() string {
+	s := serialPrefix
+	for _, b := range random(7) {
+		s += serialAlphabet[b&31 : b&31+1]
+	}
+	s += string(checkCharacter(s))
+	return s[:4] + "-" + s[4:8] + "-" + s[8:]
+}
+
+// checkCharacter is Luhn's algorithm modulo 32: it finds every single wrong
+// character and nearly every pair that changed places.
+func checkCharacter(s string) byte {
+	const n = len(serialAlphabet)
+	sum, factor := 0, 2
+	for i := len(s) - 1; i >= 0; i-- {
+		v := factor * strings.IndexByte(serialAlphabet, s[i])
+		sum += v/n + v%n
+		factor = 3 - factor
+	}
+	return serialAlphabet[(n-sum%n)%n]
+}
+
+// ParseSerial reads a serial number as a person types it: any case, with or
+// without hyphens and spaces, O for 0 and I or L for 1. It returns the form on
+// the label.
+func ParseSerial(s string) (string, bool) {
+	if len(s) > 64 {
+		return "", false
+	}
+	s = strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(s))
+	if len(s) != 12 || strings.Trim(s, serialAlphabet) != "" || checkCharacter(s[:11]) != s[11] {
+		return "", false
+	}
+	return s[:4] + "-" + s[4:8] + "-" + s[8:], true
+}
+
+func newCode() string {
+	n, err := rand.Int(rand.Reader, big.NewInt(100_000_000))
+	if err != nil {
+		panic(err) // never happens: crypto/rand aborts the program instead
+	}
+	return fmt.Sprintf("%08d", n)
+}
+
+// parseCode reads a verification code as a person types it.
+func parseCode(s string) (string, bool) {
+	if len(s) > 64 {
+		return "", false
+	}
+	s = strings.NewReplacer("-", "", " ", "").Replace(s)
+	return s, len(s) == 8 && strings.Trim(s, "0123456789") == ""
+}
+
+// PairURI is what the QR code on the label says.
+type PairURI struct {
+	ID        string // the box's id, as in its mDNS record
+	Key       string // base64url of the SHA-256 of the CA's public key (SPKI)
+	Secret    string // base64url of 16 bytes
+	SerialEnd string // last four characters of the serial number
+}
+
+// String returns "yunbox://pair?v=1&id=…&k=…&s=…&n=…".
+func (p PairURI) String() string {
+	return "yunbox://pair?v=1&id=" + url.QueryEscape(p.ID) + "&k=" + url.QueryEscape(p.Key) +
+		"&s=" + url.QueryEscape(p.Secret) + "&n=" + url.QueryEscape(p.SerialEnd)
+}
+
+// ParsePairURI reads what String wrote. Fields that it does not know are
+// ignored; a version other than 1 is refused.
+func ParsePairURI(s string) (PairURI, error) {
+	const op = "account.pair"
+	const hint = "Scan the label again."
+	var p PairURI
+	if len(s) > 1024 {
+		return p, invalid(op, "That is too long to be a pairing code.", hint)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "yunbox" || u.Host != "pair" {
+		return p, invalid(op, "That is not a pairing code.", hint)
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return p, invalid(op, "That pairing code is garbled.", hint)
+	}
+	if q.Get("v") != "1" {
+		return p, invalid(op, "That pairing code is of a newer kind.", "Update the app.")
+	}
+	p = PairURI{ID: q.Get("id"), Key: q.Get("k"), Secret: q.Get("s"), SerialEnd: q.Get("n")}
+	key, err := base64.RawURLEncoding.Strict().DecodeString(p.Key)
+	if err != nil || len(key) != 32 {
+		return PairURI{}, invalid(op, "That pairing code has no fingerprint of the box's key.", hint)
+	}
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(p.Secret)
+	if err != nil || len(secret) != 16 {
+		return PairURI{}, invalid(op, "That pairing code has no secret.", hint)
+	}
+	if len(p.ID) != 16 || strings.Trim(p.ID, "abcdefghijklmnopqrstuvwxyz234567") != "" ||
+		len(p.SerialEnd) != 4 || strings.Trim(p.SerialEnd, serialAlphabet) != "" {
+		return PairURI{}, invalid(op, "That pairing code is garbled.", hint)
+	}
+	return p, nil
+}
