@@ -1,0 +1,254 @@
+import { useState } from 'preact/hooks';
+import { call, get, type Device, type Token, type User } from './api';
+import { Icon } from './icons';
+import { date, dateTime, t, word } from './i18n';
+import { PasswordHint } from './password';
+import { isAdmin, session } from './session';
+import { Words } from './signin';
+import { Button, copy, Dialog, Empty, Field, Head, IconButton, Note, Password, ProblemNote, say, Show, useAct, useLoad } from './ui';
+
+export function AccountPage() {
+  const { me, box } = session.value;
+  return (
+    <>
+      <Head title={t('account.title')} text={t('account.text', { name: me!.username, role: word('role', me!.role) })} />
+      <PasswordCard />
+      <Devices />
+      <Tokens />
+      {isAdmin(me!) && <People />}
+      <section class="card">
+        <h2>{t('account.box')}</h2>
+        <p>{t('account.boxText')}</p>
+        <Words />
+        <dl class="facts">
+          <div><dt>{t('account.id')}</dt><dd><code>{box!.id}</code></dd></div>
+          <div><dt>{t('account.version')}</dt><dd>{box!.version}</dd></div>
+        </dl>
+        <p class="hint"><a href="/ca.crt" download="yunbox-ca.crt">{t('account.ca')}</a> · <a href={LICENSES_URL}>{t('account.licenses')}</a></p>
+      </section>
+    </>
+  );
+}
+
+function PasswordCard() {
+  const [old, setOld] = useState('');
+  const [fresh, setFresh] = useState('');
+  const act = useAct();
+  const name = session.value.me!.username;
+  const submit = () =>
+    act.run(async () => {
+      // A wrong old password is no reason to sign the page out.
+      await call('PUT', '/v1/me/password', { old, new: fresh }, true);
+      setOld('');
+      setFresh('');
+      say(t('password.changed'));
+    });
+  return (
+    <section class="card">
+      <h2>{t('password.change')}</h2>
+      <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <input type="text" name="username" autocomplete="username" value={name} hidden readOnly />
+        <div class="pair">
+          <Password label={t('password.old')} value={old} onInput={setOld} />
+          <Password label={t('password.new')} value={fresh} onInput={setFresh} fresh hint={<PasswordHint password={fresh} username={name} />} />
+        </div>
+        {act.problem && <ProblemNote problem={act.problem} />}
+        <div class="row-end"><Button kind="main" type="submit" busy={act.busy}>{t('password.change')}</Button></div>
+      </form>
+    </section>
+  );
+}
+
+function Devices() {
+  const devices = useLoad(async () => (await get<{ devices: Device[] | null }>('/v1/devices')).devices ?? [], []);
+  const [renamed, rename] = useState<Device | null>(null);
+  const [gone, remove] = useState<Device | null>(null);
+  const [name, setName] = useState('');
+  const act = useAct();
+  return (
+    <section class="card">
+      <h2>{t('devices.title')}</h2>
+      <p>{t('devices.text')}</p>
+      <Show of={devices}>
+        {(list) => list.length === 0 ? <Empty icon="device" title={t('devices.none')} /> : (
+          <ul class="lines">
+            {list.map((d) => (
+              <li>
+                <span class="thumb"><Icon name="device" /></span>
+                <span class="line-main">
+                  <strong>{d.name}</strong>
+                  <small>{word('kind', d.kind)} · {d.last_seen ? t('devices.seen', { time: dateTime(d.last_seen) }) : t('devices.since', { time: date(d.created) })}</small>
+                </span>
+                <span class="line-acts">
+                  <Button kind="quiet" aria-label={t('devices.renameOne', { name: d.name })} onClick={() => { setName(d.name); act.clear(); rename(d); }}>{t('devices.rename')}</Button>
+                  <IconButton icon="close" label={t('devices.removeOne', { name: d.name })} onClick={() => { act.clear(); remove(d); }} />
+                </span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Show>
+      {renamed && (
+        <Dialog title={t('devices.rename')} onClose={() => rename(null)}>
+          <form onSubmit={async (e) => {
+            e.preventDefault();
+            if (await act.run(() => call('PATCH', `/v1/devices/${renamed.id}`, { name }))) {
+              rename(null);
+              devices.reload();
+            }
+          }}>
+            <Field label={t('name')} value={name} onInput={setName} required maxLength={64} />
+            {act.problem && <ProblemNote problem={act.problem} />}
+            <div class="row-end"><Button onClick={() => rename(null)}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('save')}</Button></div>
+          </form>
+        </Dialog>
+      )}
+      {gone && (
+        <Dialog title={t('devices.sure')} onClose={() => remove(null)}>
+          <p>{t('devices.sureText', { name: gone.name })}</p>
+          {act.problem && <ProblemNote problem={act.problem} />}
+          <div class="row-end">
+            <Button onClick={() => remove(null)}>{t('cancel')}</Button>
+            <Button kind="danger" busy={act.busy} onClick={async () => {
+              if (await act.run(() => call('DELETE', `/v1/devices/${gone.id}`))) {
+                remove(null);
+                devices.reload();
+              }
+            }}>{t('devices.remove')}</Button>
+          </div>
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function Tokens() {
+  const tokens = useLoad(async () => (await get<{ tokens: Token[] | null }>('/v1/tokens')).tokens ?? [], []);
+  const [name, setName] = useState('');
+  const [made, show] = useState<{ name: string; token: string } | null>(null);
+  const act = useAct();
+  const create = () =>
+    act.run(async () => {
+      const { token } = await call<{ token: string }>('POST', '/v1/tokens', { name: name.trim(), scope: 'files' });
+      show({ name: name.trim(), token });
+      setName('');
+      tokens.reload();
+    });
+  const revoke = (k: Token) =>
+    act.run(async () => {
+      await call('DELETE', `/v1/tokens/${k.id}`);
+      tokens.reload();
+      say(t('tokens.revoked', { name: k.name }));
+    });
+  return (
+    <section class="card">
+      <h2>{t('tokens.title')}</h2>
+      <p>{t('tokens.text')}</p>
+      <Show of={tokens}>
+        {(list) => list.length === 0 ? <Empty icon="key" title={t('tokens.none')} /> : (
+          <ul class="lines">
+            {list.map((k) => (
+              <li>
+                <span class="thumb"><Icon name="key" /></span>
+                <span class="line-main">
+                  <strong>{k.name}</strong>
+                  <small>{k.last_used ? t('tokens.used', { time: dateTime(k.last_used) }) : t('tokens.unused', { time: date(k.created) })}</small>
+                </span>
+                <span class="line-acts"><Button kind="quiet" aria-label={t('tokens.revokeOne', { name: k.name })} onClick={() => void revoke(k)}>{t('tokens.revoke')}</Button></span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Show>
+      {act.problem && <ProblemNote problem={act.problem} />}
+      <form class="inline-form" onSubmit={(e) => { e.preventDefault(); void create(); }}>
+        <Field label={t('tokens.name')} value={name} onInput={setName} required maxLength={64} autocomplete="off" />
+        <Button type="submit" icon="plus" busy={act.busy}>{t('tokens.create')}</Button>
+      </form>
+      {made && (
+        <Dialog title={made.name} onClose={() => show(null)}>
+          <Note kind="warn" icon="warn">{t('tokens.once')}</Note>
+          <div class="secret"><code>{made.token}</code><IconButton icon="copy" label={t('copy')} onClick={() => void copy(made.token)} /></div>
+          <p class="hint">{t('tokens.how', { name: session.value.me!.username })}</p>
+          <div class="row-end"><Button kind="main" onClick={() => show(null)}>{t('tokens.kept')}</Button></div>
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function People() {
+  const users = useLoad(async () => (await get<{ users: User[] | null }>('/v1/users')).users ?? [], []);
+  const [adding, add] = useState(false);
+  const act = useAct();
+  const own = session.value.me!.id;
+  const toggle = (u: User) =>
+    act.run(async () => {
+      await call('PATCH', `/v1/users/${u.id}`, { disabled: !u.disabled });
+      users.reload();
+      say(t(u.disabled ? 'people.enabled' : 'people.disabled', { name: u.username }));
+    });
+  return (
+    <section class="card">
+      <div class="card-head">
+        <h2>{t('people.title')}</h2>
+        <Button icon="plus" onClick={() => add(true)}>{t('people.add')}</Button>
+      </div>
+      <p>{t('people.text')}</p>
+      {act.problem && <ProblemNote problem={act.problem} />}
+      <Show of={users}>
+        {(list) => (
+          <ul class="lines">
+            {list.map((u) => (
+              <li>
+                <span class="thumb"><Icon name="account" /></span>
+                <span class="line-main">
+                  <strong>{u.username} {u.disabled && <span class="tag">{t('people.isDisabled')}</span>}</strong>
+                  <small>{word('role', u.role)} · {t('devices.since', { time: date(u.created) })}</small>
+                </span>
+                <span class="line-acts">
+                  {u.id !== own && u.role !== 'owner' && <Button kind="quiet" aria-label={t(u.disabled ? 'people.enableOne' : 'people.disableOne', { name: u.username })} onClick={() => void toggle(u)}>{t(u.disabled ? 'people.enable' : 'people.disable')}</Button>}
+                </span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Show>
+      {adding && <AddPerson onClose={() => add(false)} onAdded={users.reload} />}
+    </section>
+  );
+}
+
+function AddPerson({ onClose, onAdded }: { onClose: () => void; onAdded: () => void }) {
+  const [username, setUsername] = useState('');
+  const [password, setPassword] = useState('');
+  const [role, setRole] = useState('member');
+  const act = useAct();
+  const submit = async () => {
+    if (await act.run(() => call('POST', '/v1/users', { username: username.trim(), password, role }))) {
+      say(t('people.added', { name: username.trim() }));
+      onAdded();
+      onClose();
+    }
+  };
+  return (
+    <Dialog title={t('people.add')} onClose={onClose}>
+      <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <p class="hint">{t('people.addText')}</p>
+        <Field label={t('username')} value={username} onInput={setUsername} autocomplete="off" autocapitalize="off" spellcheck={false} required />
+        <Password label={t('people.password')} value={password} onInput={setPassword} fresh hint={<PasswordHint password={password} username={username} />} />
+        <fieldset class="choice">
+          <legend>{t('people.role')}</legend>
+          {['member', 'admin'].map((r) => (
+            <label class="check">
+              <input type="radio" name="role" value={r} checked={role === r} onChange={() => setRole(r)} />
+              <span>{word('role', r)}<small>{t(r === 'admin' ? 'people.adminText' : 'people.memberText')}</small></span>
+            </label>
+          ))}
+        </fieldset>
+        {act.problem && <ProblemNote problem={act.problem} />}
+        <div class="row-end"><Button onClick={onClose}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('people.add')}</Button></div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,162 @@
+/** What the box answers; see /v1/openapi.json. */
+export interface Box {
+  name: string;
+  id: string;
+  bound: boolean;
+  fingerprint: string;
+  words: string[];
+  policy_revision: string;
+  version: string;
+}
+export interface Me {
+  id: string;
+  username: string;
+  role: 'owner' | 'admin' | 'member' | 'child';
+  usage: { items: number; bytes: number; distinct_bytes: number; quota: number | null };
+  policy: { current: string; accepted: string | null };
+}
+export interface Item {
+  id: string;
+  path: string;
+  name: string;
+  sha256: string;
+  size: number;
+  mtime: string;
+  added: string;
+  source: string;
+  device: string | null;
+  trashed: string | null;
+}
+export interface Listing {
+  folders: { path: string; name: string }[];
+  items: Item[];
+  next: string | null;
+}
+export interface Policy {
+  revision: string;
+  modified: string;
+  text: string;
+  lang: string;
+  accepted: { revision: string; time: string } | null;
+}
+export interface Purpose {
+  id: string;
+  version: string | number;
+  title: string;
+  what: string;
+  data: string[];
+  sensitive: boolean;
+  retention: string;
+  processor: string;
+  core: boolean;
+  sources: string[] | null;
+  available: boolean;
+}
+export interface Consent {
+  purpose: string;
+  state: 'never' | 'granted' | 'withdrawn' | 'suspended';
+  granted: boolean;
+  device: string | null;
+  policy_revision: string;
+  time: string | null;
+}
+export type Receipt = Record<string, unknown>;
+export interface Storage {
+  disk: { total: number; free: number };
+  mine: { items: number; bytes: number; distinct_bytes: number; saved_bytes: number };
+  box: { items: number; logical_bytes: number; blobs: number; physical_bytes: number; saved_bytes: number } | null;
+}
+export interface Token {
+  id: string;
+  name: string;
+  scope: string;
+  created: string;
+  last_used: string | null;
+}
+export interface Device {
+  id: string;
+  name: string;
+  kind: string;
+  created: string;
+  last_seen: string | null;
+}
+export interface User {
+  id: string;
+  username: string;
+  role: string;
+  disabled: boolean;
+  created: string;
+}
+
+/** An error that a person may read: RFC 9457, or the box could not be reached. */
+export class Problem extends Error {
+  /** The last part of the type, such as "consent-required"; "unreachable" when there was no answer. */
+  readonly kind: string;
+  readonly title: string;
+  readonly detail: string;
+  readonly hint: string;
+  readonly members: Record<string, unknown>;
+
+  constructor(readonly status: number, body: Record<string, unknown> = {}, readonly retryAfter = 0) {
+    const text = (v: unknown) => (typeof v === 'string' ? v : '');
+    super(text(body['title']) || `HTTP ${status}`);
+    this.kind = status === 0 ? 'unreachable' : text(body['type']).split(':').pop() || 'internal';
+    this.title = text(body['title']);
+    this.detail = text(body['detail']);
+    this.hint = text(body['hint']);
+    this.members = body;
+  }
+
+  static of(e: unknown): Problem {
+    return e instanceof Problem ? e : new Problem(-1, { type: 'urn:yunbox:problem:internal', detail: String(e) });
+  }
+
+  /** Trying again may help without anybody doing anything. */
+  get passing(): boolean {
+    return this.status === 0 || this.status === 408 || this.status === 423 || this.status === 429 || (this.status >= 500 && this.status !== 507);
+  }
+}
+
+export function problemOf(status: number, text: string, retryAfter: string | null): Problem {
+  let body: Record<string, unknown> = {};
+  try {
+    body = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    // Not from the box's own code (a proxy, a cut answer): the status must do.
+  }
+  return new Problem(status, body, Number(retryAfter) || 0);
+}
+
+/** Called when the box no longer knows the session of a signed-in page. */
+let signedOut = () => {};
+export function onSignedOut(f: () => void) {
+  signedOut = f;
+}
+
+/** One JSON request; quiet ones do not sign the page out on a 401. */
+export async function call<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
+  let r: Response, text: string;
+  try {
+    r = await fetch(path, {
+      method,
+      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: 'same-origin',
+      cache: 'no-store',
+    });
+    text = await r.text();
+  } catch {
+    throw new Problem(0);
+  }
+  if (!r.ok) {
+    if (r.status === 401 && !quiet) signedOut();
+    throw problemOf(r.status, text, r.headers.get('Retry-After'));
+  }
+  return (text ? JSON.parse(text) : undefined) as T;
+}
+
+export const get = <T>(path: string) => call<T>('GET', path);
+
+/** A path of slash-separated names as it stands in a URL. */
+export const escapePath = (p: string) => p.split('/').map(encodeURIComponent).join('/');
+export const fileURL = (path: string) => '/v1/files/' + escapePath(path);

@@ -1,0 +1,240 @@
+import { useEffect, useState } from 'preact/hooks';
+import { call, get, type Consent, type Device, type Policy, type Purpose, type Receipt } from './api';
+import { Icon } from './icons';
+import { dateTime, lang, t, word } from './i18n';
+import { PolicyText } from './policy';
+import { route } from './route';
+import { refresh } from './session';
+import { Button, Dialog, Empty, Head, ProblemNote, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
+
+export interface Consents {
+  policy: Policy;
+  purposes: Purpose[];
+  states: Consent[];
+  devices: Device[];
+}
+
+export const useConsents = (): Loaded<Consents> =>
+  useLoad(async () => {
+    const [policy, { purposes }, { consents }, { devices }] = await Promise.all([
+      get<Policy>(`/v1/policy?lang=${lang.value}`),
+      get<{ purposes: Purpose[] }>(`/v1/purposes?lang=${lang.value}`),
+      get<{ consents: Consent[] }>('/v1/consents'),
+      get<{ devices: Device[] }>('/v1/devices'),
+    ]);
+    return { policy, purposes, states: consents, devices };
+  }, [lang.value]);
+
+const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
+
+/** Records a decision; the switch moves when the box has it. */
+async function decide(c: Consents, purpose: string, granted: boolean, device: string | null) {
+  const path = '/v1/consents/' + encodeURIComponent(purpose);
+  if (granted) await call('PUT', path, { granted: true, policy_revision: c.policy.revision, ...(device ? { device } : {}) });
+  else await call('DELETE', path + (device ? '?device=' + encodeURIComponent(device) : ''));
+}
+
+export function ConsentsPage() {
+  const consents = useConsents();
+  return (
+    <>
+      <Head title={t('consents.title')} text={t('consents.text')} />
+      <Show of={consents}>
+        {(c) => (
+          <>
+            <PolicyCard consents={c} changed={consents.reload} />
+            <PurposeList consents={c} changed={consents.reload} />
+            <Receipts purposes={c.purposes} states={c.states} />
+            <Later purposes={c.purposes} />
+          </>
+        )}
+      </Show>
+    </>
+  );
+}
+
+/** The policy and the core service that rests on it: accepting is consenting to storage, and is taken back here too. */
+export function PolicyCard({ consents: c, changed, open }: { consents: Consents; changed: () => void; open?: boolean }) {
+  const [read, setRead] = useState(false);
+  const [unticked, setUnticked] = useState(false);
+  const act = useAct();
+  const core = c.purposes.find((p) => p.core);
+  const state = core && stateOf(c, core.id);
+  const accepted = state ? state.granted : c.policy.accepted?.revision === c.policy.revision;
+  const when = state?.time ?? c.policy.accepted?.time;
+  const accept = () => {
+    if (!read) {
+      setUnticked(true);
+      return;
+    }
+    void act.run(async () => {
+      await call('PUT', '/v1/policy', { accepted: true, revision: c.policy.revision });
+      await refresh();
+      setRead(false);
+      changed();
+      say(t('policy.saidYes'));
+    });
+  };
+  const withdraw = () =>
+    act.run(async () => {
+      await call('DELETE', '/v1/consents/' + encodeURIComponent(core!.id));
+      await refresh();
+      changed();
+      say(t('policy.saidNo'));
+    });
+  return (
+    <section class="card" id={core ? 'purpose-' + core.id : undefined}>
+      <div class="card-head">
+        <h2>{t('policy.title')}</h2>
+        <StateTag state={accepted ? 'granted' : (state?.state ?? 'never')} />
+      </div>
+      {core && <p>{core.what}</p>}
+      <details class="more" open={open || undefined}>
+        <summary>{t('policy.read')}</summary>
+        <PolicyText of={{ value: c.policy, problem: null, busy: false, reload: changed }} />
+      </details>
+      {act.problem && <ProblemNote problem={act.problem} />}
+      {accepted ? (
+        <div class="row-end">
+          <p class="hint">{t('policy.acceptedAt', { revision: c.policy.accepted?.revision ?? c.policy.revision, time: when ? dateTime(when) : '' })}</p>
+          {core && <Button busy={act.busy} onClick={withdraw}>{t('policy.withdraw')}</Button>}
+        </div>
+      ) : (
+        <div class="accept">
+          <label class="check">
+            <input
+              type="checkbox" checked={read} aria-invalid={unticked} aria-describedby={unticked ? 'untick' : undefined}
+              onChange={(e) => { setRead(e.currentTarget.checked); setUnticked(false); }}
+            />
+            <span>{t('policy.tick', { revision: c.policy.revision })}</span>
+          </label>
+          {unticked && <p class="error" id="untick" role="alert">{t('policy.tickFirst')}</p>}
+          <Button kind="main" busy={act.busy} onClick={accept}>{t('policy.accept')}</Button>
+        </div>
+      )}
+    </section>
+  );
+}
+
+/** Every purpose with its words and its switch. Nothing is on that the person has not set. */
+export function PurposeList({ consents: c, changed }: { consents: Consents; changed: () => void }) {
+  return (
+    <section aria-label={t('consents.purposes')}>
+      <h2 class="section-title">{t('consents.purposes')}</h2>
+      <p class="section-text">{t('consents.purposesText')}</p>
+      <div class="purposes">
+        {c.purposes.filter((p) => !p.core && p.available).map((p) => <PurposeCard key={p.id} consents={c} purpose={p} changed={changed} />)}
+      </div>
+    </section>
+  );
+}
+
+function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents; purpose: Purpose; changed: () => void }) {
+  const act = useAct();
+  const state = stateOf(c, p.id);
+  const wanted = route.value.page === 'consents' && route.value.rest === p.id;
+  useEffect(() => {
+    if (wanted) document.getElementById('purpose-' + p.id)?.scrollIntoView({ block: 'center' });
+  }, [wanted]);
+  const set = (granted: boolean, device: string | null) =>
+    void act.run(async () => {
+      await decide(c, p.id, granted, device);
+      changed();
+      say(t(granted ? 'consents.saidYes' : 'consents.saidNo', { purpose: p.title }));
+    });
+  const perDevice = c.states.filter((s) => s.purpose === p.id && s.device);
+  return (
+    <article class={wanted ? 'card purpose wanted' : 'card purpose'} id={'purpose-' + p.id}>
+      <div class="purpose-head">
+        <div>
+          <h3>{p.title}</h3>
+          <div class="tags">
+            <StateTag state={state?.state ?? 'never'} />
+            {p.sensitive && <span class="tag warn">{t('consents.sensitive')}</span>}
+          </div>
+        </div>
+        <Switch label={p.title} checked={state?.granted ?? false} disabled={act.busy} onChange={(on) => set(on, null)} />
+      </div>
+      <p>{p.what}</p>
+      <dl class="facts">
+        <div><dt>{t('consents.data')}</dt><dd>{p.data.join(t('listSeparator'))}</dd></div>
+        <div><dt>{t('consents.retention')}</dt><dd>{p.retention}</dd></div>
+        <div><dt>{t('consents.processor')}</dt><dd>{p.processor}</dd></div>
+        {state?.time && <div><dt>{t('consents.since')}</dt><dd>{dateTime(state.time)}</dd></div>}
+      </dl>
+      {perDevice.map((s) => (
+        <div class="device-row">
+          <span><Icon name="device" /> {c.devices.find((d) => d.id === s.device)?.name ?? t('consents.goneDevice')}</span>
+          <Switch label={`${p.title}: ${c.devices.find((d) => d.id === s.device)?.name ?? ''}`} checked={s.granted} disabled={act.busy} onChange={(on) => set(on, s.device)} />
+        </div>
+      ))}
+      {act.problem && <ProblemNote problem={act.problem} />}
+    </article>
+  );
+}
+
+function StateTag({ state }: { state: Consent['state'] }) {
+  return <span class={`tag ${state === 'granted' ? 'good' : state === 'suspended' ? 'warn' : ''}`}>{word('state', state)}</span>;
+}
+
+/** Purposes that a later version of the box will ask for: nothing to decide yet. */
+function Later({ purposes }: { purposes: Purpose[] }) {
+  const later = purposes.filter((p) => !p.core && !p.available);
+  if (later.length === 0) return null;
+  return (
+    <details class="card more-card">
+      <summary><h2>{t('consents.later')}</h2></summary>
+      <p>{t('consents.laterText')}</p>
+      <ul class="plain-list">
+        {later.map((p) => <li><strong>{p.title}</strong><p class="hint">{p.what}</p></li>)}
+      </ul>
+    </details>
+  );
+}
+
+function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[] }) {
+  // Decisions change the states, so receipts are asked for again with them.
+  const receipts = useLoad(async () => (await get<{ receipts: Receipt[] | null }>('/v1/consents/receipts')).receipts ?? [], [states]);
+  const [shown, show] = useState<Receipt | null>(null);
+  const title = (r: Receipt) => purposes.find((p) => p.id === r['purpose'])?.title ?? String(r['purpose']);
+  return (
+    <section class="card">
+      <h2>{t('receipts.title')}</h2>
+      <p>{t('receipts.text')}</p>
+      <Show of={receipts}>
+        {(list) => list.length === 0 ? <Empty icon="receipt" title={t('receipts.none')} /> : (
+          <ul class="lines">
+            {[...list].sort((a, b) => String(b['time']).localeCompare(String(a['time']))).map((r) => (
+              <li>
+                <span class="line-main">
+                  <strong>{title(r)}</strong>
+                  <small>{t(r.granted ? 'receipts.granted' : 'receipts.withdrawn')} · {dateTime(String(r['time']))}</small>
+                </span>
+                <span class="line-acts">
+                  <Button kind="quiet" onClick={() => show(r)}>{t('receipts.view')}</Button>
+                  <Button kind="quiet" icon="download" aria-label={t('receipts.download')} onClick={() => save(r)} />
+                </span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Show>
+      {shown && (
+        <Dialog title={t('receipts.one')} onClose={() => show(null)} wide>
+          <p class="hint">{t('receipts.about')}</p>
+          <pre tabIndex={0}>{JSON.stringify(shown, null, 2)}</pre>
+          <div class="row-end"><Button kind="main" icon="download" onClick={() => save(shown)}>{t('receipts.download')}</Button></div>
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function save(r: Receipt) {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(r, null, 2) + '\n'], { type: 'application/json' }));
+  const a = document.createElement('a');
+  a.href = url;
+  a.download = `yunbox-receipt-${String(r['purpose'])}-${String(r['time']).slice(0, 10)}.json`;
+  a.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

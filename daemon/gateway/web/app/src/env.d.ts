@@ -1,0 +1,3 @@
+/** Set by the bundler. */
+declare const WORKER_URL: string;
+declare const LICENSES_URL: string;

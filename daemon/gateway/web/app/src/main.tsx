@@ -1,0 +1,108 @@
+import { render } from 'preact';
+import { useEffect } from 'preact/hooks';
+import { AccountPage } from './account';
+import { ConsentsPage } from './consents';
+import { FilesPage } from './files';
+import { FirstRun } from './firstrun';
+import { Icon, Logo, type IconName } from './icons';
+import { lang, percent, setLang, t } from './i18n';
+import { go, href, route } from './route';
+import { begin, session, signOut } from './session';
+import { SignIn } from './signin';
+import { StoragePage } from './storage';
+import { useStore } from './store';
+import { TrashPage } from './trash';
+import { Button, Loading, ProblemNote, say, Toasts } from './ui';
+import { queue } from './upload/queue';
+import { UploadPage } from './upload/page';
+import { Welcome } from './welcome';
+
+const pages = [
+  { page: 'files', icon: 'files', view: FilesPage },
+  { page: 'upload', icon: 'upload', view: UploadPage },
+  { page: 'consents', icon: 'consents', view: ConsentsPage },
+  { page: 'storage', icon: 'storage', view: StoragePage },
+  { page: 'account', icon: 'account', view: AccountPage },
+] as const satisfies { page: string; icon: IconName; view: unknown }[];
+
+function App() {
+  useStore(lang); // drawing from the top draws every text again
+  const s = useStore(session);
+  useEffect(() => void begin(), []);
+  return (
+    <div class="root">
+      {!s.ready ? <Plain><Loading /></Plain>
+        : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
+        : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
+        : !s.me ? <Plain><SignIn /></Plain>
+        : s.welcome ? <Plain wide><Welcome /></Plain>
+        : <Shell />}
+      <Toasts />
+    </div>
+  );
+}
+
+/** The frame of everything before one is signed in. */
+function Plain({ children, wide }: { children: preact.ComponentChildren; wide?: boolean }) {
+  const name = session.value.box?.name;
+  return (
+    <div class={wide ? 'plain wide' : 'plain'}>
+      <header class="plain-head">
+        <span class="brand"><Logo /><span class="brand-name">{name ?? 'Yunbox'}</span></span>
+        <LangButton />
+      </header>
+      <main class="plain-main">{children}</main>
+    </div>
+  );
+}
+
+function Shell() {
+  const { page } = useStore(route);
+  const { box, me } = session.value;
+  const known = pages.find((p) => p.page === page);
+  useEffect(() => {
+    if (!known && page !== 'trash') go('files');
+  }, [page]);
+  const View = page === 'trash' ? TrashPage : (known ?? pages[0]).view;
+  return (
+    <div class="shell">
+      <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('h1')?.focus(); }}>{t('skip')}</a>
+      <header class="bar">
+        <a class="brand" href={href('files')}><Logo /><span class="brand-name">{box!.name}</span></a>
+        <nav class="nav" aria-label={t('nav')}>
+          {pages.map((p) => (
+            <a href={href(p.page)} aria-current={p.page === page || (p.page === 'files' && page === 'trash') ? 'page' : undefined}>
+              <Icon name={p.icon} />
+              <span>{t(`${p.page}.nav`)}</span>
+              {p.page === 'upload' && <UploadBadge />}
+            </a>
+          ))}
+        </nav>
+        <div class="bar-foot">
+          <span class="who" title={me!.username}>{me!.username}</span>
+          <LangButton />
+          <Button kind="quiet" icon="out" onClick={() => signOut().catch(() => say(t('signout.failed')))}>{t('signout')}</Button>
+        </div>
+      </header>
+      <main id="main" class="main" key={page}><View /></main>
+    </div>
+  );
+}
+
+function UploadBadge() {
+  useStore(queue.changed);
+  const n = queue.totals();
+  if (n.busy === 0) return n.refused + n.failed > 0 ? <span class="badge bad">!</span> : null;
+  return <span class="badge">{percent(n.done, n.bytes)}</span>;
+}
+
+function LangButton() {
+  const other = lang.value === 'en' ? 'zh' : 'en';
+  return (
+    <button type="button" class="button quiet lang" lang={other === 'zh' ? 'zh-CN' : 'en'} onClick={() => setLang(other)}>
+      {other === 'zh' ? '中文' : 'English'}
+    </button>
+  );
+}
+
+render(<App />, document.getElementById('app')!);

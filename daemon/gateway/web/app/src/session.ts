@@ -1,0 +1,71 @@
+import { call, get, onSignedOut, Problem, type Box, type Me } from './api';
+import { Store } from './store';
+import { queue } from './upload/queue';
+
+/** Where the page stands. */
+export interface Session {
+  box: Box | null;
+  me: Me | null;
+  /** Just bound or not accepted yet: the policy and the purposes are shown first. */
+  welcome: boolean;
+  problem: Problem | null;
+  ready: boolean;
+}
+
+export const session = new Store<Session>({ box: null, me: null, welcome: false, problem: null, ready: false });
+const update = (s: Partial<Session>) => session.set({ ...session.value, ...s });
+
+/** Asks who the box is and who is signed in. */
+export async function begin() {
+  try {
+    const box = await get<Box>('/.well-known/yunbox');
+    let me: Me | null = null;
+    if (box.bound) {
+      try {
+        me = await call<Me>('GET', '/v1/me', undefined, true);
+      } catch (e) {
+        if (Problem.of(e).status !== 401) throw e;
+      }
+    }
+    if (me) queue.user = me.id;
+    update({ box, me, problem: null, ready: true });
+  } catch (e) {
+    update({ problem: Problem.of(e), ready: true });
+  }
+}
+
+/** After signing in or binding; the session itself is a cookie that no script can read. */
+export async function signedIn(welcome: boolean) {
+  const [box, me] = await Promise.all([get<Box>('/.well-known/yunbox'), get<Me>('/v1/me')]);
+  if (queue.user !== me.id) queue.clear();
+  queue.user = me.id;
+  update({ box, me, welcome: welcome || me.policy.accepted === null });
+}
+
+/** Reads the person's own record again, after something in it has changed. */
+export async function refresh() {
+  update({ me: await get<Me>('/v1/me') });
+}
+
+export const endWelcome = () => update({ welcome: false });
+
+export async function signOut() {
+  await call('DELETE', '/v1/session', undefined, true);
+  forget();
+}
+
+function forget() {
+  queue.clear();
+  update({ me: null, welcome: false });
+}
+onSignedOut(() => session.value.me && forget());
+
+export const isAdmin = (me: Me) => me.role === 'owner' || me.role === 'admin';
+
+/** How this browser is called in the list of sessions. */
+export function deviceName(): string {
+  const ua = navigator.userAgent;
+  const browser = /Edg\//.test(ua) ? 'Edge' : /Firefox\//.test(ua) ? 'Firefox' : /Chrome\//.test(ua) ? 'Chrome' : /Safari\//.test(ua) ? 'Safari' : 'Browser';
+  const system = /Android/.test(ua) ? 'Android' : /iPhone|iPad/.test(ua) ? 'iOS' : /Mac OS/.test(ua) ? 'macOS' : /Windows/.test(ua) ? 'Windows' : /Linux/.test(ua) ? 'Linux' : '';
+  return system ? `${browser}, ${system}` : browser;
+}

@@ -1,0 +1,43 @@
+import { useState } from 'preact/hooks';
+import { call } from './api';
+import { t } from './i18n';
+import { deviceName, session, signedIn } from './session';
+import { Button, Field, Head, Password, ProblemNote, useAct } from './ui';
+
+export function SignIn() {
+  const [username, setUsername] = useState('');
+  const [password, setPassword] = useState('');
+  const act = useAct();
+  const submit = () =>
+    act.run(async () => {
+      await call('POST', '/v1/session', { username, password, device: { name: deviceName() } }, true);
+      await signedIn(false);
+    });
+  return (
+    <div class="card narrow">
+      <Head title={t('signin.title')} text={t('signin.text', { box: session.value.box!.name })} />
+      <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <Field label={t('username')} value={username} onInput={setUsername} name="username" autocomplete="username" autocapitalize="off" spellcheck={false} required />
+        <Password label={t('password')} value={password} onInput={setPassword} />
+        {act.problem && <ProblemNote problem={act.problem} />}
+        <Button kind="main" type="submit" busy={act.busy} class="full">{t('signin.do')}</Button>
+      </form>
+      <details class="more">
+        <summary>{t('words.whether')}</summary>
+        <Words />
+      </details>
+    </div>
+  );
+}
+
+/** The box's key as six words, to be compared with what the box itself prints. */
+export function Words() {
+  const words = session.value.box!.words;
+  return (
+    <div class="words-block">
+      <ol class="words" lang="en">{words.map((w) => <li>{w}</li>)}</ol>
+      <p class="hint">{t('words.compare')} <code>sudo yunboxctl label</code></p>
+      <p class="hint">{t('words.why')}</p>
+    </div>
+  );
+}

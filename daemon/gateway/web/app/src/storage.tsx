@@ -1,0 +1,80 @@
+import { get, type Storage } from './api';
+import { number, percent, size, t } from './i18n';
+import { session } from './session';
+import { Head, Show, useLoad } from './ui';
+
+export function StoragePage() {
+  const storage = useLoad(() => get<Storage>('/v1/storage'), []);
+  const quota = session.value.me!.usage.quota;
+  return (
+    <>
+      <Head title={t('storage.title')} text={t('storage.text')} />
+      <Show of={storage}>
+        {(s) => (
+          <>
+            <section class="card">
+              <div class="card-head">
+                <h2>{t('storage.disk')}</h2>
+                <span class="big">{t('storage.free', { free: size(s.disk.free) })}</span>
+              </div>
+              <Bar label={t('storage.disk')} parts={[
+                { kind: 'mine', label: t('storage.mine'), bytes: s.mine.distinct_bytes },
+                { kind: 'rest', label: t('storage.other'), bytes: Math.max(0, s.disk.total - s.disk.free - s.mine.distinct_bytes) },
+                { kind: 'free', label: t('storage.freeShort'), bytes: s.disk.free },
+              ]} />
+            </section>
+            <section class="card">
+              <h2>{t('storage.mine')}</h2>
+              <dl class="figures">
+                <div><dt>{t('storage.items')}</dt><dd>{number(s.mine.items)}</dd></div>
+                <div><dt>{t('storage.bytes')}</dt><dd>{size(s.mine.bytes)}</dd></div>
+                <div><dt>{t('storage.distinct')}</dt><dd>{size(s.mine.distinct_bytes)}</dd></div>
+                <div class="good"><dt>{t('storage.saved')}</dt><dd>{size(s.mine.saved_bytes)}</dd></div>
+                {quota !== null && quota > 0 && <div><dt>{t('storage.quota')}</dt><dd>{t('storage.quotaOf', { used: percent(s.mine.bytes, quota), quota: size(quota) })}</dd></div>}
+              </dl>
+              <p class="hint">{t('storage.savedText')}</p>
+            </section>
+            {s.box && (
+              <section class="card">
+                <h2>{t('storage.box')}</h2>
+                <dl class="figures">
+                  <div><dt>{t('storage.items')}</dt><dd>{number(s.box.items)}</dd></div>
+                  <div><dt>{t('storage.bytes')}</dt><dd>{size(s.box.logical_bytes)}</dd></div>
+                  <div><dt>{t('storage.blobs')}</dt><dd>{number(s.box.blobs)}</dd></div>
+                  <div><dt>{t('storage.distinct')}</dt><dd>{size(s.box.physical_bytes)}</dd></div>
+                  <div class="good"><dt>{t('storage.saved')}</dt><dd>{size(s.box.saved_bytes)}</dd></div>
+                </dl>
+                <p class="hint">{t('storage.boxText')}</p>
+              </section>
+            )}
+          </>
+        )}
+      </Show>
+    </>
+  );
+}
+
+interface Part { kind: 'mine' | 'rest' | 'free'; label: string; bytes: number }
+
+/** One bar of parts, and the same as text below it. */
+function Bar({ label, parts }: { label: string; parts: Part[] }) {
+  const whole = parts.reduce((n, p) => n + p.bytes, 0) || 1;
+  let x = 0;
+  return (
+    <figure class="bar-figure">
+      <svg class="bar-chart" role="img" aria-label={label} preserveAspectRatio="none" viewBox="0 0 1000 10">
+        {parts.map((p) => {
+          const w = (p.bytes / whole) * 1000;
+          const r = <rect class={p.kind} x={x} y={0} width={w > 0 ? Math.max(w, 4) : 0} height={10} />;
+          x += w;
+          return r;
+        })}
+      </svg>
+      <figcaption>
+        <ul class="legend">
+          {parts.map((p) => <li><span class={'dot ' + p.kind} />{p.label} <strong>{size(p.bytes)}</strong></li>)}
+        </ul>
+      </figcaption>
+    </figure>
+  );
+}

@@ -1,0 +1,276 @@
+package web_test
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"yunbox.local/daemon/gateway/web"
+)
+
+func ask(t *testing.T, method, path string, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequest(method, path, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	web.Handler().ServeHTTP(w, r)
+	return w.Result()
+}
+
+func body(t *testing.T, r *http.Response) string {
+	t.Helper()
+	var in io.Reader = r.Body
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		z, err := gzip.NewReader(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = z
+	}
+	b, err := io.ReadAll(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+var assetLink = regexp.MustCompile(`/assets/[a-z]+-[a-z2-7]{10}\.[a-z]+`)
+
+// assets returns the paths of all assets that the page names, itself or in its script.
+func assets(t *testing.T) []string {
+	t.Helper()
+	page := body(t, ask(t, "GET", "/"))
+	all := map[string]bool{}
+	for _, link := range assetLink.FindAllString(page, -1) {
+		all[link] = true
+		if strings.HasSuffix(link, ".js") {
+			for _, l := range assetLink.FindAllString(body(t, ask(t, "GET", link)), -1) {
+				all[l] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func TestEveryAssetIsServedAndKeptForGood(t *testing.T) {
+	links := assets(t)
+	if len(links) != 5 { // script, worker, style, icon, licences
+		t.Fatalf("the page names %v", links)
+	}
+	for _, link := range links {
+		plain, packed := ask(t, "GET", link), ask(t, "GET", link, "Accept-Encoding", "br, gzip")
+		if plain.StatusCode != 200 || packed.Header.Get("Content-Encoding") != "gzip" || plain.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: %s, %v", link, plain.Status, packed.Header)
+		}
+		if cc := plain.Header.Get("Cache-Control"); !strings.Contains(cc, "immutable") {
+			t.Errorf("%s: Cache-Control: %s", link, cc)
+		}
+		if a, b := plain.Header.Get("ETag"), packed.Header.Get("ETag"); a == b {
+			t.Errorf("%s: one ETag %s for two representations", link, a)
+		}
+		if body(t, plain) != body(t, packed) {
+			t.Errorf("%s: gzip holds other bytes", link)
+		}
+	}
+}
+
+func TestPageIsCheckedAgainEachTime(t *testing.T) {
+	first := ask(t, "GET", "/")
+	if cc := first.Header.Get("Cache-Control"); cc != "no-cache" {
+		t.Errorf("Cache-Control: %s", cc)
+	}
+	tag := first.Header.Get("ETag")
+	for header, want := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200} {
+		if r := ask(t, "GET", "/", "If-None-Match", header); r.StatusCode != want {
+			t.Errorf("If-None-Match %s: %s, want %d", header, r.Status, want)
+		}
+	}
+	head := ask(t, "HEAD", "/")
+	if b := body(t, head); b != "" || head.Header.Get("Content-Length") == "0" {
+		t.Errorf("HEAD: %q, %v", b, head.Header)
+	}
+}
+
+func TestGzipOnlyForThoseWhoWantIt(t *testing.T) {
+	for header, want := range map[string]bool{
+		"": false, "gzip": true, "br, gzip;q=0.5": true, "gzip;q=0": false, "identity": false,
+		"*": true, "*;q=0": false, "gzip; q=0.0, *": false, "GZIP": true, "gzip;q=x": false,
+	} {
+		if got := ask(t, "GET", "/", "Accept-Encoding", header).Header.Get("Content-Encoding") == "gzip"; got != want {
+			t.Errorf("Accept-Encoding %q: gzip %v", header, got)
+		}
+	}
+}
+
+func TestOtherPathsAndMethodsAreRefused(t *testing.T) {
+	for _, path := range []string{"/index.html", "/assets/", "/assets/app.js", "/dist/index.html", "/favicon.ico", "/x"} {
+		if r := ask(t, "GET", path); r.StatusCode != 404 || r.Header.Get("Content-Security-Policy") != web.CSP {
+			t.Errorf("%s: %s", path, r.Status)
+		}
+	}
+	if r := ask(t, "POST", "/"); r.StatusCode != 405 || r.Header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %s %v", r.Status, r.Header)
+	}
+}
+
+// The page works under its own strict policy and asks nobody else for anything. R01, R31, R39
+func TestNothingInlineNothingFromOutside(t *testing.T) {
+	for _, word := range []string{"unsafe", "http:", "https:", "*"} {
+		if strings.Contains(web.CSP, word) {
+			t.Errorf("the policy allows %s", word)
+		}
+	}
+	page := body(t, ask(t, "GET", "/"))
+	if m := regexp.MustCompile(`(?i)<script[^>]*>[^<]|<style|\son\w+=|\sstyle=|javascript:`).FindString(page); m != "" {
+		t.Errorf("inline in the page: %s", m)
+	}
+	outside := regexp.MustCompile(`(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}[^\s"'` + "`" + `)]*`)
+	for _, link := range append(assets(t), "/") {
+		if strings.HasSuffix(link, ".txt") {
+			continue // says where the licence comes from; nothing follows it
+		}
+		for _, m := range outside.FindAllString(body(t, ask(t, "GET", link)), -1) {
+			if !strings.HasPrefix(m, "http://www.w3.org/") { // names of XML namespaces
+				t.Errorf("%s names %s", link, m)
+			}
+		}
+	}
+}
+
+// A phone on a weak network sees the page soon: script and style within 60 kB.
+func TestFirstViewIsSmall(t *testing.T) {
+	total := 0
+	for _, link := range append(assets(t), "/") {
+		b, err := io.ReadAll(ask(t, "GET", link, "Accept-Encoding", "gzip").Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += len(b)
+	}
+	if total > 60_000 {
+		t.Errorf("%d bytes compressed", total)
+	}
+}
+
+func TestDistIsWhatTheSourcesMake(t *testing.T) {
+	cmd := exec.Command("go", "run", "-C", "build", ".", "-check")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Every text exists in every language with the same parameters, every text that
+// the page asks for exists, and none is left over. R20
+func TestTextsAreComplete(t *testing.T) {
+	load := func(name string) map[string]string {
+		b, err := os.ReadFile("app/src/i18n/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := map[string]string{}
+		if err := json.Unmarshal(b, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	en, zh := load("en"), load("zh")
+	param := regexp.MustCompile(`\{(\w+)`)
+	params := func(text string) []string {
+		var names []string
+		for _, m := range param.FindAllStringSubmatch(text, -1) {
+			names = append(names, m[1])
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	for key, text := range en {
+		other, ok := zh[key]
+		switch {
+		case !ok:
+			t.Errorf("zh lacks %s", key)
+		case text == "" || other == "":
+			t.Errorf("%s is empty", key)
+		case !slices.Equal(params(text), params(other)):
+			t.Errorf("%s: parameters %v in English, %v in Chinese", key, params(text), params(other))
+		}
+	}
+	for key := range zh {
+		if _, ok := en[key]; !ok {
+			t.Errorf("en lacks %s", key)
+		}
+	}
+
+	source := sources(t)
+	call := regexp.MustCompile(`\bt\(([^()]*(?:\([^()]*\)[^()]*)*)`)
+	literal := regexp.MustCompile(`'([a-zA-Z]+(?:\.[a-zA-Z-]+)?)'`)
+	for _, m := range call.FindAllStringSubmatch(source, -1) {
+		first, _, _ := strings.Cut(m[1], ", {")
+		if strings.Contains(first, "===") {
+			first = first[strings.Index(first, "?")+1:]
+		}
+		for _, l := range literal.FindAllStringSubmatch(first, -1) {
+			if _, ok := en[l[1]]; !ok {
+				t.Errorf("the page asks for %s, which does not exist", l[1])
+			}
+		}
+	}
+	// Families whose last word comes from the box or from a list.
+	families := regexp.MustCompile(`^(source|role|kind|state|problem)\.|^\w+\.nav$`)
+	for key := range en {
+		if !families.MatchString(key) && !strings.Contains(source, "'"+key+"'") {
+			t.Errorf("nothing asks for %s", key)
+		}
+	}
+}
+
+// Every kind of problem that the box can answer has words in every language.
+func TestProblemsHaveWords(t *testing.T) {
+	b, err := os.ReadFile("app/src/i18n/zh.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile("../../problem/problem.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := regexp.MustCompile(`Kind\s+= "([a-z-]+)"`).FindAllStringSubmatch(string(table), -1)
+	if len(kinds) < 10 {
+		t.Fatalf("only %d kinds found in package problem", len(kinds))
+	}
+	for _, m := range kinds {
+		if !strings.Contains(string(b), `"problem.`+m[1]+`"`) {
+			t.Errorf("no words for %s", m[1])
+		}
+	}
+}
+
+func sources(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir("app/src", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !regexp.MustCompile(`\.tsx?$`).MatchString(name) {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		all.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
