@@ -1,0 +1,138 @@
+package catalog
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// MaxKnown is the most contents that one call of Known answers for.
+const MaxKnown = 5000
+
+// One query for all: the array is parsed once, and each element costs at most
+// three look-ups in indices that hold all they need.
+const listKnown = `SELECT r.key FROM json_each(?1) r
+WHERE (EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = ?2 AND i.trashed IS NULL)
+    OR EXISTS (SELECT 1 FROM version v WHERE v.ref = unhex(r.value) AND v.user = ?2 AND v.trashed IS NULL))
+  AND NOT EXISTS (SELECT 1 FROM blob b INDEXED BY blob_doubted WHERE b.ref = unhex(r.value) AND b.doubted IS NOT NULL)`
+
+// Known returns those of refs, in their order, that u need not send because u
+// keeps them already: as the content of a live item or of one of its versions,
+// and without doubt about the stored bytes. It never speaks of the trash (which
+// may be emptied tomorrow, when the phone has forgotten its copy) nor of other
+// people's contents. More than MaxKnown refs are problem.TooLarge.
+func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref) (known []storage.Ref, err error) {
+	if len(refs) > MaxKnown {
+		return nil, &problem.Error{
+			Kind: problem.TooLarge, Op: "catalog.known",
+			Detail: fmt.Sprintf("%d contents were asked for, %d at a time are answered.", len(refs), MaxKnown),
+			Hint:   "Ask in several requests.",
+		}
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	list := make([]byte, 1, len(refs)*67+2)
+	list[0] = '['
+	for i := range refs {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(hex.AppendEncode(append(list, '"'), refs[i][:]), '"')
+	}
+	list = append(list, ']')
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, listKnown, string(list), int64(u))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var i int
+			if err := rows.Scan(&i); err != nil {
+				return err
+			}
+			known = append(known, refs[i])
+		}
+		return rows.Err()
+	})
+	return known, err
+}
+
+const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = ?1) OR EXISTS (SELECT 1 FROM version WHERE ref = ?1)`
+
+// Live reports whether anybody keeps ref, the trash included. It is what the
+// sweep of storage asks before it removes a file.
+func (c *Catalog) Live(ctx context.Context, ref storage.Ref) (live bool, err error) {
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(liveByRef, ref[:]).Scan(&live)
+	})
+	return live, err
+}
+
+const listDead = `SELECT ref FROM blob WHERE dead IS NOT NULL ORDER BY dead LIMIT ?`
+
+// Dead returns up to limit contents that lost their last row, longest ago first.
+// Their files may be removed once Live says no under the lock of storage.
+func (c *Catalog) Dead(ctx context.Context, limit int) (refs []storage.Ref, err error) {
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, listDead, limit)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var b []byte
+			if err := rows.Scan(&b); err != nil {
+				return err
+			}
+			refs = append(refs, storage.Ref(b))
+		}
+		return rows.Err()
+	})
+	return refs, err
+}
+
+// Died returns a channel that yields after contents lost their last row. It has
+// one reader, who asks Dead then.
+func (c *Catalog) Died() <-chan struct{} { return c.died }
+
+func (c *Catalog) announceDeath() {
+	select {
+	case c.died <- struct{}{}:
+	default: // the reader will find them all
+	}
+}
+
+// Forget drops the records of dead contents whose files are gone. One that came
+// back to life meanwhile stays.
+func (c *Catalog) Forget(ctx context.Context, refs []storage.Ref) error {
+	return c.db.Write(ctx, func(tx *db.Tx) error {
+		for _, ref := range refs {
+			if _, err := tx.Exec(`DELETE FROM blob WHERE ref = ? AND dead IS NOT NULL`, ref[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Doubt notes that a check found the stored bytes of ref damaged or missing
+// (true) or sound (false). While there is doubt nobody is told that the content
+// is known, so that a phone which still has it sends it again; that ends the
+// doubt.
+func (c *Catalog) Doubt(ctx context.Context, ref storage.Ref, doubt bool) error {
+	return c.db.Write(ctx, func(tx *db.Tx) error {
+		var when any
+		if doubt {
+			when = tx.Now.UnixMilli()
+		}
+		_, err := tx.Exec(`UPDATE blob SET doubted = ? WHERE ref = ?`, when, ref[:])
+		return err
+	})
+}

@@ -1,0 +1,108 @@
+package catalog
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/storage"
+)
+
+// What became of an Offer.
+const (
+	OfferStored   = "stored"   // the bytes came and are kept
+	OfferKnown    = "known"    // the person kept the content already
+	OfferDeclined = "declined" // a rule refused it: consent, quota, a name
+	OfferFailed   = "failed"   // something went wrong; the device should try again
+)
+
+// Offer is what a device offered and what became of it.
+type Offer struct {
+	User    ident.UserID
+	Device  ident.DeviceID // 0: no particular one
+	Path    string
+	Ref     storage.Ref // zero: never became known
+	Size    int64       // -1: not known
+	Outcome string
+	Reason  string // for people: why it was declined or failed
+	Item    ident.ItemID
+	Time    time.Time // set by Ledger
+}
+
+// KeptOffers is how many offers per device the ledger remembers, so that a phone
+// which tries in vain all day does not fill the disk with its tries.
+const KeptOffers = 100_000
+
+const insertOffer = `INSERT INTO ledger (user, device, n, time, path, ref, size, outcome, reason, item)
+SELECT ?1, ?2, coalesce((SELECT max(n) FROM ledger WHERE user = ?1 AND device = ?2), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+RETURNING n`
+
+const dropOffers = `DELETE FROM ledger WHERE user = ? AND device = ? AND n <= ?`
+
+// Offer writes o into the ledger of its device.
+func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
+	var ref any
+	if !o.Ref.IsZero() {
+		ref = o.Ref[:]
+	}
+	var n int64
+	if err := tx.QueryRow(insertOffer, int64(o.User), int64(o.Device), tx.Now.UnixMilli(), o.Path, ref, o.Size, o.Outcome, o.Reason, int64(o.Item)).Scan(&n); err != nil {
+		return err
+	}
+	if n <= KeptOffers || n%64 != 0 {
+		return nil
+	}
+	_, err := tx.Exec(dropOffers, int64(o.User), int64(o.Device), n-KeptOffers)
+	return err
+}
+
+const listLedger = `SELECT n, time, path, ref, size, outcome, reason, item FROM ledger
+WHERE user = ? AND device = ? AND n < ? ORDER BY n DESC LIMIT ?`
+
+// Ledger returns what the device of u offered (0: what no particular device
+// did), newest first, and the cursor of the next page, "" after the last. A
+// limit of 0 means 200; MaxLimit is the most.
+func (c *Catalog) Ledger(ctx context.Context, u ident.UserID, device ident.DeviceID, cur string, limit int) (list []Offer, next string, err error) {
+	switch {
+	case limit <= 0:
+		limit = defaultLimit
+	case limit > MaxLimit:
+		limit = MaxLimit
+	}
+	at, err := parseCursor(cur)
+	if err != nil {
+		return nil, "", err
+	}
+	before := int64(1<<63 - 1)
+	if cur != "" {
+		if before, err = strconv.ParseInt(at.a, 10, 64); at.kind != "l" || err != nil {
+			return nil, "", errCursor()
+		}
+	}
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, listLedger, int64(u), int64(device), before, limit+1)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if len(list) == limit {
+				next = cursor{"l", strconv.FormatInt(before, 10), ""}.String()
+				break
+			}
+			o := Offer{User: u, Device: device}
+			var when int64
+			var ref []byte
+			if err := rows.Scan(&before, &when, &o.Path, &ref, &o.Size, &o.Outcome, &o.Reason, &o.Item); err != nil {
+				return err
+			}
+			copy(o.Ref[:], ref)
+			o.Time = time.UnixMilli(when).UTC()
+			list = append(list, o)
+		}
+		return rows.Err()
+	})
+	return list, next, err
+}

@@ -1,0 +1,201 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// maxBatch bounds the uploads that share one durable write, and with them the
+// time that the first waits for the last.
+const maxBatch = 64
+
+// A committer acknowledges uploads. Its callers wait together for one durable
+// write (group commit), so that n phones cost the disk what one does.
+//
+// One round of the committer:
+//
+//	batch  = whoever is waiting now, maxBatch at most
+//	blobs(batch)    sync the data of all, give them their names, sync the folders
+//	rows(batch)     one transaction: consent, quota, name, ledger; one sync
+//	release(batch)  storage may forget that we needed these blobs
+//	answer all
+//
+// Three things hold at every moment, and everything that the box promises about
+// uploads rests on them:
+//
+//  1. No row before its blob is durable. rows is given only those whose blobs
+//     said nil. A power cut between the two leaves a blob without a row, which
+//     wastes room until it is swept; the opposite order would leave a name
+//     without its bytes, which is a lie.
+//  2. No acknowledgement before its row is durable. A caller's answer is nil
+//     only if rows said nil for it.
+//  3. One bad item fails alone. A file whose sync failed, a consent that was
+//     withdrawn a moment ago, a share that is used up: each costs its own caller
+//     an error and the others nothing.
+//
+// The batch is whatever arrived while the round before was being written. There
+// is no timer: a lone upload never waits for company that may not come, and
+// under load the batch grows by itself until the disk keeps up, because the
+// longer a round takes the more callers wait at its end. That is also why the
+// queue needs no length: a caller waits in its own goroutine and holds only what
+// it holds anyway. Callers are served in the order of their arrival.
+//
+// Between blobs and release storage keeps its sweep away from the blobs of the
+// batch. Without that, an orphan of the same content could be swept after blobs
+// found it present and before rows made it needed.
+//
+// A caller cannot withdraw from the queue. Its bytes are here, the person meant
+// them to be kept, and a phone that has dropped off the Wi-Fi finds them known
+// when it is back. The dead end of a request is no reason to lose a photo.
+//
+// A panic in blobs or rows fails the batch and not the box: the transaction was
+// rolled back and every caller hears of it. The committer then goes on.
+//
+// The effects come as functions, so that all this is tested alone, without a
+// disk.
+type committer struct {
+	blobs   func(context.Context, []*commitment) []error
+	rows    func(context.Context, []*commitment) []error
+	release func([]*commitment)
+	log     *slog.Logger
+
+	queue   chan *commitment
+	stop    chan struct{} // closed: nobody may queue any longer
+	stopped chan struct{} // closed: the last round is over
+}
+
+// A commitment is one upload on its way through the committer.
+type commitment struct {
+	sealed storage.Sealed
+	intake *Intake
+	result Result        // set by rows; holds only if err is nil
+	err    error         // the verdict, after done
+	done   chan struct{} // closed when the verdict stands
+}
+
+func newCommitter(log *slog.Logger, blobs, rows func(context.Context, []*commitment) []error, release func([]*commitment)) *committer {
+	c := &committer{
+		blobs: blobs, rows: rows, release: release, log: log,
+		queue: make(chan *commitment), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	go c.run()
+	return c
+}
+
+// commit returns when x is durable with its row (nil), or when it is certain
+// that it will not be.
+func (c *committer) commit(x *commitment) error {
+	x.done = make(chan struct{})
+	select {
+	case <-c.stop: // not by chance, if both are possible below
+		return errShutdown()
+	default:
+	}
+	select {
+	case c.queue <- x:
+	case <-c.stop:
+		return errShutdown()
+	}
+	<-x.done
+	return x.err
+}
+
+// close lets the round that is running end and refuses everyone else.
+func (c *committer) close() {
+	close(c.stop)
+	<-c.stopped
+}
+
+func (c *committer) run() {
+	defer close(c.stopped)
+	for {
+		select {
+		case first := <-c.queue:
+			c.round(c.gather(first))
+		case <-c.stop:
+			return
+		}
+	}
+}
+
+// gather takes those who wait already; it does not wait itself.
+func (c *committer) gather(first *commitment) []*commitment {
+	batch := []*commitment{first}
+	for len(batch) < maxBatch {
+		select {
+		case x := <-c.queue:
+			batch = append(batch, x)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// round makes a batch durable. A round that has begun is finished, also when
+// the box is shutting down: it is a matter of milliseconds.
+func (c *committer) round(batch []*commitment) {
+	ctx := context.Background()
+	defer func() {
+		for _, x := range batch {
+			close(x.done)
+		}
+	}()
+	defer c.releaseSafely(batch)
+	good := c.step(ctx, "blobs", c.blobs, batch)
+	c.step(ctx, "rows", c.rows, good)
+}
+
+// step runs one effect on a batch, notes who failed and returns the others.
+func (c *committer) step(ctx context.Context, name string, effect func(context.Context, []*commitment) []error, batch []*commitment) (good []*commitment) {
+	if len(batch) == 0 {
+		return nil
+	}
+	verdicts := c.guarded(ctx, name, effect, batch)
+	for i, x := range batch {
+		if x.err = verdicts[i]; x.err == nil {
+			good = append(good, x)
+		}
+	}
+	return good
+}
+
+func (c *committer) guarded(ctx context.Context, name string, effect func(context.Context, []*commitment) []error, batch []*commitment) (verdicts []error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a panic while uploads were committed", "step", name, "panic", p, "stack", string(debug.Stack()))
+			verdicts = fill(len(batch), fmt.Errorf("ingest: panic in %s: %v", name, p))
+		}
+	}()
+	return effect(ctx, batch)
+}
+
+func (c *committer) releaseSafely(batch []*commitment) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a panic while uploads were released", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	c.release(batch)
+}
+
+func fill(n int, err error) []error {
+	list := make([]error, n)
+	for i := range list {
+		list[i] = err
+	}
+	return list
+}
+
+func errShutdown() error {
+	return &problem.Error{
+		Kind: problem.Unavailable, Op: "ingest", Title: "The box is shutting down",
+		Detail: "It takes no more uploads until it is back.",
+		Hint:   "Nothing was lost: the device keeps the file and tries again.",
+	}
+}

@@ -1,0 +1,407 @@
+// Package ingest is the one way into the box: consent, name, quota and room are
+// decided before the first byte; the bytes are staged; they become a durable
+// blob, then a durable row, then an acknowledgement.
+//
+// A gateway that received a file does four things:
+//
+//	intake, err := in.Begin(ctx, grant, meta) // may it come in at all?
+//	defer intake.Close()
+//	_, err = intake.Write(ctx, 0, body)
+//	result, err := intake.Finish(ctx)         // nil: it survives a power cut
+//
+// and for an upload that may be interrupted also Persist, after which Resume
+// goes on with it on another connection, after a restart, after a power cut.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+const (
+	// MaxSize is the most bytes of one file (1 TiB): more is a mistake of the
+	// sender.
+	MaxSize = 1 << 40
+	// MaxExtra is the most bytes of Meta.Extra.
+	MaxExtra = 16 << 10
+	// defaultExpiry is how long a resumable upload is kept.
+	defaultExpiry = 7 * 24 * time.Hour
+)
+
+// Meta is what is said about a file before its bytes.
+type Meta struct {
+	Device ident.DeviceID // zero: the grant's
+	Source string         // "album", "wechat", …: see consent.PurposeOf
+	Path   string         // made clean by Begin
+	Size   int64          // bytes; -1: not known yet
+	MTime  time.Time      // zero: not said, the time of arrival is taken
+
+	// Want and WantSHA1 are what the content must be; zero: not said.
+	Want     storage.Ref
+	WantSHA1 storage.SHA1
+
+	// IfAbsent and IfRef are conditions on the name: that it is free when the
+	// upload is finished; that its content is IfRef then (zero: no condition).
+	IfAbsent bool
+	IfRef    storage.Ref
+
+	// Extra is the gateway's own and given back as it was.
+	Extra string
+}
+
+// The values of Result.Stored.
+const (
+	StoredNew   = "new"   // the person did not keep this content before
+	StoredKnown = "known" // the person kept it already
+)
+
+// Result is what became of a finished upload.
+type Result struct {
+	Item    catalog.Item
+	Stored  string // StoredNew or StoredKnown; never speaks of other people
+	Outcome catalog.Outcome
+}
+
+// Options of New. Store, Catalog and DB are needed.
+type Options struct {
+	Store   *storage.Store
+	Catalog *catalog.Catalog
+	DB      *db.DB
+	Log     *slog.Logger     // nil: none
+	Expiry  time.Duration    // of resumable uploads; 0: seven days
+	Now     func() time.Time // nil: time.Now
+}
+
+// Ingest takes files in. It is safe for concurrent use.
+type Ingest struct {
+	store  *storage.Store
+	cat    *catalog.Catalog
+	db     *db.DB
+	log    *slog.Logger
+	expiry time.Duration
+	now    func() time.Time
+
+	ctx       context.Context // ends at Close
+	shutdown  context.CancelCauseFunc
+	closing   sync.Once
+	committer *committer
+
+	mu    sync.Mutex
+	slots map[string]*slot // uploads that somebody holds, by id
+
+	orphans atomic.Bool // a blob may be on the disk that no row knows
+}
+
+// New returns the way in. Run must be running for anything to expire.
+func New(opt Options) *Ingest {
+	in := &Ingest{
+		store: opt.Store, cat: opt.Catalog, db: opt.DB,
+		log: opt.Log, expiry: opt.Expiry, now: opt.Now,
+		slots: map[string]*slot{},
+	}
+	if in.log == nil {
+		in.log = slog.New(slog.DiscardHandler)
+	}
+	if in.expiry <= 0 {
+		in.expiry = defaultExpiry
+	}
+	if in.now == nil {
+		in.now = time.Now
+	}
+	in.ctx, in.shutdown = context.WithCancelCause(context.Background())
+	in.committer = newCommitter(in.log, in.blobs, in.rows, in.release)
+	return in
+}
+
+// Close ends what is being received (resumable uploads keep what they have),
+// lets the running commit end and refuses everything after. It waits for the
+// holders to let go, until ctx ends.
+func (in *Ingest) Close(ctx context.Context) error {
+	in.closing.Do(func() {
+		in.shutdown(errShutdown())
+		in.committer.close()
+	})
+	for {
+		var s *slot
+		in.mu.Lock()
+		for _, s = range in.slots {
+			break
+		}
+		in.mu.Unlock()
+		if s == nil {
+			return nil
+		}
+		select {
+		case <-s.free:
+		case <-ctx.Done():
+			return fmt.Errorf("ingest: close: an upload is still held: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Active returns how many uploads are being received right now.
+func (in *Ingest) Active() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.slots)
+}
+
+// admit decides all that can be decided before the first byte, except for room.
+// It returns m made clean.
+func (in *Ingest) admit(g consent.Grant, m Meta) (Meta, error) {
+	if g.User() == 0 {
+		return m, errors.New("ingest: a Grant that no Ledger made")
+	}
+	purpose, ok := consent.PurposeOf(m.Source)
+	if !ok {
+		return m, &problem.Error{
+			Kind: problem.Invalid, Op: "ingest.begin", Title: "The source is unknown",
+			Detail: "The box does not know where such a file would come from, so it cannot know which consent covers it.",
+			Hint:   "Use one of album, wechat, qq, tim, camera, screenshot, download, other.",
+		}
+	}
+	if purpose != g.Purpose() {
+		return m, fmt.Errorf("ingest: a grant for %s used for source %q", g.Purpose(), m.Source)
+	}
+	if m.Device == 0 {
+		m.Device = g.Device()
+	}
+	if m.Device != g.Device() {
+		return m, fmt.Errorf("ingest: a grant for one device used for another")
+	}
+	var err error
+	if m.Path, err = catalog.CleanPath(m.Path); err != nil {
+		return m, err
+	}
+	if len(m.Extra) > MaxExtra {
+		return m, &problem.Error{Kind: problem.TooLarge, Op: "ingest.begin",
+			Detail: "The upload's metadata is too long.", Hint: "Send less of it."}
+	}
+	return m, checkSize(m.Size)
+}
+
+func checkSize(size int64) error {
+	switch {
+	case size < -1:
+		return &problem.Error{
+			Kind: problem.Invalid, Op: "ingest.begin", Title: "The size makes no sense",
+			Detail: fmt.Sprintf("A file cannot have %d bytes.", size), Hint: "Send the size in bytes.",
+		}
+	case size > MaxSize:
+		return tooLarge()
+	}
+	return nil
+}
+
+func tooLarge() error {
+	return &problem.Error{
+		Kind: problem.TooLarge, Op: "ingest.begin",
+		Detail: fmt.Sprintf("A file may have %s at most.", problem.Bytes(MaxSize)),
+		Hint:   "If the file really is that large, send it in parts.",
+	}
+}
+
+// Known keeps m.Path for a content that the person keeps already, without any
+// bytes. It returns false, and has changed nothing, if the bytes are needed:
+// the person does not keep it, or there is doubt about the stored copy. Other
+// people's contents play no part.
+func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result, known bool, err error) {
+	if m, err = in.admit(g, m); err != nil {
+		return Result{}, false, err
+	}
+	if m.Want.IsZero() {
+		return Result{}, false, nil
+	}
+	if err := in.alive(g); err != nil {
+		return Result{}, false, err
+	}
+	have, err := in.cat.Known(ctx, g.User(), []storage.Ref{m.Want})
+	if err != nil || len(have) == 0 {
+		return Result{}, false, err
+	}
+	release, err := in.store.Pin(ctx, m.Want)
+	if errors.Is(err, storage.ErrNotFound) {
+		in.log.Error("a blob that the catalogue needs is missing; it will be asked for again", "ref", m.Want)
+		return Result{}, false, in.cat.Doubt(ctx, m.Want, true)
+	}
+	if err != nil {
+		return Result{}, false, err
+	}
+	defer release()
+	err = in.db.Write(ctx, func(tx *db.Tx) error {
+		if err := g.Check(tx, g.Purpose()); err != nil {
+			return err
+		}
+		added, err := in.cat.AddKnown(tx, m.entry(g.User(), tx.Now))
+		if err != nil {
+			return err
+		}
+		r = resultOf(added)
+		return in.cat.Offer(tx, catalog.Offer{
+			User: g.User(), Device: m.Device, Path: m.Path, Ref: m.Want, Size: added.Item.Size,
+			Outcome: catalog.OfferKnown, Item: added.Item.ID,
+		})
+	})
+	if errors.Is(err, catalog.ErrUnknown) {
+		return Result{}, false, nil
+	}
+	if err != nil {
+		return Result{}, false, in.explain(m, err)
+	}
+	return r, true, nil
+}
+
+func resultOf(a catalog.Added) Result {
+	r := Result{Item: a.Item, Stored: StoredNew, Outcome: a.Outcome}
+	if a.Had {
+		r.Stored = StoredKnown
+	}
+	return r
+}
+
+// entry is what the catalogue is to keep of m; content and size are the
+// announced ones.
+func (m Meta) entry(u ident.UserID, now time.Time) catalog.Entry {
+	if m.MTime.IsZero() {
+		m.MTime = now
+	}
+	return catalog.Entry{
+		User: u, Device: m.Device, Path: m.Path, Ref: m.Want, SHA1: m.WantSHA1, Size: m.Size,
+		MTime: m.MTime, Source: m.Source, IfAbsent: m.IfAbsent, IfRef: m.IfRef,
+	}
+}
+
+// alive says why g no longer holds, or that the box is shutting down.
+func (in *Ingest) alive(g consent.Grant) error {
+	ctx, cancel := g.Context(in.ctx)
+	defer cancel()
+	return context.Cause(ctx)
+}
+
+// Begin admits a file: it checks, before any byte of it, that the consent is in
+// force and covers the source, that the name can be kept, that the size makes
+// sense, and that quota and disk have room. The caller must Close the Intake.
+//
+// Errors are of the kinds ConsentRequired, Invalid, TooLarge, Quota, Full,
+// Unavailable. ctx matters only for Begin itself.
+func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, error) {
+	m, err := in.admit(g, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.alive(g); err != nil {
+		return nil, err
+	}
+	limit, err := in.limit(ctx, g.User(), m)
+	if err != nil {
+		return nil, err
+	}
+	up, err := in.store.Begin(ctx, m.Size)
+	if err != nil {
+		return nil, in.explain(m, err)
+	}
+	s := newSlot()
+	in.mu.Lock()
+	in.slots[up.ID()] = s // the id is new: nobody holds it
+	in.mu.Unlock()
+	return in.intake(g, m, up, s, limit), nil
+}
+
+// limit returns the most bytes that the upload may have: the size if that is
+// known and fits the quota, else what is left of the quota.
+func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta) (int64, error) {
+	limit := int64(MaxSize)
+	err := in.db.Read(ctx, func(tx *db.Tx) error {
+		if err := in.cat.CheckQuota(tx, u, max(m.Size, 0)); err != nil {
+			return err
+		}
+		g, err := in.cat.UsageIn(tx, u)
+		if err == nil && g.Quota >= 0 {
+			limit = min(limit, g.Quota-g.Bytes)
+		}
+		return err
+	})
+	if problem.KindOf(err) == problem.Quota {
+		in.note(u, m, catalog.OfferDeclined, err)
+	}
+	return limit, err
+}
+
+// note writes a refusal into the ledger of the device, so that the person sees
+// why a photo is not here. What was refused for want of consent is not noted:
+// the name alone would be data that the box may not have.
+func (in *Ingest) note(u ident.UserID, m Meta, outcome string, cause error) {
+	p := problem.As(cause)
+	err := in.db.Write(context.WithoutCancel(in.ctx), func(tx *db.Tx) error {
+		return in.cat.Offer(tx, catalog.Offer{
+			User: u, Device: m.Device, Path: m.Path, Ref: m.Want, Size: m.Size,
+			Outcome: outcome, Reason: p.Title,
+		})
+	})
+	if err != nil {
+		in.log.Warn("a refusal could not be noted", "err", err)
+	}
+}
+
+// explain gives storage's errors the kind that a person can act on.
+func (in *Ingest) explain(m Meta, err error) error {
+	var p *problem.Error
+	switch {
+	case err == nil, errors.As(err, &p):
+		return err
+	case errors.Is(err, storage.ErrFull):
+		left := int64(0)
+		if space, serr := in.store.Space(); serr == nil {
+			left = space.Free
+		}
+		need := "The file needs more room than there is"
+		if m.Size >= 0 {
+			need = "The file needs " + problem.Bytes(m.Size)
+		}
+		return &problem.Error{
+			Kind: problem.Full, Op: "ingest", Err: err,
+			Detail:  fmt.Sprintf("%s; %s are left on the disk, of which the box keeps a part for its own records.", need, problem.Bytes(left)),
+			Hint:    "Nothing was lost: the device keeps the file and tries again. Empty the trash or free space on the disk.",
+			Members: map[string]any{"needed": max(m.Size, 0), "left": left},
+		}
+	case errors.Is(err, storage.ErrTooLong):
+		return &problem.Error{
+			Kind: problem.TooLarge, Op: "ingest", Title: "More bytes came than were announced", Err: err,
+			Detail: fmt.Sprintf("%d bytes were announced.", m.Size),
+			Hint:   "The file may have changed while it was being sent: send it again from the start.",
+		}
+	case errors.Is(err, storage.ErrIncomplete):
+		return &problem.Error{
+			Kind: problem.Invalid, Op: "ingest", Title: "The body ended early", Err: err,
+			Detail: fmt.Sprintf("%d bytes were announced, fewer came.", m.Size),
+			Hint:   "Send the rest, or the file again.",
+		}
+	case errors.Is(err, storage.ErrOffset):
+		return &problem.Error{
+			Kind: problem.Conflict, Op: "ingest", Title: "The bytes do not follow on what is here", Err: err,
+			Detail: "The upload stands at another offset.",
+			Hint:   "Ask for the upload's offset and go on from there.",
+		}
+	case errors.Is(err, storage.ErrSync), errors.Is(err, storage.ErrDamaged):
+		return &problem.Error{
+			Kind: problem.Unavailable, Op: "ingest", Title: "The disk did not keep the file", Err: err,
+			Detail: "The file is not stored. The disk reported an error while it was written.",
+			Hint:   "The device keeps the file and tries again. Look after the disk: it may be failing.",
+		}
+	case errors.Is(err, storage.ErrClosed):
+		return errShutdown()
+	}
+	return err
+}

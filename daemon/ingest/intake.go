@@ -1,0 +1,437 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// displaceTimeout is how long a new holder waits for the old one to let go. A
+// holder that takes longer is stuck in a system call, and so is the disk.
+const displaceTimeout = 20 * time.Second
+
+// A slot is the right to hold one upload.
+type slot struct {
+	free     chan struct{}           // closed when the holder let go
+	displace context.CancelCauseFunc // asks the holder to let go; nil: it will at once
+}
+
+func newSlot() *slot { return &slot{free: make(chan struct{})} }
+
+// acquire takes the upload id, away from whoever holds it: the client that asks
+// now is alive, the connection that holds may be a dead one of the same client.
+func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
+	timeout := time.NewTimer(displaceTimeout)
+	defer timeout.Stop()
+	for {
+		if err := context.Cause(in.ctx); err != nil {
+			return nil, err
+		}
+		in.mu.Lock()
+		held := in.slots[id]
+		if held == nil {
+			s := newSlot()
+			in.slots[id] = s
+			in.mu.Unlock()
+			return s, nil
+		}
+		displace := held.displace
+		in.mu.Unlock()
+		if displace != nil {
+			displace(errDisplaced())
+		}
+		select {
+		case <-held.free:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-timeout.C:
+			return nil, errLocked()
+		}
+	}
+}
+
+func (in *Ingest) free(id string, s *slot) {
+	in.mu.Lock()
+	delete(in.slots, id)
+	in.mu.Unlock()
+	close(s.free)
+}
+
+func errDisplaced() error {
+	return &problem.Error{
+		Kind: problem.Locked, Op: "ingest", Title: "The upload goes on elsewhere",
+		Detail: "Another connection has taken this upload over.", Hint: "Ask for the upload's offset before you send more.",
+	}
+}
+
+func errLocked() error {
+	return &problem.Error{
+		Kind: problem.Locked, Op: "ingest", Title: "The upload is still being written",
+		Detail: "The connection that holds it has not let go yet.", Hint: "Try again in a moment.",
+		RetryAfter: 5 * time.Second,
+	}
+}
+
+// Intake is a file on its way in. Its holder uses it from one goroutine and must
+// Close it; Context, ID and Offset may be used from any.
+type Intake struct {
+	in      *Ingest
+	grant   consent.Grant
+	up      *storage.Upload
+	slot    *slot
+	ctx     context.Context // ends on withdrawal, displacement, shutdown
+	release context.CancelFunc
+	limit   int64 // most bytes in all
+	closed  sync.Once
+
+	meta      Meta
+	persisted bool
+	done      bool // finished or discarded: nothing is left to let go of
+}
+
+func (in *Ingest) intake(g consent.Grant, m Meta, up *storage.Upload, s *slot, limit int64) *Intake {
+	ctx, cancel := context.WithCancelCause(in.ctx)
+	granted, release := g.Context(ctx)
+	i := &Intake{
+		in: in, grant: g, up: up, slot: s, ctx: granted, limit: limit, meta: m,
+		release: func() { release(); cancel(nil) },
+	}
+	in.mu.Lock()
+	s.displace = cancel
+	in.mu.Unlock()
+	return i
+}
+
+// ID names the upload: 128 random bits as 26 characters. After Persist, Resume
+// finds the upload by it.
+func (i *Intake) ID() string { return i.up.ID() }
+
+// Offset is how many bytes have been received.
+func (i *Intake) Offset() int64 { return i.up.Offset() }
+
+// Meta returns what Begin was told, with the path made clean and the size if it
+// is known by now.
+func (i *Intake) Meta() Meta { return i.meta }
+
+// Context ends when no more bytes may be taken: the consent was withdrawn,
+// another connection took the upload over, or the box is shutting down.
+// context.Cause is then a *problem.Error. The end of a request does not end it:
+// bytes that were received are the person's.
+func (i *Intake) Context() context.Context { return i.ctx }
+
+// Interrupter is what a body may offer besides io.Reader: Interrupt makes a Read
+// that is blocked, and every later one, return an error soon.
+type Interrupter interface{ Interrupt() }
+
+// body is the reader of a Write: it ends with ctx and after left bytes.
+type body struct {
+	ctx   context.Context
+	r     io.Reader
+	left  int64
+	over  error // what to say when more than left comes
+	cause error // why it ended before its end
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if err := context.Cause(b.ctx); err != nil {
+		b.cause = err
+		return 0, err
+	}
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1] // one more than allowed shows that there is more
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		n, err = int(b.left), b.over
+	}
+	b.left -= int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.cause = err
+		if why := context.Cause(b.ctx); why != nil {
+			b.cause = why
+		}
+		return n, b.cause
+	}
+	return n, err
+}
+
+// Write appends what r yields at offset off, which must be Offset, and returns
+// how many bytes were taken. What has arrived is kept even if the client is
+// gone: ctx does not end it. What does is the end of r, an error of r, the
+// withdrawal of the consent (within a second: a blocked r is interrupted if it
+// is an Interrupter or an io.Closer), another holder, or a shutdown.
+//
+// After an error a persisted upload can be resumed with what had arrived, unless
+// the consent was withdrawn: then nothing of it is kept.
+func (i *Intake) Write(ctx context.Context, off int64, r io.Reader) (int64, error) {
+	if err := context.Cause(i.ctx); err != nil {
+		return 0, i.broken(err)
+	}
+	b := &body{ctx: i.ctx, r: r, left: max(i.limit-i.up.Offset(), 0), over: i.tooMuch()}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(i.ctx, func() {
+		defer close(interrupted)
+		interrupt(r)
+	})
+	n, err := i.append(ctx, off, b)
+	if !stop() {
+		<-interrupted // r is the caller's again when Write returns
+	}
+	if err == nil {
+		return n, nil
+	}
+	if b.cause != nil {
+		return n, i.broken(b.cause)
+	}
+	return n, i.broken(i.in.explain(i.meta, err))
+}
+
+// append writes to storage, except where nothing is missing any more: an upload
+// may have been sealed before the restart, and takes no bytes then.
+func (i *Intake) append(ctx context.Context, off int64, b *body) (int64, error) {
+	if size := i.up.Size(); size < 0 || off != size || i.up.Offset() != size {
+		return i.up.Write(context.WithoutCancel(ctx), off, b)
+	}
+	switch n, err := io.ReadFull(b, make([]byte, 1)); {
+	case n > 0:
+		return 0, storage.ErrTooLong
+	case errors.Is(err, io.EOF):
+		return 0, nil
+	default:
+		return 0, err
+	}
+}
+
+func interrupt(r io.Reader) {
+	switch r := r.(type) {
+	case Interrupter:
+		r.Interrupt()
+	case io.Closer:
+		r.Close()
+	}
+}
+
+// tooMuch is the answer to more bytes than limit.
+func (i *Intake) tooMuch() error {
+	switch {
+	case i.meta.Size >= 0:
+		return i.in.explain(i.meta, storage.ErrTooLong)
+	case i.limit >= MaxSize:
+		return tooLarge()
+	}
+	return &problem.Error{
+		Kind: problem.Quota, Op: "ingest", Detail: problem.Bytes(i.limit) + " were left, more came.",
+		Hint: "Nothing was lost: the device keeps the file. Empty the trash, or ask whoever manages the box for a larger share.",
+	}
+}
+
+// broken does what is due after a Write that ended with err, and returns what to
+// tell the client.
+func (i *Intake) broken(err error) error {
+	switch problem.KindOf(err) {
+	case problem.ConsentRequired:
+		// Withdrawn: what has arrived may not be kept either.
+		return errors.Join(err, i.Discard())
+	case problem.TooLarge, problem.Quota:
+		// Nothing can become of it.
+		return errors.Join(err, i.Discard())
+	}
+	if i.persisted && !i.done {
+		if cerr := i.up.Checkpoint(context.WithoutCancel(i.ctx)); cerr != nil {
+			i.in.log.Warn("what had arrived of an upload could not be kept", "err", cerr)
+		}
+	}
+	var p *problem.Error
+	if errors.As(err, &p) {
+		return err
+	}
+	return &problem.Error{
+		Kind: problem.Canceled, Op: "ingest", Title: "The body broke off", Err: err,
+		Detail: "The connection ended before the file did.",
+		Hint:   "Go on with the upload where it stands, or send the file again.",
+	}
+}
+
+// Checkpoint makes what was received durable and resumable, if the upload is
+// persisted; otherwise it does nothing.
+func (i *Intake) Checkpoint(ctx context.Context) error {
+	if !i.persisted || i.done {
+		return nil
+	}
+	return i.in.explain(i.meta, i.up.Checkpoint(ctx))
+}
+
+// SetSize says how large the file is that was begun without a size.
+func (i *Intake) SetSize(size int64) error {
+	if size < 0 {
+		size = -2 // -1 is not a size here
+	}
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	m := i.meta
+	m.Size = size
+	if size > i.limit {
+		return i.tooMuch()
+	}
+	if err := i.up.SetSize(size); err != nil {
+		return i.in.explain(m, err)
+	}
+	if i.persisted {
+		if err := i.in.saveSize(i.ctx, i.ID(), size); err != nil {
+			return err
+		}
+	}
+	i.meta, i.limit = m, size
+	return nil
+}
+
+// Finish makes the file durable and gives it its name. When it returns nil, file
+// and name survive a power cut. ctx matters only until all bytes are known to be
+// there: a client that is gone does not undo its upload.
+//
+// Errors are of the kinds Mismatch (the bytes are not Want or WantSHA1: they are
+// dropped), Invalid (bytes are missing: the upload can go on), ConsentRequired,
+// Quota, Full, Conflict and PreconditionFailed (the name), Unavailable.
+func (i *Intake) Finish(ctx context.Context) (Result, error) {
+	if err := context.Cause(i.ctx); err != nil {
+		return Result{}, i.broken(err)
+	}
+	sealed, err := i.up.Seal(ctx)
+	if err != nil {
+		return Result{}, i.in.explain(i.meta, err)
+	}
+	if err := i.verify(sealed); err != nil {
+		i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
+		return Result{}, errors.Join(err, i.Discard())
+	}
+	x := &commitment{sealed: sealed, intake: i}
+	if err := i.in.committer.commit(x); err != nil {
+		err = i.in.explain(i.meta, err)
+		switch problem.KindOf(err) {
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
+			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
+			return Result{}, errors.Join(err, i.Discard())
+		case problem.ConsentRequired:
+			return Result{}, errors.Join(err, i.Discard())
+		}
+		return Result{}, err
+	}
+	i.done = true
+	return x.result, nil
+}
+
+func (i *Intake) verify(s storage.Sealed) error {
+	m := i.meta
+	if (m.Want.IsZero() || m.Want == s.Ref) && (m.WantSHA1.IsZero() || m.WantSHA1 == s.SHA1) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Mismatch, Op: "ingest.finish",
+		Detail:  "The checksum of the bytes that arrived is another one than was announced, so nothing was stored.",
+		Hint:    "Send the file again. If it happens again, the file changes while it is read, or the device's memory is faulty.",
+		Members: map[string]any{"sha256": s.Ref.String()},
+	}
+}
+
+// Discard lets go of the upload and removes all of it.
+func (i *Intake) Discard() error {
+	if i.done {
+		return nil
+	}
+	i.done = true
+	err := i.up.Discard()
+	if i.persisted {
+		err = errors.Join(err, i.in.forget(i.ID()))
+	}
+	return err
+}
+
+// Close lets go of the upload: a persisted one can be resumed, any other
+// vanishes. It is harmless after Finish and Discard, and when called twice.
+func (i *Intake) Close() (err error) {
+	i.closed.Do(func() {
+		err = i.up.Close()
+		i.release()
+		i.in.free(i.ID(), i.slot)
+	})
+	return err
+}
+
+// blobs is the first effect of the committer.
+func (in *Ingest) blobs(ctx context.Context, batch []*commitment) []error {
+	sealed := make([]storage.Sealed, len(batch))
+	for k, x := range batch {
+		sealed[k] = x.sealed
+	}
+	return in.store.Commit(ctx, sealed)
+}
+
+// rows is the second effect of the committer: one transaction, in which each
+// upload has a savepoint of its own.
+func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
+	verdicts := make([]error, len(batch))
+	err := in.db.Write(ctx, func(tx *db.Tx) error {
+		if len(batch) == 1 { // Write's own savepoint does
+			return in.record(tx, batch[0])
+		}
+		for k, x := range batch {
+			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, x) })
+		}
+		return nil
+	})
+	for k := range verdicts {
+		if verdicts[k] == nil {
+			verdicts[k] = err
+		}
+		if verdicts[k] != nil {
+			in.orphans.Store(true) // a durable blob that may have no row
+		}
+	}
+	return verdicts
+}
+
+// record writes all that is to be known of a finished upload, or nothing.
+func (in *Ingest) record(tx *db.Tx, x *commitment) error {
+	i := x.intake
+	if err := i.grant.Check(tx, i.grant.Purpose()); err != nil {
+		return err
+	}
+	e := i.meta.entry(i.grant.User(), tx.Now)
+	e.Ref, e.SHA1, e.Size = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size
+	added, err := in.cat.Add(tx, e)
+	if err != nil {
+		return err
+	}
+	x.result = resultOf(added)
+	outcome := catalog.OfferStored
+	if added.Had {
+		outcome = catalog.OfferKnown
+	}
+	if err := in.cat.Offer(tx, catalog.Offer{
+		User: e.User, Device: e.Device, Path: e.Path, Ref: e.Ref, Size: e.Size, Outcome: outcome, Item: added.Item.ID,
+	}); err != nil {
+		return err
+	}
+	if i.persisted {
+		return saveResult(tx, i.ID(), x.result)
+	}
+	return nil
+}
+
+// release is the last effect of the committer.
+func (in *Ingest) release(batch []*commitment) {
+	sealed := make([]storage.Sealed, len(batch))
+	for k, x := range batch {
+		sealed[k] = x.sealed
+	}
+	in.store.Release(sealed)
+}

@@ -1,0 +1,214 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"yunbox.local/daemon/db"
+	"yunbox.local/storage"
+)
+
+const (
+	firstPass   = 30 * time.Second // after the start, which has better things to do
+	passEvery   = time.Hour
+	orphanAge   = 24 * time.Hour // a younger blob without a row may be about to get one
+	recheck     = orphanAge + time.Hour
+	deadAtOnce  = 256
+	expireBatch = 64
+)
+
+// Swept says what a Sweep removed.
+type Swept struct {
+	Uploads int   // resumable uploads that had expired, and staged bytes of none
+	Blobs   int   // contents that nobody keeps
+	Bytes   int64 // of those
+}
+
+// Run removes what has expired and what nobody keeps any longer, until ctx ends.
+//
+// Contents that lost their last name go at once, orphans (a power cut may leave
+// a blob before its row) when they are a day old. Looking for orphans walks
+// through the whole volume, so it is done only when there may be some: after a
+// start, a day later for those that were too young then, and after a commit that
+// failed half-way. A box that nobody uses does not wake its disk.
+func (in *Ingest) Run(ctx context.Context) {
+	timer := time.NewTimer(firstPass)
+	defer timer.Stop()
+	in.orphans.Store(true)
+	again := in.now().Add(recheck)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-in.ctx.Done():
+			return
+		case <-in.cat.Died():
+			if _, err := in.sweepDead(ctx); err != nil && ctx.Err() == nil {
+				in.log.Warn("contents that nobody keeps could not be removed", "err", err)
+			}
+			continue
+		case <-timer.C:
+			timer.Reset(passEvery)
+		}
+		walk := in.orphans.Swap(false)
+		if walk {
+			again = in.now().Add(recheck)
+		} else if in.now().After(again) {
+			walk, again = true, in.now().Add(100*365*24*time.Hour)
+		}
+		swept, err := in.sweep(ctx, walk)
+		if err != nil && ctx.Err() == nil {
+			in.orphans.Store(in.orphans.Load() || walk)
+			in.log.Warn("the sweep did not finish", "err", err)
+		}
+		if swept != (Swept{}) {
+			in.log.Info("swept", "uploads", swept.Uploads, "blobs", swept.Blobs, "bytes", swept.Bytes)
+		}
+	}
+}
+
+// Sweep does at once all that Run would do in time: it removes expired uploads,
+// contents that nobody keeps, and orphans older than a day.
+func (in *Ingest) Sweep(ctx context.Context) (Swept, error) { return in.sweep(ctx, true) }
+
+func (in *Ingest) sweep(ctx context.Context, walk bool) (s Swept, err error) {
+	var errs []error
+	n, err := in.expire(ctx)
+	s.Uploads += n
+	errs = append(errs, err)
+	dead, err := in.sweepDead(ctx)
+	s.Blobs, s.Bytes = dead.Blobs, dead.Bytes
+	errs = append(errs, err)
+	if walk {
+		n, err := in.sweepStaged(ctx)
+		s.Uploads += n
+		errs = append(errs, err)
+		orphans, err := in.store.Sweep(ctx, orphanAge, in.live(ctx))
+		s.Blobs += orphans.Blobs
+		s.Bytes += orphans.Bytes
+		errs = append(errs, err)
+	}
+	return s, errors.Join(errs...)
+}
+
+func (in *Ingest) live(ctx context.Context) func(storage.Ref) (bool, error) {
+	return func(ref storage.Ref) (bool, error) { return in.cat.Live(ctx, ref) }
+}
+
+const expiredUploads = `SELECT id FROM upload WHERE expires <= ? ORDER BY expires LIMIT ?`
+
+// expire removes resumable uploads whose time is over.
+func (in *Ingest) expire(ctx context.Context) (n int, err error) {
+	for {
+		ids, err := in.expired(ctx)
+		if err != nil || len(ids) == 0 {
+			return n, err
+		}
+		for _, id := range ids {
+			s, err := in.acquire(ctx, id)
+			if err != nil {
+				return n, err
+			}
+			err = in.drop(ctx, id)
+			in.free(id, s)
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+}
+
+func (in *Ingest) expired(ctx context.Context) (ids []string, err error) {
+	err = in.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, expiredUploads, in.now().UnixMilli(), expireBatch)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	return ids, err
+}
+
+// sweepStaged removes staged bytes that no row knows: a cut came between the
+// checkpoint and the row.
+func (in *Ingest) sweepStaged(ctx context.Context) (n int, err error) {
+	for st, err := range in.store.Staged(ctx) {
+		if err != nil {
+			return n, err
+		}
+		if in.now().Sub(st.Modified) < orphanAge {
+			continue
+		}
+		known, err := in.hasRow(ctx, st.ID)
+		if err != nil {
+			return n, err
+		}
+		if known {
+			continue
+		}
+		switch err := in.store.Discard(ctx, st.ID); {
+		case err == nil:
+			n++
+		case !errors.Is(err, storage.ErrInUse) && !errors.Is(err, storage.ErrNotFound):
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (in *Ingest) hasRow(ctx context.Context, id string) (known bool, err error) {
+	err = in.db.Read(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM upload WHERE id = ?)`, id).Scan(&known)
+	})
+	return known, err
+}
+
+// sweepDead removes the files of contents that lost their last row. Storage asks
+// again under its own lock whether each is dead, so that an upload of the same
+// content in this moment keeps it.
+func (in *Ingest) sweepDead(ctx context.Context) (s storage.Swept, err error) {
+	for {
+		refs, err := in.cat.Dead(ctx, deadAtOnce)
+		if err != nil || len(refs) == 0 {
+			return s, err
+		}
+		part, err := in.remove(ctx, refs)
+		s.Blobs += part.Blobs
+		s.Bytes += part.Bytes
+		if err != nil {
+			return s, err
+		}
+		if part.Blobs < len(refs) {
+			// Some are being uploaded again right now. If that fails they are
+			// orphans from now on.
+			in.orphans.Store(true)
+		}
+		if err := in.cat.Forget(ctx, refs); err != nil {
+			return s, err
+		}
+	}
+}
+
+// remove narrows a sweep of the whole volume to refs.
+func (in *Ingest) remove(ctx context.Context, refs []storage.Ref) (storage.Swept, error) {
+	only := make(map[storage.Ref]bool, len(refs))
+	for _, ref := range refs {
+		only[ref] = true
+	}
+	return in.store.Sweep(ctx, 0, func(ref storage.Ref) (bool, error) {
+		if !only[ref] {
+			return true, nil
+		}
+		return in.cat.Live(ctx, ref)
+	})
+}
