@@ -48,31 +48,21 @@ type Entry struct {
 
 // MarshalJSON implements json.Marshaler: what is not there is left out.
 func (e Entry) MarshalJSON() ([]byte, error) {
-	out := struct {
+	return json.Marshal(struct {
 		Seq     int64             `json:"seq"`
 		Time    string            `json:"time"`
-		Actor   *ident.UserID     `json:"actor,omitempty"`
+		Actor   ident.UserID      `json:"actor,omitzero"`
 		Action  string            `json:"action"`
-		Subject *ident.UserID     `json:"subject,omitempty"`
+		Subject ident.UserID      `json:"subject,omitzero"`
 		Object  string            `json:"object,omitempty"`
-		Device  *ident.DeviceID   `json:"device,omitempty"`
+		Device  ident.DeviceID    `json:"device,omitzero"`
 		Via     string            `json:"via,omitempty"`
 		Detail  map[string]string `json:"detail,omitempty"`
 		Hash    string            `json:"hash"`
 	}{
-		Seq: e.Seq, Time: e.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), Action: e.Action,
-		Object: e.Object, Via: e.Via, Detail: e.Detail, Hash: e.Hash,
-	}
-	if e.Actor != 0 {
-		out.Actor = &e.Actor
-	}
-	if e.Subject != 0 {
-		out.Subject = &e.Subject
-	}
-	if e.Device != 0 {
-		out.Device = &e.Device
-	}
-	return json.Marshal(out)
+		e.Seq, e.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), e.Actor, e.Action, e.Subject,
+		e.Object, e.Device, e.Via, e.Detail, e.Hash,
+	})
 }
 
 // Log is the audit record of a box. It is safe for concurrent use.

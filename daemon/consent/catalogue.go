@@ -1,0 +1,258 @@
+package consent
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"yunbox.local/daemon/problem"
+)
+
+// Info says what a purpose means.
+type Info struct {
+	ID Purpose
+	// Version rises when the purpose is widened; consents to an earlier version
+	// are then suspended.
+	Version int
+	// Core is part of the service itself; every other purpose can be refused
+	// without losing it.
+	Core bool
+	// Available: this version of the box has what the purpose is for. Others are
+	// shown, and cannot be granted.
+	Available bool
+	// Sensitive: the data can hurt the person if it leaks.
+	Sensitive bool
+	// PerDevice: it can be decided for each device apart.
+	PerDevice bool
+	// Room is the part of the box that does it.
+	Room string
+	// Sources are the marks that uploads under this purpose carry.
+	Sources []string
+	// Text is the explanation by language, "en" and "zh".
+	Text map[string]Text
+}
+
+// Text explains a purpose in one language.
+type Text struct {
+	Title     string   `toml:"title"`     // a few words
+	What      string   `toml:"what"`      // what is done, and what for
+	Data      []string `toml:"data"`      // categories of data
+	Retention string   `toml:"retention"` // how long it is kept
+	Processor string   `toml:"processor"` // who does it, and where
+	Without   string   `toml:"without"`   // what happens if one says no
+}
+
+// Policy is a revision of the box's own privacy policy.
+type Policy struct {
+	Revision string
+	// Modified is the day of its last change, UTC.
+	Modified time.Time
+	// Text is the policy by language, "en" and "zh", in Markdown.
+	Text map[string]string
+	// Changes tells by language what is new since the revision before.
+	Changes map[string]string
+}
+
+// Digest returns the SHA-256 of the text in one language, 64 hex digits; receipts
+// carry it.
+func (p Policy) Digest(lang string) string {
+	sum := sha256.Sum256([]byte(p.Text[lang]))
+	return hex.EncodeToString(sum[:])
+}
+
+// Languages returns the languages in which everything is written.
+func Languages() []string { return []string{"en", "zh"} }
+
+// Purposes returns every purpose in the order in which they are shown.
+func Purposes() []Info {
+	list := slices.Clone(builtin().purposes)
+	for i := range list {
+		list[i].Sources = slices.Clone(list[i].Sources)
+		list[i].Text = maps.Clone(list[i].Text)
+		for lang, t := range list[i].Text {
+			t.Data = slices.Clone(t.Data)
+			list[i].Text[lang] = t
+		}
+	}
+	return list
+}
+
+// PurposeOf returns the purpose that an upload with that source needs. A source
+// that nobody knows has none.
+func PurposeOf(source string) (Purpose, bool) {
+	p, ok := builtin().sources[source]
+	return p, ok
+}
+
+// CurrentPolicy returns the revision that people are asked to accept.
+func CurrentPolicy() Policy {
+	p := *builtin().current()
+	p.Text, p.Changes = maps.Clone(p.Text), maps.Clone(p.Changes)
+	return p
+}
+
+// catalogue is what purposes and policies say. It is read once and not changed.
+type catalogue struct {
+	purposes []Info // in the order of display
+	index    map[Purpose]int
+	sources  map[string]Purpose
+	policies []Policy // oldest first, at least one
+}
+
+func (c *catalogue) current() *Policy { return &c.policies[len(c.policies)-1] }
+
+func (c *catalogue) info(p Purpose) (*Info, error) {
+	if i, ok := c.index[p]; ok {
+		return &c.purposes[i], nil
+	}
+	return nil, &problem.Error{
+		Kind: problem.NotFound, Op: "consent", Title: "There is no such purpose",
+		Detail: "The box does not know that purpose.",
+		Hint:   "GET /v1/purposes lists those that it knows.",
+	}
+}
+
+//go:embed purposes/*.toml policy/*
+var files embed.FS
+
+// builtin is the catalogue that this version of the box was built with. A test
+// makes sure that it can be read.
+var builtin = sync.OnceValue(func() *catalogue {
+	c, err := load(files, order())
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
+
+// load reads a catalogue. It must hold exactly the purposes in want.
+func load(fsys fs.FS, want []Purpose) (*catalogue, error) {
+	c := &catalogue{index: map[Purpose]int{}, sources: map[string]Purpose{}}
+	names, err := fs.Glob(fsys, "purposes/*.toml")
+	if err != nil {
+		return nil, fmt.Errorf("consent: %w", err)
+	}
+	if len(names) != len(want) {
+		return nil, fmt.Errorf("consent: there are %d files of purposes for %d purposes", len(names), len(want))
+	}
+	for i, p := range want {
+		info, err := loadPurpose(fsys, p)
+		if err != nil {
+			return nil, fmt.Errorf("consent: purposes/%s.toml: %w", p, err)
+		}
+		for _, s := range info.Sources {
+			if other, taken := c.sources[s]; taken {
+				return nil, fmt.Errorf("consent: the source %q belongs to both %s and %s", s, other, p)
+			}
+			c.sources[s] = p
+		}
+		c.index[p] = i
+		c.purposes = append(c.purposes, info)
+	}
+	if c.policies, err = loadPolicies(fsys); err != nil {
+		return nil, fmt.Errorf("consent: policy: %w", err)
+	}
+	return c, nil
+}
+
+func loadPurpose(fsys fs.FS, want Purpose) (Info, error) {
+	var f struct {
+		ID        Purpose  `toml:"id"`
+		Version   int      `toml:"version"`
+		Core      bool     `toml:"core"`
+		Available bool     `toml:"available"`
+		Sensitive bool     `toml:"sensitive"`
+		PerDevice bool     `toml:"per_device"`
+		Room      string   `toml:"room"`
+		Sources   []string `toml:"sources"`
+		EN        Text     `toml:"en"`
+		ZH        Text     `toml:"zh"`
+	}
+	meta, err := toml.DecodeFS(fsys, "purposes/"+string(want)+".toml", &f)
+	if err != nil {
+		return Info{}, err
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return Info{}, fmt.Errorf("unknown key %s", unknown[0])
+	}
+	for _, key := range []string{"id", "version", "core", "available", "sensitive", "per_device", "room", "sources"} {
+		if !meta.IsDefined(key) {
+			return Info{}, fmt.Errorf("%s is missing: it must be said, not left to a default", key)
+		}
+	}
+	if f.ID != want || f.Version < 1 || f.Room == "" {
+		return Info{}, fmt.Errorf("id %q, version %d or room %q is wrong", f.ID, f.Version, f.Room)
+	}
+	info := Info{
+		ID: f.ID, Version: f.Version, Core: f.Core, Available: f.Available, Sensitive: f.Sensitive,
+		PerDevice: f.PerDevice, Room: f.Room, Sources: f.Sources, Text: map[string]Text{"en": f.EN, "zh": f.ZH},
+	}
+	for lang, t := range info.Text {
+		for _, s := range append([]string{t.Title, t.What, t.Retention, t.Processor, t.Without}, t.Data...) {
+			if strings.TrimSpace(s) == "" || s != strings.TrimSpace(s) || !utf8.ValidString(s) {
+				return Info{}, fmt.Errorf("a text in %s is missing or has stray space", lang)
+			}
+		}
+		if len(t.Data) == 0 {
+			return Info{}, fmt.Errorf("no categories of data in %s", lang)
+		}
+	}
+	if len(f.EN.Data) != len(f.ZH.Data) {
+		return Info{}, errors.New("the languages do not name the same categories of data")
+	}
+	return info, nil
+}
+
+func loadPolicies(fsys fs.FS) ([]Policy, error) {
+	var f struct {
+		Revision []struct {
+			ID       string            `toml:"id"`
+			Modified time.Time         `toml:"modified"`
+			Changes  map[string]string `toml:"changes"`
+		} `toml:"revision"`
+	}
+	meta, err := toml.DecodeFS(fsys, "policy/revisions.toml", &f)
+	if err != nil {
+		return nil, err
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return nil, fmt.Errorf("unknown key %s", unknown[0])
+	}
+	if len(f.Revision) == 0 {
+		return nil, errors.New("there is none")
+	}
+	var list []Policy
+	for _, r := range f.Revision {
+		y, m, d := r.Modified.Date()
+		p := Policy{Revision: r.ID, Modified: time.Date(y, m, d, 0, 0, 0, 0, time.UTC), Text: map[string]string{}, Changes: r.Changes}
+		if p.Revision == "" || r.Modified.IsZero() || slices.ContainsFunc(list, func(o Policy) bool { return o.Revision == p.Revision || o.Modified.After(p.Modified) }) {
+			return nil, fmt.Errorf("revision %q does not follow the ones before", p.Revision)
+		}
+		for _, lang := range Languages() {
+			text, err := fs.ReadFile(fsys, "policy/"+p.Revision+"."+lang+".md")
+			if err != nil {
+				return nil, err
+			}
+			if len(text) == 0 || !utf8.Valid(text) || p.Changes[lang] == "" {
+				return nil, fmt.Errorf("revision %s lacks its text or its changes in %s", p.Revision, lang)
+			}
+			p.Text[lang] = string(text)
+		}
+		if len(p.Changes) != len(Languages()) {
+			return nil, fmt.Errorf("revision %s tells its changes in an unknown language", p.Revision)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}

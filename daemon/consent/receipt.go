@@ -1,0 +1,449 @@
+package consent
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"reflect"
+	"strings"
+	"time"
+
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
+)
+
+// receiptSchema names the form of receipts. Fields may be added to it; a change
+// of what a field means gets a new name.
+const receiptSchema = "yunbox-receipt/1"
+
+// A Receipt is what a person keeps of a decision. Its fields follow the record
+// of ISO/IEC TS 27560:2023 as far as they apply to a box at home.
+//
+// JWS is the receipt as it was signed: a JSON Web Signature in compact form
+// (RFC 7515 §7.1) with the algorithm ES256 (RFC 7518 §3.4) by the box's own key.
+// The signed payload is the JSON of all other fields, and the protected header is
+// exactly
+//
+//	{"alg":"ES256","typ":"yunbox-receipt+jws","kid":"<fingerprint of the box's key>"}
+//
+// so nothing needs to be brought into a canonical form to check it. The other
+// fields of the JSON that people see are a readable copy of the payload.
+type Receipt struct {
+	Schema string `json:"schema_version"`
+	// Record is the hash of the decision's entry in the box's ledger. The entry's
+	// hash covers all entries before it, so a kept receipt also proves that the
+	// ledger was not rewritten up to there.
+	Record     string         `json:"record_id"`
+	Principal  ident.UserID   `json:"pii_principal_id"`
+	Controller Controller     `json:"pii_controller"`
+	Notice     Notice         `json:"privacy_notice"`
+	Purpose    ReceiptPurpose `json:"purpose"`
+	// Device is the device that the decision is limited to; zero: all devices.
+	Device     ident.DeviceID `json:"device,omitzero"`
+	Event      Event          `json:"event"`
+	Withdrawal Withdrawal     `json:"withdrawal"`
+	JWS        string         `json:"jws,omitempty"`
+}
+
+// Controller is the box that keeps the data. Who runs it, the policy says.
+type Controller struct {
+	ID  string `json:"id"`  // the box's id, as in its announcement: 16 characters
+	Key string `json:"key"` // fingerprint of its key: base64url of the SHA-256 of the public key (SPKI)
+}
+
+// Notice is the privacy policy that was current.
+type Notice struct {
+	Revision string            `json:"revision"`
+	Modified string            `json:"modified"` // YYYY-MM-DD
+	SHA256   map[string]string `json:"sha256"`   // of the text, by language
+}
+
+// ReceiptPurpose is the purpose as it was explained, by language.
+type ReceiptPurpose struct {
+	ID         Purpose             `json:"id"`
+	Version    int                 `json:"version"`
+	Basis      string              `json:"lawful_basis"` // "consent"
+	Sensitive  bool                `json:"sensitive"`
+	Title      map[string]string   `json:"title"`
+	What       map[string]string   `json:"what"`
+	Data       map[string][]string `json:"pii_categories"`
+	Retention  map[string]string   `json:"retention"`
+	Processor  map[string]string   `json:"processor"`
+	Recipients []string            `json:"recipients"` // whom data is passed on to: nobody
+}
+
+// Event is the decision itself.
+type Event struct {
+	State State        `json:"state"` // Granted or Withdrawn
+	Time  time.Time    `json:"time"`  // UTC, whole milliseconds
+	Actor ident.UserID `json:"entity_id"`
+	How   string       `json:"method"`
+}
+
+// Withdrawal says how to withdraw, and in a withdrawal, what it withdrew.
+type Withdrawal struct {
+	Page string `json:"page"`
+	API  string `json:"api"`
+	// Withdraws is the Record of the consent that this decision ended.
+	Withdraws string `json:"withdraws,omitempty"`
+}
+
+func (l *Ledger) receipt(d Decision, info *Info, policy *Policy, now decision, hash audit.Hash, last previous) Receipt {
+	r := Receipt{
+		Schema: receiptSchema, Record: hash.String(), Principal: d.User, Device: d.Device,
+		Controller: Controller{ID: l.sign.box, Key: l.sign.kid},
+		Notice:     Notice{Revision: policy.Revision, Modified: policy.Modified.Format(time.DateOnly), SHA256: map[string]string{}},
+		Purpose: ReceiptPurpose{
+			ID: info.ID, Version: info.Version, Basis: "consent", Sensitive: info.Sensitive,
+			Title: map[string]string{}, What: map[string]string{}, Data: map[string][]string{},
+			Retention: map[string]string{}, Processor: map[string]string{}, Recipients: []string{},
+		},
+		Event:      Event{State: Withdrawn, Time: now.time, Actor: d.Actor, How: d.How},
+		Withdrawal: Withdrawal{Page: consentPage, API: "DELETE /v1/consents/" + string(info.ID)},
+	}
+	if d.Granted {
+		r.Event.State = Granted
+	} else if last.granted {
+		r.Withdrawal.Withdraws = hex.EncodeToString(last.hash)
+	}
+	for lang, t := range info.Text {
+		r.Notice.SHA256[lang] = policy.Digest(lang)
+		r.Purpose.Title[lang], r.Purpose.What[lang], r.Purpose.Data[lang] = t.Title, t.What, t.Data
+		r.Purpose.Retention[lang], r.Purpose.Processor[lang] = t.Retention, t.Processor
+	}
+	return r
+}
+
+// signer signs receipts with the box's key.
+type signer struct {
+	key crypto.Signer
+	pub *ecdsa.PublicKey
+	kid string // fingerprint of the key
+	box string // id of the box, which is made from its key
+}
+
+var errKey = errors.New("consent: receipts need an ECDSA key on P-256")
+
+func newSigner(key crypto.Signer) (*signer, error) {
+	if key == nil {
+		return nil, errKey
+	}
+	pub, kid, box, err := identify(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	return &signer{key: key, pub: pub, kid: kid, box: box}, nil
+}
+
+var boxID = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// identify returns the fingerprint of a box's key and the id that follows from it.
+func identify(key crypto.PublicKey) (pub *ecdsa.PublicKey, kid, box string, err error) {
+	pub, ok := key.(*ecdsa.PublicKey)
+	if !ok || pub == nil || pub.Curve != elliptic.P256() {
+		return nil, "", "", errKey
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, "", "", fmt.Errorf("consent: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return pub, base64.RawURLEncoding.EncodeToString(sum[:]), strings.ToLower(boxID.EncodeToString(sum[:10])), nil
+}
+
+func header(kid string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"yunbox-receipt+jws","kid":"` + kid + `"}`))
+}
+
+func (s *signer) jws(r Receipt) (string, error) {
+	r.JWS = ""
+	payload, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("consent: receipt: %w", err)
+	}
+	input := header(s.kid) + "." + base64.RawURLEncoding.EncodeToString(payload)
+	digest := sha256.Sum256([]byte(input))
+	der, err := s.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return "", fmt.Errorf("consent: receipt: %w", err)
+	}
+	// crypto.Signer gives ASN.1; JWS wants r and s side by side (RFC 7518 §3.4).
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+		return "", fmt.Errorf("consent: receipt: %w", err)
+	}
+	var raw [64]byte
+	sig.R.FillBytes(raw[:32])
+	sig.S.FillBytes(raw[32:])
+	return input + "." + base64.RawURLEncoding.EncodeToString(raw[:]), nil
+}
+
+// ErrReceipt is returned for what is not a receipt of that key's box, or was
+// changed since.
+var ErrReceipt = errors.New("consent: not a genuine receipt of this box")
+
+// maxReceipt bounds what VerifyReceipt looks at, in bytes.
+const maxReceipt = 64 << 10
+
+// VerifyReceipt checks a receipt against the public key (*ecdsa.PublicKey on
+// P-256) of the box that gave it, and returns what was signed. data is the JSON
+// of a Receipt, or its JWS alone. In the JSON every field must say what was
+// signed. Every failure is an ErrReceipt.
+func VerifyReceipt(key crypto.PublicKey, data []byte) (Receipt, error) {
+	if len(data) > maxReceipt {
+		return Receipt{}, fmt.Errorf("%w: too long", ErrReceipt)
+	}
+	data = bytes.TrimSpace(data)
+	if !bytes.HasPrefix(data, []byte("{")) {
+		payload, err := verifyJWS(key, string(data))
+		if err != nil {
+			return Receipt{}, err
+		}
+		return parseReceipt(payload, string(data))
+	}
+	said, err := parseObject(data)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	jws, _ := said["jws"].(string)
+	payload, err := verifyJWS(key, jws)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var signed map[string]any
+	if err := json.Unmarshal(payload, &signed); err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	delete(said, "jws")
+	if !reflect.DeepEqual(said, signed) {
+		return Receipt{}, fmt.Errorf("%w: it does not say what was signed", ErrReceipt)
+	}
+	return parseReceipt(payload, jws)
+}
+
+func verifyJWS(key crypto.PublicKey, jws string) ([]byte, error) {
+	pub, kid, _, err := identify(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	head, rest, _ := strings.Cut(jws, ".")
+	body, sig, _ := strings.Cut(rest, ".")
+	if head != header(kid) { // byte for byte: no other algorithm, key or extension
+		return nil, fmt.Errorf("%w: signed by another key, or in another way", ErrReceipt)
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sig)
+	if err != nil || len(raw) != 64 || len(sig) != 86 {
+		return nil, fmt.Errorf("%w: no signature", ErrReceipt)
+	}
+	digest := sha256.Sum256([]byte(head + "." + body))
+	if !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])) {
+		return nil, fmt.Errorf("%w: the signature is wrong", ErrReceipt)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	return payload, nil
+}
+
+func parseReceipt(payload []byte, jws string) (Receipt, error) {
+	var r Receipt
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	if r.Schema != receiptSchema {
+		return Receipt{}, fmt.Errorf("%w: it has the form %q, which this version cannot read", ErrReceipt, r.Schema)
+	}
+	r.JWS = jws
+	return r, nil
+}
+
+// parseObject reads one JSON object and refuses a name that stands twice, which
+// two readers could understand in two ways.
+func parseObject(data []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	v, err := parseValue(d, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the receipt")
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, errors.New("not an object")
+	}
+	return m, nil
+}
+
+const maxDepth = 8 // a receipt has four levels
+
+func parseValue(d *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, errors.New("nested too deeply")
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case json.Delim('{'):
+		m := map[string]any{}
+		for d.More() {
+			t, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			name, _ := t.(string)
+			if _, twice := m[name]; twice {
+				return nil, fmt.Errorf("%q stands twice", name)
+			}
+			if m[name], err = parseValue(d, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		_, err := d.Token()
+		return m, err
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			v, err := parseValue(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := d.Token()
+		return list, err
+	}
+	return t, nil
+}
+
+// stored returns the receipt of an entry as it was given.
+func (l *Ledger) stored(tx *db.Tx, seq int64) (Receipt, error) {
+	var jws string
+	if err := tx.QueryRow("SELECT jws FROM consent_receipt WHERE seq = ?", seq).Scan(&jws); err != nil {
+		return Receipt{}, fmt.Errorf("consent: receipt: %w", err)
+	}
+	return decode(jws)
+}
+
+// decode reads a receipt of our own without checking it; Verify does that.
+func decode(jws string) (Receipt, error) {
+	_, rest, _ := strings.Cut(jws, ".")
+	body, _, _ := strings.Cut(rest, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	return parseReceipt(payload, jws)
+}
+
+// maxReceipts bounds one answer of Receipts.
+const maxReceipts = 1000
+
+// Receipts returns the receipts of u's decisions about purpose ("": about every
+// purpose), newest first, at most the last 1,000.
+func (l *Ledger) Receipts(ctx context.Context, u ident.UserID, purpose Purpose) ([]Receipt, error) {
+	if purpose != "" {
+		if _, err := l.cat.info(purpose); err != nil {
+			return nil, err
+		}
+	}
+	var list []Receipt
+	err := l.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT r.jws FROM consent_ledger AS l JOIN consent_receipt AS r USING (seq)
+			WHERE l.user = ?1 AND (?2 = '' OR l.purpose = ?2) ORDER BY l.seq DESC LIMIT ?3`, u, purpose, maxReceipts)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var jws string
+			if err := rows.Scan(&jws); err != nil {
+				return err
+			}
+			r, err := decode(jws)
+			if err != nil {
+				return err
+			}
+			list = append(list, r)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consent: receipts: %w", err)
+	}
+	return list, nil
+}
+
+// ReceiptBad is the reason in a Report for a decision whose receipt is missing,
+// is not signed by the box's present key, or says something else.
+const ReceiptBad audit.Reason = "receipt"
+
+// Verify reads the whole ledger and says whether every entry and its receipt
+// hold, and if not, which is the first bad one. An error means that it could not
+// be read.
+func (l *Ledger) Verify(ctx context.Context) (audit.Report, error) {
+	var report audit.Report
+	err := l.db.Read(ctx, func(tx *db.Tx) (err error) {
+		if report, err = l.chain.Verify(ctx, tx); err != nil || report.Bad != nil {
+			return err
+		}
+		var good audit.Hash
+		bad, err := l.firstBadReceipt(ctx, tx, &good)
+		if bad != 0 {
+			report = audit.Report{Entries: bad - 1, Head: good.String(), Bad: &audit.Bad{Seq: bad, Reason: ReceiptBad}}
+		}
+		return err
+	})
+	if err != nil {
+		return audit.Report{}, fmt.Errorf("consent: verify: %w", err)
+	}
+	return report, nil
+}
+
+// firstBadReceipt returns 0 if all receipts hold; good becomes the hash of the
+// last entry whose receipt does.
+func (l *Ledger) firstBadReceipt(ctx context.Context, tx *db.Tx, good *audit.Hash) (int64, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT l.seq, l.hash, l.time, l.user, l.device, l.purpose, l.granted, l.actor, coalesce(r.jws, '')
+		FROM consent_ledger AS l LEFT JOIN consent_receipt AS r USING (seq) ORDER BY l.seq`)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq, ms int64
+		var hash []byte
+		var user, actor ident.UserID
+		var device ident.DeviceID
+		var purpose Purpose
+		var granted bool
+		var jws string
+		if err := rows.Scan(&seq, &hash, &ms, &user, &device, &purpose, &granted, &actor, &jws); err != nil {
+			return 0, err
+		}
+		r, err := VerifyReceipt(l.sign.pub, []byte(jws))
+		if err != nil || r.Record != hex.EncodeToString(hash) || r.Principal != user || r.Device != device || r.Purpose.ID != purpose ||
+			(r.Event.State == Granted) != granted || r.Event.Actor != actor || r.Event.Time.UnixMilli() != ms {
+			return seq, nil
+		}
+		copy(good[:], hash)
+	}
+	return 0, rows.Err()
+}
