@@ -66,12 +66,12 @@ type Accounts struct {
 	refusals *refusalRecord
 	cache    *cache
 
-	bindMu   sync.Mutex // one binding at a time, so that one code cannot bind twice
-	labelMu  sync.Mutex
-	label    labelFile
-	bound    atomic.Bool
-	byQR     *Throttle    // per source: keeps one client from flooding the pairing path
-	qrWrites *Throttle    // in all: how often that path may reach the disk
+	bindMu    sync.Mutex // one binding at a time, so that one code cannot bind twice
+	labelMu   sync.Mutex
+	label     labelFile
+	bound     atomic.Bool
+	byQR      *Throttle    // per source: keeps one client from flooding the pairing path
+	qrWrites  *Throttle    // in all: how often that path may reach the disk
 	uncounted atomic.Int64 // tries by secret that wait to be written with the next one
 }
 

@@ -277,7 +277,9 @@ type refusalRecord struct {
 	skipped int64
 }
 
-func newRefusalRecord() *refusalRecord { return &refusalRecord{budget: NewThrottle(time.Minute, 20, 1)} }
+func newRefusalRecord() *refusalRecord {
+	return &refusalRecord{budget: NewThrottle(time.Minute, 20, 1)}
+}
 
 // begin reports whether to write an entry, and how many were left out before it.
 func (r *refusalRecord) begin(now time.Time) (skipped int64, ok bool) {

@@ -71,7 +71,7 @@ func (t *Throttle) Take(now time.Time, key string) (wait time.Duration, ok bool)
 	defer t.mu.Unlock()
 	b := t.bucket(now, key)
 	if b.tokens < 1 {
-		return time.Duration((1 - b.tokens) * float64(t.every)).Truncate(time.Second) + time.Second, false
+		return time.Duration((1-b.tokens)*float64(t.every)).Truncate(time.Second) + time.Second, false
 	}
 	b.tokens--
 	return 0, true

@@ -1,0 +1,340 @@
+// Package httpd is the front hall of every HTTP gateway: TLS with the box's own
+// identity, host names, cross-site requests, sign-in, limits, slow clients, and
+// errors as RFC 9457 documents. A gateway behind it sees only requests that are
+// meant for this box, come from where they may come from, and are made by
+// somebody who may make them.
+//
+// A route cannot be registered without saying who may use it.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/problem"
+)
+
+// Access is who may use a route.
+type Access int
+
+const (
+	// Public routes are for everybody. Who is signed in is known there too; bad
+	// credentials are ignored.
+	Public Access = iota + 1
+	// SignedIn routes are for people with a session or a full app token.
+	SignedIn
+	// Files routes also accept app tokens that open files only. Their bodies may
+	// be of any size; all other routes take at most 1 MiB.
+	Files
+	// AdminOnly routes are for the owner and admins, signed in as SignedIn wants it.
+	AdminOnly
+)
+
+// maxBody is the size in bytes of a body on routes that do not take files.
+const maxBody = 1 << 20
+
+// Limits bound what clients can cost. A zero field takes its default.
+type Limits struct {
+	HeaderTimeout  time.Duration // for the TLS handshake and for the header of a request; 10 s
+	IdleTimeout    time.Duration // of a connection between requests; 120 s
+	Patience       time.Duration // within which a body must bring on average 1 KiB/s; 30 s
+	WriteTimeout   time.Duration // for the client to take a piece of the answer; 60 s
+	HeaderBytes    int           // of a request; 32 KiB
+	Conns          int           // connections in all; 256
+	ConnsPerSource int           // of one address; 64
+	Drain          time.Duration // for running requests when Serve's context ends; 20 s
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&l.HeaderTimeout, 10*time.Second)
+	def(&l.IdleTimeout, 120*time.Second)
+	def(&l.Patience, 30*time.Second)
+	def(&l.WriteTimeout, 60*time.Second)
+	def(&l.Drain, 20*time.Second)
+	if l.HeaderBytes == 0 {
+		l.HeaderBytes = 32 << 10
+	}
+	if l.Conns == 0 {
+		l.Conns = 256
+	}
+	if l.ConnsPerSource == 0 {
+		l.ConnsPerSource = 64
+	}
+	return l
+}
+
+// Options of New.
+type Options struct {
+	Identity *Identity
+	Accounts *account.Accounts
+	// Names returns further host names by which the box is known now, such as the
+	// one that mDNS settled on; nil: none. It is called on every request.
+	Names  func() []string
+	Log    *slog.Logger // nil discards it
+	Limits Limits
+}
+
+// Server is the front hall. Register all routes before the first Serve. It is
+// safe for concurrent use.
+type Server struct {
+	identity *Identity
+	accounts *account.Accounts
+	names    func() []string
+	log      *slog.Logger
+	limits   Limits
+	mux      *http.ServeMux
+	failed   *account.Throttle // bad credentials by source
+	own      ownHosts
+
+	secure, plain *http.Server
+	conns         *conns
+
+	base     context.Context // of all requests
+	end      context.CancelCauseFunc
+	stopOnce sync.Once
+	stopping chan struct{} // closed when Shutdown begins
+	stopped  chan struct{} // closed when it is over
+}
+
+// New returns a server without routes.
+func New(opt Options) *Server {
+	s := &Server{
+		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, log: opt.Log,
+		limits: opt.Limits.withDefaults(), mux: http.NewServeMux(),
+		failed:   account.NewThrottle(6*time.Second, 10, 1024),
+		stopping: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.names == nil {
+		s.names = func() []string { return nil }
+	}
+	s.base, s.end = context.WithCancelCause(context.WithValue(context.Background(), stoppingKey{}, s.stopping))
+	s.conns = newConns(s.limits.Conns, s.limits.ConnsPerSource)
+	s.secure = s.newHTTPServer()
+	s.secure.TLSConfig = opt.Identity.tlsConfig(s.names, func(err error) {
+		s.log.Warn("the new certificate could not be kept on the disk", "err", err)
+	})
+	s.plain = s.newHTTPServer()
+	s.plain.Protocols.SetHTTP2(false)
+	return s
+}
+
+func (s *Server) newHTTPServer() *http.Server {
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: s.limits.HeaderTimeout,
+		IdleTimeout:       s.limits.IdleTimeout,
+		MaxHeaderBytes:    s.limits.HeaderBytes,
+		// ReadTimeout and WriteTimeout stay zero: an upload may last for hours as long
+		// as it moves, see progressBody.
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 64,
+			// As large as may be, so that one connection fills a fast Wi-Fi. Memory is
+			// needed only for what a handler has not read yet.
+			MaxReceiveBufferPerConnection: 4<<20 - 1,
+			MaxReceiveBufferPerStream:     2 << 20,
+			MaxReadFrameSize:              64 << 10,
+			WriteByteTimeout:              s.limits.WriteTimeout,
+		},
+		Protocols:                    new(http.Protocols),
+		ConnState:                    s.conns.state,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext:                  func(net.Listener) context.Context { return s.base },
+		DisableGeneralOptionsHandler: true,
+	}
+	h.Protocols.SetHTTP1(true)
+	h.Protocols.SetHTTP2(true)
+	return h
+}
+
+// Handle registers a route. The pattern is one of http.ServeMux; a pattern that
+// conflicts with another, or an access that is none, panics.
+func (s *Server) Handle(pattern string, h http.Handler, a Access) {
+	if a < Public || a > AdminOnly {
+		panic(fmt.Sprintf("httpd: the route %q does not say who may use it", pattern))
+	}
+	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out := responseOf(w)
+		out.route = r.Pattern
+		r, err := s.admit(out, r, a)
+		if err != nil {
+			WriteProblem(out, r, err)
+			return
+		}
+		h.ServeHTTP(out, r)
+	}))
+}
+
+// Serve answers HTTPS on ln until Shutdown, or until ctx ends, which begins a
+// Shutdown that takes at most Limits.Drain. It returns nil after a shutdown.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, func() error { return s.secure.ServeTLS(s.conns.listen(ln), "", "") })
+}
+
+// ServePlain answers HTTP without TLS on ln, for networks that are protected by
+// other means. Everything that is sent can be read on the way. Browsers do not
+// get a session there: the cookie is for TLS only.
+func (s *Server) ServePlain(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, func() error { return s.plain.Serve(s.conns.listen(ln)) })
+}
+
+func (s *Server) serve(ctx context.Context, run func() error) error {
+	stop := context.AfterFunc(ctx, func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Drain)
+		defer cancel()
+		if err := s.Shutdown(drain); err != nil {
+			s.log.Warn("some requests were cut off by the shutdown", "err", err)
+		}
+	})
+	defer stop()
+	if err := run(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-s.stopped
+	return nil
+}
+
+// Shutdown takes no new connections and waits for running requests, uploads
+// among them, until they are done or ctx ends; then it cuts them off and returns
+// ctx's error. What a cut-off upload has sent can be resumed.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var err error
+	s.stopOnce.Do(func() {
+		close(s.stopping)
+		defer close(s.stopped)
+		err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
+		s.end(&problem.Error{Kind: problem.Canceled, Op: "httpd.shutdown",
+			Detail: "The box is shutting down.", Hint: "Go on when it is back."})
+		if err != nil {
+			err = errors.Join(err, s.secure.Close(), s.plain.Close())
+		}
+	})
+	<-s.stopped
+	return err
+}
+
+type stoppingKey struct{}
+
+// Stopping returns a channel that is closed when the server begins to shut down.
+// Handlers that would otherwise go on for ever, such as streams of events, end
+// then. It is nil for a context that is not of a request.
+func Stopping(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(stoppingKey{}).(chan struct{})
+	return c
+}
+
+// ServeHTTP implements http.Handler: one request through the hall.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	out := newResponse(s, w, r)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				out.finish()
+				s.record(out, r, begin)
+				panic(p)
+			}
+			s.log.Error("a request handler panicked", "route", out.route, "panic", p, "stack", string(debug.Stack()))
+			if out.wroteHeader {
+				out.finish()
+				s.record(out, r, begin)
+				panic(http.ErrAbortHandler) // the client must not take it for a whole answer
+			}
+			WriteProblem(out, r, &problem.Error{Kind: problem.Internal, Op: "httpd",
+				Detail: "Something went wrong inside the box. Nothing that it acknowledged is affected.",
+				Hint:   "Try again; if it happens again, the box's log says more."})
+		}
+		out.finish()
+		s.record(out, r, begin)
+	}()
+	secureHeaders(out.Header())
+	if err := s.welcome(r); err != nil {
+		WriteProblem(out, r, err)
+		return
+	}
+	out.routing = true
+	s.mux.ServeHTTP(out, r)
+}
+
+// welcome decides whether a request is for this box at all.
+func (s *Server) welcome(r *http.Request) error {
+	if !s.own.has(s, r) {
+		return &problem.Error{Kind: problem.Misdirected, Op: "httpd",
+			Detail: "The request names a host that is not this box.",
+			Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
+	}
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	// ServeMux would answer with a redirect, at which clients lose the body.
+	if p := r.URL.Path; p != "*" && !isCleanPath(p) {
+		return &problem.Error{Kind: problem.Invalid, Op: "httpd",
+			Title:  "The address is not clean",
+			Detail: `It has an empty part, or a part that is "." or "..".`,
+			Hint:   "Send the path without them."}
+	}
+	return nil
+}
+
+func isCleanPath(p string) bool {
+	if p == "" || p[0] != '/' {
+		return false
+	}
+	clean := path.Clean(p)
+	return p == clean || p == clean+"/" && clean != "/"
+}
+
+// record writes the request down: the route, never the path or the query, which
+// hold names of people's files.
+func (s *Server) record(out *response, r *http.Request, begin time.Time) {
+	level := slog.LevelDebug
+	if out.status >= 500 {
+		level = slog.LevelWarn
+	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
+	route := out.route
+	if route == "" {
+		route = "none"
+	}
+	s.log.Log(context.Background(), level, "request", "method", methodName(r.Method), "route", route, "status", out.status,
+		"in", out.received(), "out", out.sent, "ms", time.Since(begin).Milliseconds(), "proto", r.ProtoMajor)
+}
+
+// methodName keeps what a client made up out of the log.
+func methodName(m string) string {
+	if len(m) > 16 || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
+		return "other"
+	}
+	return m
+}
+
+// secureHeaders sets what every answer carries. A handler may replace any of it.
+func secureHeaders(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), browsing-topics=()")
+	// Nothing that is not one of the box's own pages may do anything in a browser.
+	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
+}
