@@ -1,0 +1,278 @@
+// Bench runs the box against a floor program and its peers, side by side on this
+// machine with the same files (see scripts/bench --help).
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"yunbox.local/scripts/harness/internal/blockdev"
+	"yunbox.local/scripts/harness/internal/box"
+	"yunbox.local/scripts/harness/internal/floor"
+)
+
+const usage = `usage: scripts/bench [flags] [STAGE …]
+
+Stages (default: all):
+  small    small files, 8 at a time, each acknowledged: box, floor and peers
+  lone     the same, one at a time: nothing may wait for a timer
+  slow     the same with every flush of the disk slowed to 10 ms: box and floor
+  large    one large file
+  memory   the box's resident memory while it takes 10,000 files, and one 4 GB file
+  rerun    the same backup twice: yunboxctl push, restic, rsync
+  syncs    whether a server syncs before it answers (by strace)
+
+The floor is a program that only receives, hashes, writes, syncs and commits one
+row per file, each on its own. Contenders take turns, and medians are compared,
+since a machine is never quiet. Nothing here passes or fails: read the ratios.
+
+`
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "floor" { // a contender, run by this program itself
+		if err := floor.Main(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "floor:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is the plan of one call.
+type bench struct {
+	race
+	work   string
+	out    io.Writer // for people
+	report report
+	seed   uint64
+
+	smallFiles, smallRounds int
+	largeBytes              int64
+	largeRounds             int
+	slowFiles, loneFiles    int
+	manyFiles               int
+	hugeBytes               int64
+	rerunFiles              int
+	without                 []string
+}
+
+const lanes = 8 // uploads at a time
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	bin := flags.String("bin", "var/bin", "yunboxd and yunboxctl are in this `directory`")
+	tusd := flags.String("tusd", "tusd", "the tusd `program`")
+	quick := flags.Bool("quick", false, "fewer and smaller files, one round: about two minutes")
+	asJSON := flags.Bool("json", false, "print the report as JSON (what people read goes to stderr)")
+	work := flags.String("work", "/var/tmp", "keep all data below this `directory`; its file system is the one measured")
+	without := flags.String("without", "", "leave these contenders out (names, with commas)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	b := &bench{
+		out: os.Stdout, seed: uint64(time.Now().UnixNano()),
+		smallFiles: 2000, smallRounds: 3, largeBytes: 2 << 30, largeRounds: 3, slowFiles: 400, loneFiles: 200,
+		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000,
+		without: strings.Split(*without, ","),
+	}
+	if *quick {
+		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
+		b.slowFiles, b.loneFiles, b.manyFiles, b.hugeBytes, b.rerunFiles = 160, 60, 3000, 1<<30, 1000
+	}
+	if *asJSON {
+		b.out = os.Stderr
+	}
+	if b.work, err = os.MkdirTemp(*work, "yunbox-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.work)) }()
+	cert, key, err := floor.Certificate(b.work)
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(cert)
+	if err != nil {
+		return err
+	}
+	programs := box.Find(*bin)
+	b.race = race{programs: programs, tusd: *tusd, cert: cert, key: key, ca: ca}
+	b.report.Machine = machine(b.work)
+	fmt.Fprintf(b.out, "%s\n", b.report.Machine)
+	stages := []stage{
+		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
+		{"memory", b.memory}, {"rerun", b.rerun}, {"syncs", b.syncStage},
+	}
+	for _, name := range flags.Args() {
+		if !slices.ContainsFunc(stages, func(s stage) bool { return s.name == name }) {
+			return fmt.Errorf("no stage %q (see --help)", name)
+		}
+	}
+	for _, s := range stages {
+		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) {
+			continue
+		}
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	b.report.Seconds = time.Since(b.report.Machine.Date).Seconds()
+	if *asJSON {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(b.report)
+	}
+	return nil
+}
+
+type stage struct {
+	name string
+	run  func(context.Context) error
+}
+
+// all lists the contenders of the small-file race, the box and the floor first.
+func (b *bench) all() []contender {
+	return b.admitted(b.box(), b.floor("floor"), b.rcloneWebDAV(), b.rcloneRestic(), b.nginx(), b.tus(), b.samba(), b.rsync())
+}
+
+func (b *bench) admitted(all ...contender) []contender {
+	return slices.DeleteFunc(all, func(c contender) bool { return slices.Contains(b.without, c.name) })
+}
+
+// turns lets contenders take a corpus in turn, round after round.
+func (b *bench) turns(ctx context.Context, title string, contenders []contender, load *corpus, rounds int, dir string) (table, error) {
+	runs := make([][]result, len(contenders))
+	failed := make([]error, len(contenders))
+	for round := range rounds {
+		for i, c := range contenders {
+			if err := ctx.Err(); err != nil {
+				return table{}, err
+			}
+			r, err := b.upload(ctx, c, load, filepath.Join(dir, fmt.Sprintf("%d-%d", round, i)))
+			if err != nil {
+				failed[i] = err
+				continue
+			}
+			runs[i] = append(runs[i], r)
+		}
+	}
+	t := table{Title: title, Files: load.count, Bytes: load.bytes}
+	for i, c := range contenders {
+		if failed[i] != nil {
+			t.Results = append(t.Results, result{Contender: c.name, How: c.how, Err: failed[i].Error()})
+			continue
+		}
+		t.Results = append(t.Results, median(runs[i]))
+	}
+	b.publish(t)
+	return t, nil
+}
+
+func (b *bench) publish(t table) {
+	b.report.Tables = append(b.report.Tables, t)
+	t.print(b.out)
+}
+
+func (b *bench) smallCorpus(name string, count int) (*corpus, error) {
+	return makeCorpus(filepath.Join(b.work, name), count, lanes, 20_000, 200_000, b.seed)
+}
+
+func (b *bench) small(ctx context.Context) error {
+	load, err := b.smallCorpus("small", b.smallFiles)
+	if err != nil {
+		return err
+	}
+	defer load.remove()
+	_, err = b.turns(ctx, fmt.Sprintf("Small files, %d at a time", lanes), b.all(), load, b.smallRounds, b.work)
+	return err
+}
+
+func (b *bench) lone(ctx context.Context) error {
+	load, err := b.smallCorpus("lone", b.loneFiles*lanes)
+	if err != nil {
+		return err
+	}
+	defer load.remove()
+	_, err = b.turns(ctx, "Small files, one at a time", b.admitted(b.box(), b.floor("floor")), load.alone(b.loneFiles), 3, b.work)
+	return err
+}
+
+// slow measures on a disk each flush of which takes 10 ms.
+func (b *bench) slow(ctx context.Context) (err error) {
+	if os.Geteuid() != 0 {
+		b.note("The slow disk was left out: it needs root.")
+		return nil
+	}
+	load, err := b.smallCorpus("slow", b.slowFiles)
+	if err != nil {
+		return err
+	}
+	defer load.remove()
+	disk, err := blockdev.New(filepath.Join(b.work, "disk"), 8<<30, 10*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.Close(), os.RemoveAll(filepath.Join(b.work, "disk"))) }()
+	if err := blockdev.Format("ext4", disk.Image()); err != nil {
+		return err
+	}
+	mount, err := blockdev.MountFile("ext4", disk.Path(), filepath.Join(b.work, "mnt"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mount.Unmount()) }()
+	_, err = b.turns(ctx, fmt.Sprintf("Small files, %d at a time, every flush takes 10 ms", lanes), b.admitted(b.box(), b.floor("floor")), load, min(b.smallRounds, 3), mount.Dir)
+	return err
+}
+
+func (b *bench) large(ctx context.Context) error {
+	load, err := makeCorpus(filepath.Join(b.work, "large"), 1, 1, b.largeBytes, b.largeBytes, b.seed)
+	if err != nil {
+		return err
+	}
+	defer load.remove()
+	contenders := []contender{b.box(), b.floor("floor"), b.floor("floor, hashing beside", "--pipeline")}
+	contenders = append(contenders, b.all()[2:]...)
+	_, err = b.turns(ctx, "One large file", b.admitted(contenders...), load, b.largeRounds, b.work)
+	return err
+}
+
+func (b *bench) syncStage(ctx context.Context) error {
+	load, err := b.smallCorpus("syncs", 12*lanes)
+	if err != nil {
+		return err
+	}
+	defer load.remove()
+	one := load.alone(12)
+	t := table{Title: "Does it sync before it answers? (12 files, one at a time)", Files: one.count, Bytes: one.bytes}
+	for _, c := range b.all() {
+		r := result{Contender: c.name, How: c.how}
+		if r.Syncs, err = b.syncs(ctx, c, one, filepath.Join(b.work, "run")); err != nil {
+			r.Err = err.Error()
+		}
+		t.Results = append(t.Results, r)
+	}
+	b.publish(t)
+	return nil
+}

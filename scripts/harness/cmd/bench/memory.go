@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// memory watches the box's resident memory under two loads: many files, and one
+// huge one. It must stay the same, whatever the count and the size.
+func (b *bench) memory(ctx context.Context) error {
+	many, err := b.smallCorpus("many", b.manyFiles)
+	if err != nil {
+		return err
+	}
+	err = b.watch(ctx, fmt.Sprintf("%d files of 20–200 kB, %d at a time", many.count, lanes), func(ctx context.Context, s *running) error {
+		_, err := uploadAll(ctx, s, many)
+		return err
+	})
+	many.remove()
+	if err != nil {
+		return err
+	}
+	huge := file{name: "huge.mp4", size: b.hugeBytes}
+	return b.watch(ctx, fmt.Sprintf("one file of %.1f GB", float64(huge.size)/1e9), func(ctx context.Context, s *running) error {
+		return s.send(ctx, huge, newStream(b.seed))
+	})
+}
+
+func (b *bench) watch(ctx context.Context, what string, load func(context.Context, *running) error) (err error) {
+	dir := filepath.Join(b.work, "memory")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := b.box().start(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	defer s.Kill()
+	idle, err := s.Usage()
+	if err != nil {
+		return err
+	}
+	if err := s.ResetPeak(); err != nil {
+		return err
+	}
+	sampler := s.Sample(50 * time.Millisecond)
+	began := time.Now()
+	err = load(ctx, s)
+	took := time.Since(began)
+	samples := sampler.Stop()
+	if err != nil {
+		return err
+	}
+	end, err := s.Usage()
+	if err != nil {
+		return err
+	}
+	quarter := max(len(samples)/4, 1)
+	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
+	b.note("Memory, %s in %.1f s: %.1f MiB before, %.1f MiB at most (VmHWM); on average %.1f MiB in the second quarter of the time and %.1f MiB in the last.",
+		what, took.Seconds(), mib(idle.RSS), mib(max(end.Peak, slices.Max(samples))), mib(mean(samples[min(quarter, len(samples)-1):min(2*quarter+1, len(samples))])), mib(mean(samples[len(samples)-quarter:])))
+	return nil
+}
+
+func mean(values []int64) int64 {
+	var sum int64
+	for _, v := range values {
+		sum += v
+	}
+	return sum / int64(max(len(values), 1))
+}
