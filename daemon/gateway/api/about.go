@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/problem"
+)
+
+func (a *API) registerAbout() {
+	register(a, route{
+		Method: "GET", Path: "/.well-known/yunbox", ID: "describe-box", Tag: "box",
+		Summary:     "What answers here",
+		Description: "Public. Compare `fingerprint` (or the six words) with the label before you send a secret.",
+	}, httpd.Public, a.describeBox)
+
+	stream[struct{}, struct{}](a, route{
+		Method: "GET", Path: "/ca.crt", ID: "get-ca", Tag: "box", Status: 200,
+		Summary: "The certificate authority of this box, in PEM",
+	}, httpd.Public, "/ca.crt", map[string]*huma.Response{"200": {
+		Description: "PEM",
+		Content:     map[string]*huma.MediaType{"application/x-pem-file": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}, a.serveCA)
+	stream[struct{}, struct{}](a, route{
+		Method: "GET", Path: "/v1/openapi.json", ID: "get-openapi", Tag: "box", Status: 200,
+		Summary: "This document",
+	}, httpd.Public, "/v1/openapi.json", map[string]*huma.Response{"200": {
+		Description: "OpenAPI 3.1",
+		Content:     map[string]*huma.MediaType{"application/vnd.oai.openapi+json;version=3.1": {Schema: &huma.Schema{Type: huma.TypeObject}}},
+	}}, a.serveOpenAPI)
+	register(a, route{
+		Method: "GET", Path: "/healthz", ID: "get-health", Tag: "box",
+		Summary: "Whether the box can take and keep files right now",
+	}, httpd.Public, a.health)
+	stream[struct{}, struct{}](a, route{
+		Method: "GET", Path: "/metrics", ID: "get-metrics", Tag: "box", Status: 200,
+		Summary: "Figures for Prometheus; for the box itself and for admins",
+	}, httpd.Public, "/metrics", map[string]*huma.Response{"200": {
+		Description: "Prometheus text format",
+		Content:     map[string]*huma.MediaType{"text/plain; version=0.0.4": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}, a.serveMetrics)
+}
+
+type boxAnswer struct {
+	Body BoxDescription
+}
+
+// BoxDescription is the public description of a box.
+type BoxDescription struct {
+	Name           string   `json:"name" doc:"As people see it"`
+	ID             string   `json:"id" doc:"80 bits of the key's hash, base32: the id of the mDNS record"`
+	Bound          bool     `json:"bound" doc:"Whether it has an owner"`
+	State          string   `json:"state" enum:"u,b" doc:"u: unbound, b: bound; as in the mDNS record"`
+	API            string   `json:"api" doc:"Base path of this interface"`
+	Fingerprint    string   `json:"fingerprint" doc:"base64url SHA-256 of the public key of the box's authority"`
+	Words          []string `json:"words" nullable:"false" minItems:"6" maxItems:"6" doc:"The fingerprint as six words, to compare by eye"`
+	PolicyRevision string   `json:"policy_revision" doc:"The privacy policy in force"`
+	Version        string   `json:"version" doc:"Version of the software"`
+}
+
+func (a *API) describeBox(ctx context.Context, _ *struct{}) (*boxAnswer, error) {
+	bound := a.accounts.Bound(ctx)
+	words := a.identity.Words()
+	d := BoxDescription{
+		Name: a.box.Name(), ID: a.identity.ID(), Bound: bound, State: "u", API: "/v1",
+		Fingerprint: a.identity.Fingerprint(), Words: words[:],
+		PolicyRevision: consent.CurrentPolicy().Revision, Version: a.box.Version,
+	}
+	if bound {
+		d.State = "b"
+	}
+	return &boxAnswer{Body: d}, nil
+}
+
+func (a *API) serveCA(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Header().Set("Content-Disposition", `attachment; filename="yunbox-ca.crt"`)
+	w.Write(a.identity.CertificatePEM())
+}
+
+type healthAnswer struct {
+	Body struct {
+		OK bool `json:"ok"`
+	} `nameHint:"Health"`
+}
+
+// health fails once a sync of the volume failed: such a box keeps what it has
+// and must not be given more.
+func (a *API) health(context.Context, *struct{}) (*healthAnswer, error) {
+	if err := a.store.Err(); err != nil {
+		return nil, &problem.Error{
+			Kind: problem.Unavailable, Op: "api.health", Title: "The disk has failed", Err: err,
+			Detail: "The box takes nothing new; what it acknowledged before stays readable.",
+			Hint:   "Look after the disk; `yunboxctl status` tells more.",
+		}
+	}
+	out := &healthAnswer{}
+	out.Body.OK = true
+	return out, nil
+}

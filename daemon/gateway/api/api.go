@@ -1,0 +1,141 @@
+// Package api is the box's own HTTP interface: everything under /v1, the few
+// public documents beside it, and the maintenance operations on the unix socket.
+//
+// It is a gateway: it speaks a protocol and owns no rule. Each operation is
+// registered once, with its access level, and appears in the OpenAPI 3.1
+// document at /v1/openapi.json by that same registration.
+package api
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// Options are the rooms that the interface opens to the outside. All are needed.
+type Options struct {
+	Server   *httpd.Server
+	Identity *httpd.Identity
+	Accounts *account.Accounts
+	Audit    *audit.Log
+	Consent  *consent.Ledger
+	Catalog  *catalog.Catalog
+	Ingest   *ingest.Ingest
+	Store    *storage.Store
+	Box      Box
+	Log      *slog.Logger
+}
+
+// Box is what only the whole box knows about itself.
+type Box struct {
+	Version   string                 // of the software
+	Name      func() string          // of the box, as people see it
+	Addresses func() []string        // URLs under which its page can be opened
+	Resident  func() int64           // memory of the process in bytes
+	Uptime    func() (seconds int64) // since the start
+	Uploads   func() int             // uploads that are open now
+}
+
+// API serves /v1. Make one with New; it is safe for concurrent use.
+type API struct {
+	server   *httpd.Server
+	identity *httpd.Identity
+	accounts *account.Accounts
+	audit    *audit.Log
+	consent  *consent.Ledger
+	catalog  *catalog.Catalog
+	ingest   *ingest.Ingest
+	store    *storage.Store
+	box      Box
+	log      *slog.Logger
+
+	json  huma.API // operations that huma serves
+	paper huma.API // operations that are only described, in the same document
+}
+
+// New registers every operation of the interface with the server of o.
+func New(o Options) *API {
+	a := &API{
+		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, box: o.Box, log: o.Log,
+	}
+	config := a.config()
+	a.json = huma.NewAPI(config, hallway{o.Server})
+	a.paper = huma.NewAPI(config, paper{})
+	config.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
+
+	a.registerAbout()
+	a.registerSession()
+	a.registerPeople()
+	a.registerConsents()
+	a.registerItems()
+	a.registerFiles()
+	a.registerEvents()
+
+	// huma describes its own error model beside ours; it never leaves the box.
+	delete(config.Components.Schemas.Map(), "ErrorModel")
+	delete(config.Components.Schemas.Map(), "ErrorDetail")
+	return a
+}
+
+func (a *API) config() huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "yunbox",
+				Version: a.box.Version,
+				Description: "The interface of a box at home that keeps photos and files. Errors are problem documents (RFC 9457) " +
+					"with a stable type. Times are RFC 3339 in UTC, hashes are 64 lower-case hex digits, sizes are bytes.",
+			},
+			Servers: []*huma.Server{{URL: "/", Description: "This box"}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"session": {Type: "apiKey", In: "cookie", Name: httpd.CookieName, Description: "The cookie that POST /v1/session sets"},
+					"bearer":  {Type: "http", Scheme: "bearer", Description: "The token of a session or an app token"},
+					"basic":   {Type: "http", Scheme: "basic", Description: "User name and an app token, never the account's password"},
+				},
+			},
+			Tags: []*huma.Tag{
+				{Name: "box", Description: "What this box is"},
+				{Name: "account", Description: "Binding, signing in, people, devices and app tokens"},
+				{Name: "consent", Description: "The privacy policy, purposes and decisions"},
+				{Name: "files", Description: "Sending, reading and listing one's own files"},
+				{Name: "events", Description: "What changes"},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{writeProblems},
+	}
+}
+
+// OpenAPI returns the document that /v1/openapi.json serves. Other gateways add
+// what they serve under /v1 to it before the server starts.
+func (a *API) OpenAPI() *huma.OpenAPI { return a.json.OpenAPI() }
+
+// serveOpenAPI serves the document. It is rendered for each request: it is read
+// seldom, and 100 kB that nobody reads need not stay in memory.
+func (a *API) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
+	doc, err := json.Marshal(a.OpenAPI())
+	if err != nil {
+		httpd.WriteProblem(w, r, &problem.Error{Kind: problem.Internal, Op: "api.openapi", Err: err})
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.oai.openapi+json;version=3.1")
+	w.Write(doc)
+}

@@ -1,0 +1,287 @@
+package api
+
+import (
+	"context"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/text/language"
+
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
+)
+
+func (a *API) registerConsents() {
+	register(a, route{
+		Method: "GET", Path: "/v1/policy", ID: "get-policy", Tag: "consent",
+		Summary: "The privacy policy in force, and whether the asker accepted it",
+	}, httpd.SignedIn, a.policy)
+	register(a, route{
+		Method: "PUT", Path: "/v1/policy", ID: "accept-policy", Tag: "consent",
+		Summary:     "Accept the privacy policy",
+		Description: "Accepting it is the consent to the core service (purpose `storage`). It grants no other purpose.",
+	}, httpd.SignedIn, a.acceptPolicy)
+	register(a, route{
+		Method: "GET", Path: "/v1/purposes", ID: "list-purposes", Tag: "consent",
+		Summary: "What the box may process personal data for, each to be consented to by itself",
+	}, httpd.Files, a.purposes)
+	register(a, route{
+		Method: "GET", Path: "/v1/consents", ID: "list-consents", Tag: "consent",
+		Summary: "The asker's consents as they stand",
+	}, httpd.Files, a.consents)
+	register(a, route{
+		Method: "PUT", Path: "/v1/consents/{purpose}", ID: "grant-consent", Tag: "consent",
+		Summary:     "Consent to a purpose",
+		Description: "`policy_revision` is the one that the person has read; another than the current one is refused. The answer is a receipt signed by the box.",
+	}, httpd.SignedIn, a.grantConsent)
+	register(a, route{
+		Method: "DELETE", Path: "/v1/consents/{purpose}", ID: "withdraw-consent", Tag: "consent", Status: 200,
+		Summary:     "Withdraw a consent",
+		Description: "What runs for this purpose stops at once, uploads in the middle included. What is stored stays until it is deleted.",
+	}, httpd.SignedIn, a.withdrawConsent)
+	register(a, route{
+		Method: "GET", Path: "/v1/consents/receipts", ID: "list-receipts", Tag: "consent",
+		Summary: "The signed receipts of all of the asker's decisions",
+	}, httpd.Files, func(ctx context.Context, _ *struct{}) (*receiptsAnswer, error) { return a.receipts(ctx, "") })
+	register(a, route{
+		Method: "GET", Path: "/v1/consents/{purpose}/receipts", ID: "list-purpose-receipts", Tag: "consent",
+		Summary: "The signed receipts of the asker's decisions about one purpose",
+	}, httpd.Files, func(ctx context.Context, in *OnePurpose) (*receiptsAnswer, error) { return a.receipts(ctx, in.Purpose) })
+}
+
+// Localized is embedded by the input of operations that answer in a language.
+type Localized struct {
+	Lang           string `query:"lang" maxLength:"35" doc:"Language of the answer, en or zh; wins over Accept-Language"`
+	AcceptLanguage string `header:"Accept-Language" maxLength:"1024" doc:"Languages that the reader understands (RFC 9110 §12.5.4)"`
+}
+
+// language returns "en" or "zh": what the asker names, else what the browser
+// prefers, else English.
+func (l Localized) language() string {
+	supported := []language.Tag{language.English, language.Chinese}
+	_, index := language.MatchStrings(language.NewMatcher(supported), l.Lang, l.AcceptLanguage)
+	base, _ := supported[index].Base()
+	return base.String()
+}
+
+type policyAnswer struct {
+	ContentLanguage string `header:"Content-Language"`
+	Body            PolicyText
+}
+
+// PolicyText is the privacy policy in one language.
+type PolicyText struct {
+	Revision string      `json:"revision"`
+	Modified moment      `json:"modified"`
+	Text     string      `json:"text" doc:"Markdown"`
+	Lang     string      `json:"lang" enum:"en,zh"`
+	Accepted *Acceptance `json:"accepted" doc:"The newest acceptance of the asker, null before the first"`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (PolicyText) TransformSchema(r huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Properties["accepted"] = nullable[Acceptance](r)
+	return s
+}
+
+// Acceptance says which revision of the policy a person accepted, and when.
+type Acceptance struct {
+	Revision string `json:"revision"`
+	Time     moment `json:"time"`
+}
+
+func (a *API) policy(ctx context.Context, in *Localized) (*policyAnswer, error) {
+	p, lang := consent.CurrentPolicy(), in.language()
+	accepted, err := a.acceptance(ctx, principal(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	return &policyAnswer{ContentLanguage: lang, Body: PolicyText{
+		Revision: p.Revision, Modified: moment(p.Modified), Text: p.Text[lang], Lang: lang, Accepted: accepted,
+	}}, nil
+}
+
+// acceptance returns the acceptance that is in force, nil when there is none.
+func (a *API) acceptance(ctx context.Context, u ident.UserID) (*Acceptance, error) {
+	state, err := a.consent.State(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range state {
+		if c.Purpose == consent.Storage && c.Device == 0 && granted(c) {
+			return &Acceptance{Revision: c.PolicyRevision, Time: moment(c.Time)}, nil
+		}
+	}
+	return nil, nil
+}
+
+func granted(c consent.Consent) bool { return c.State == consent.Granted }
+
+type acceptInput struct {
+	Body struct {
+		Accepted bool   `json:"accepted" doc:"true: nothing is ever accepted by leaving it out"`
+		Revision string `json:"revision" doc:"The revision that was read"`
+	} `nameHint:"PolicyDecision"`
+}
+
+func (a *API) acceptPolicy(ctx context.Context, in *acceptInput) (*receiptAnswer, error) {
+	if !in.Body.Accepted {
+		return nil, &problem.Error{
+			Kind: problem.Invalid, Op: "api.policy", Title: "Only an acceptance can be recorded here",
+			Hint: "Send \"accepted\": true, or withdraw with DELETE /v1/consents/storage.",
+		}
+	}
+	return a.record(ctx, consent.Decision{Purpose: consent.Storage, Granted: true, PolicyRevision: in.Body.Revision})
+}
+
+type purposesAnswer struct {
+	ContentLanguage string `header:"Content-Language"`
+	Body            struct {
+		Purposes []PurposeText `json:"purposes" nullable:"false"`
+	} `nameHint:"Purposes"`
+}
+
+// PurposeText describes a purpose in one language.
+type PurposeText struct {
+	ID        string   `json:"id"`
+	Version   int      `json:"version" doc:"Rises when the purpose is widened; consent is then asked for again"`
+	Title     string   `json:"title"`
+	What      string   `json:"what" doc:"What the box does for it"`
+	Without   string   `json:"without" doc:"What happens if one says no"`
+	Data      []string `json:"data" nullable:"false" doc:"Categories of data"`
+	Sensitive bool     `json:"sensitive"`
+	Retention string   `json:"retention"`
+	Processor string   `json:"processor" doc:"Who processes the data"`
+	Core      bool     `json:"core" doc:"Part of the service itself; every other purpose can be refused without losing it"`
+	PerDevice bool     `json:"per_device" doc:"It can be decided for each device apart"`
+	Sources   []string `json:"sources" nullable:"false" doc:"Values of source that need this purpose"`
+	Available bool     `json:"available" doc:"Whether this version of the box does it at all"`
+}
+
+func (a *API) purposes(_ context.Context, in *Localized) (*purposesAnswer, error) {
+	lang := in.language()
+	out := &purposesAnswer{ContentLanguage: lang}
+	out.Body.Purposes = []PurposeText{}
+	for _, p := range consent.Purposes() {
+		t := p.Text[lang]
+		out.Body.Purposes = append(out.Body.Purposes, PurposeText{
+			ID: string(p.ID), Version: p.Version, Title: t.Title, What: t.What, Without: t.Without,
+			Data: append([]string{}, t.Data...), Sensitive: p.Sensitive, Retention: t.Retention, Processor: t.Processor,
+			Core: p.Core, PerDevice: p.PerDevice, Sources: append([]string{}, p.Sources...), Available: p.Available,
+		})
+	}
+	return out, nil
+}
+
+type consentsAnswer struct {
+	Body struct {
+		Consents []ConsentState `json:"consents" nullable:"false"`
+	} `nameHint:"Consents"`
+}
+
+// ConsentState is how the decision about a purpose stands, for all devices or
+// for one.
+type ConsentState struct {
+	Purpose        string          `json:"purpose"`
+	State          string          `json:"state" enum:"never,granted,withdrawn,suspended" doc:"suspended: granted under a policy or purpose that has changed since"`
+	Granted        bool            `json:"granted" doc:"Whether the purpose may be pursued now"`
+	Device         *ident.DeviceID `json:"device" doc:"null: all devices"`
+	PolicyRevision string          `json:"policy_revision" doc:"Empty before the first decision"`
+	Time           *moment         `json:"time" nullable:"true" doc:"null before the first decision"`
+}
+
+func (a *API) consents(ctx context.Context, _ *struct{}) (*consentsAnswer, error) {
+	state, err := a.consent.State(ctx, principal(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	out := &consentsAnswer{}
+	out.Body.Consents = make([]ConsentState, 0, len(state))
+	for _, c := range state {
+		out.Body.Consents = append(out.Body.Consents, ConsentState{
+			Purpose: string(c.Purpose), State: string(c.State), Granted: granted(c), Device: orNull(c.Device),
+			PolicyRevision: c.PolicyRevision, Time: momentOrNull(c.Time),
+		})
+	}
+	return out, nil
+}
+
+// OnePurpose is embedded by the input of operations on a purpose.
+type OnePurpose struct {
+	Purpose string `path:"purpose" maxLength:"64" example:"wechat_backup"`
+}
+
+type grantInput struct {
+	OnePurpose
+	Body struct {
+		Granted        bool            `json:"granted" doc:"true: withdrawing is DELETE"`
+		PolicyRevision string          `json:"policy_revision" doc:"The revision that was read"`
+		Device         *ident.DeviceID `json:"device,omitempty" doc:"Only for this device; left out: for all"`
+	} `nameHint:"ConsentDecision"`
+}
+
+func (a *API) grantConsent(ctx context.Context, in *grantInput) (*receiptAnswer, error) {
+	if !in.Body.Granted {
+		return nil, &problem.Error{
+			Kind: problem.Invalid, Op: "api.consent", Title: "A consent is withdrawn by DELETE",
+			Hint: "Send \"granted\": true to consent, or DELETE /v1/consents/" + in.Purpose + " to withdraw.",
+		}
+	}
+	d := consent.Decision{Purpose: consent.Purpose(in.Purpose), Granted: true, PolicyRevision: in.Body.PolicyRevision}
+	if in.Body.Device != nil {
+		d.Device = *in.Body.Device
+	}
+	return a.record(ctx, d)
+}
+
+type withdrawInput struct {
+	OnePurpose
+	Device idParam[ident.DeviceID] `query:"device" doc:"Only for this device; left out: for all"`
+}
+
+func (a *API) withdrawConsent(ctx context.Context, in *withdrawInput) (*receiptAnswer, error) {
+	return a.record(ctx, consent.Decision{
+		Purpose: consent.Purpose(in.Purpose), Device: in.Device.ID, PolicyRevision: consent.CurrentPolicy().Revision,
+	})
+}
+
+type receiptAnswer struct {
+	Body consent.Receipt
+}
+
+// record enters a decision of the asker about the asker's own data; nobody can
+// consent for another person here.
+func (a *API) record(ctx context.Context, d consent.Decision) (*receiptAnswer, error) {
+	p := principal(ctx)
+	if err := a.ownDevice(ctx, d.Device); err != nil {
+		return nil, err
+	}
+	d.User, d.Actor, d.How = p.User, p.User, "http"
+	receipt, err := a.consent.Record(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return &receiptAnswer{Body: receipt}, nil
+}
+
+type receiptsAnswer struct {
+	Body struct {
+		Receipts []consent.Receipt `json:"receipts" nullable:"false"`
+	} `nameHint:"Receipts"`
+}
+
+func (a *API) receipts(ctx context.Context, purpose string) (*receiptsAnswer, error) {
+	known := func(p consent.Info) bool { return string(p.ID) == purpose }
+	if purpose != "" && !slices.ContainsFunc(consent.Purposes(), known) {
+		return nil, &problem.Error{Kind: problem.NotFound, Op: "api.receipts", Title: "There is no such purpose", Hint: "GET /v1/purposes lists them."}
+	}
+	list, err := a.consent.Receipts(ctx, principal(ctx).User, consent.Purpose(purpose))
+	if err != nil {
+		return nil, err
+	}
+	out := &receiptsAnswer{}
+	out.Body.Receipts = append([]consent.Receipt{}, list...)
+	return out, nil
+}

@@ -1,0 +1,403 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// filesPrefix stands before the path of a file in a URL.
+const filesPrefix = "/v1/files/"
+
+func (a *API) registerFiles() {
+	const pattern = filesPrefix + "{path...}"
+	const about = "`path` is the whole path, its parts separated by `/`; everything else in it is percent-encoded once."
+	content := map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
+
+	stream[putFileInput, fileAnswer](a, route{
+		Method: "PUT", Path: filesPrefix + "{path}", ID: "put-file", Tag: "files", Status: 201,
+		Summary: "Keep one file, sent in one request",
+		Description: about + " Everything that can be refused is refused before the body is read: send `Expect: 100-continue`. " +
+			"201: new content under a new name. 200: the asker had this content already, or the name had another content before, " +
+			"which is kept as a version. With `Repr-Digest` and an empty body the box answers 200 if the asker has that content, " +
+			"else 409 `body-needed`.",
+	}, httpd.Files, pattern, map[string]*huma.Response{"200": {
+		Description: "Kept; nothing was new, or the name was there before",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + "StoredFile"}}},
+	}}, a.putFile)
+
+	get := map[string]*huma.Response{
+		"200": {Description: "The file", Content: content},
+		"206": {Description: "The range that was asked for", Content: content},
+		"304": {Description: "Not modified"},
+	}
+	stream[getFileInput, readHeaders](a, route{
+		Method: "GET", Path: filesPrefix + "{path}", ID: "get-file", Tag: "files", Status: 200,
+		Summary: "Read a file", Description: about,
+	}, httpd.Files, pattern, get, a.getFile)
+	// http.ServeMux sends HEAD to the GET pattern; here it is only described.
+	huma.Register(a.paper, a.operation(route{
+		Method: "HEAD", Path: filesPrefix + "{path}", ID: "head-file", Tag: "files", Status: 200,
+		Summary: "Size, hash and time of a file", Description: about,
+	}, httpd.Files), func(context.Context, *getFileInput) (*readHeaders, error) { return nil, nil })
+
+	stream[deleteFileInput, struct{}](a, route{
+		Method: "DELETE", Path: filesPrefix + "{path}", ID: "trash-file", Tag: "files", Status: 204,
+		Summary: "Put a file into the trash", Description: about,
+	}, httpd.Files, pattern, nil, a.deleteFile)
+}
+
+type putFileInput struct {
+	Path          string `path:"path" example:"DCIM/Camera/IMG_0001.jpg"`
+	Source        string `query:"source" doc:"Where the device has it from: album, screenshot, camera, wechat, qq, tim, download, other. It decides the purpose that must be consented to." example:"album"`
+	MTime         string `query:"mtime" doc:"Modification time: RFC 3339 or Unix seconds, decimals allowed, 1970 to 2106" example:"1700000000.123"`
+	Device        string `query:"device" pattern:"^[0-9a-hjkmnp-tv-z]{13}$" doc:"The sending device; left out: the one of the session"`
+	ContentLength string `header:"Content-Length" doc:"Recommended: size, quota and space are then checked before the body"`
+	ReprDigest    string `header:"Repr-Digest" doc:"RFC 9530. sha-256 is verified, other algorithms are ignored" example:"sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"`
+	ContentDigest string `header:"Content-Digest" doc:"RFC 9530, the same here"`
+	IfNoneMatch   string `header:"If-None-Match" doc:"*: only if there is no file of that name"`
+	IfMatch       string `header:"If-Match" doc:"Only if the file of that name has one of these entity tags"`
+	Expect        string `header:"Expect" doc:"100-continue: wait for the box before sending the body"`
+	RawBody       []byte `contentType:"application/octet-stream"`
+}
+
+type fileAnswer struct {
+	ETag string `header:"ETag"`
+	Body StoredFile
+}
+
+// StoredFile is the receipt for a file: it is on stable storage.
+type StoredFile struct {
+	ID     ident.ItemID `json:"id"`
+	Path   string       `json:"path" doc:"As kept: in Unicode NFC"`
+	SHA256 storage.Ref  `json:"sha256"`
+	Size   int64        `json:"size" minimum:"0"`
+	Stored string       `json:"stored" enum:"new,known" doc:"known: the asker had this content already"`
+	MTime  *moment      `json:"mtime" nullable:"true" doc:"null: none was said"`
+}
+
+func (a *API) putFile(w http.ResponseWriter, r *http.Request) {
+	result, err := a.put(w, r)
+	if err != nil {
+		httpd.WriteProblem(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if result.Outcome == catalog.Created && result.Stored == ingest.StoredNew {
+		status = http.StatusCreated
+	}
+	w.Header().Set("ETag", etag(result.Item.Ref))
+	writeJSON(w, status, StoredFile{
+		ID: result.Item.ID, Path: result.Item.Path, SHA256: result.Item.Ref, Size: result.Item.Size,
+		Stored: result.Stored, MTime: momentOrNull(result.Item.MTime),
+	})
+}
+
+// put decides everything that can be decided without the body first, so that a
+// client that waits for "100 Continue" sends nothing in vain.
+func (a *API) put(w http.ResponseWriter, r *http.Request) (ingest.Result, error) {
+	ctx := r.Context()
+	meta, err := a.putMeta(r)
+	if err != nil {
+		return ingest.Result{}, err
+	}
+	purpose, ok := consent.PurposeOf(meta.Source)
+	if !ok {
+		return ingest.Result{}, unknownSource()
+	}
+	grant, err := a.consent.Grant(ctx, principal(ctx).User, meta.Device, purpose)
+	if err != nil {
+		return ingest.Result{}, err
+	}
+	if err := a.conditions(r, &meta); err != nil {
+		return ingest.Result{}, err
+	}
+	if !meta.Want.IsZero() {
+		result, known, err := a.ingest.Known(ctx, grant, meta)
+		if err != nil || known {
+			return result, err
+		}
+		if r.ContentLength == 0 && meta.Want != storage.Ref(sha256.Sum256(nil)) {
+			return ingest.Result{}, &problem.Error{
+				Kind: problem.BodyNeeded, Op: "api.put", Detail: "You have no file with this content on the box.",
+				Hint: "Send the same request with the file as its body.",
+			}
+		}
+	}
+	intake, err := a.ingest.Begin(ctx, grant, meta)
+	if err != nil {
+		return ingest.Result{}, err
+	}
+	return receive(w, r, intake)
+}
+
+// receive takes the body. What has arrived belongs to the person: it is written
+// even if the phone is gone by then. What ends it is in the intake's context.
+func receive(w http.ResponseWriter, r *http.Request, intake *ingest.Intake) (result ingest.Result, err error) {
+	defer func() { err = errors.Join(err, intake.Close()) }()
+	ctx := intake.Context()
+	if _, err := intake.Write(ctx, 0, httpd.ProgressReader(w, r.WithContext(ctx))); err != nil {
+		return ingest.Result{}, err
+	}
+	return intake.Finish(ctx)
+}
+
+// putMeta reads what the request says about the file, and refuses what makes no
+// sense.
+func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
+	var meta ingest.Meta
+	if r.Header.Get("Content-Range") != "" {
+		return meta, &problem.Error{
+			Kind: problem.Invalid, Op: "api.put", Title: "A file cannot be put in parts",
+			Detail: "The request has a Content-Range header (RFC 9110 §14.4).",
+			Hint:   "Send the whole file, or use resumable uploads at /v1/uploads.",
+		}
+	}
+	if c := r.Header.Get("Content-Encoding"); c != "" && !strings.EqualFold(c, "identity") {
+		return meta, &problem.Error{
+			Kind: problem.UnsupportedMedia, Op: "api.put", Title: "Files are taken as they are, not compressed",
+			Hint: "Send the file without Content-Encoding.",
+		}
+	}
+	want, err := wantedContent(r.Header)
+	if err != nil {
+		return meta, err
+	}
+	p, err := filePath(r.URL)
+	if err != nil {
+		return meta, err
+	}
+	query, err := uploadQuery(r.URL)
+	if err != nil {
+		return meta, err
+	}
+	meta = ingest.Meta{Path: p, Source: query.Get("source"), Size: r.ContentLength, Want: want, Device: principal(r.Context()).Device}
+	if s := query.Get("mtime"); s != "" {
+		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
+			return meta, err
+		}
+	}
+	if s := query.Get("device"); s != "" {
+		if meta.Device, err = ident.Parse[ident.DeviceID](s); err != nil {
+			return meta, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "That is not the id of a device", Hint: "GET /v1/devices lists yours."}
+		}
+		if err := a.ownDevice(r.Context(), meta.Device); err != nil {
+			return meta, err
+		}
+	}
+	return meta, nil
+}
+
+// uploadQuery refuses parameters that are misspelt: a lost source or time would
+// be noticed years later.
+func uploadQuery(u *url.URL) (url.Values, error) {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, &problem.Error{Kind: problem.Invalid, Op: "api.query", Title: "The query of the address cannot be read", Hint: "Percent-encode what is not a letter or a digit."}
+	}
+	for name, values := range query {
+		if name != "source" && name != "mtime" && name != "device" || len(values) != 1 {
+			return nil, &problem.Error{
+				Kind: problem.Invalid, Op: "api.query", Title: "The query of the address has a parameter that is not expected",
+				Hint: "source, mtime and device may be there, each once.",
+			}
+		}
+	}
+	return query, nil
+}
+
+// filePath returns the path of the file that u names, decoded exactly once. A
+// separator inside an encoded part is refused: what it would mean differs from
+// server to server, and such differences have let attackers out of folders.
+func filePath(u *url.URL) (string, error) {
+	raw, ok := strings.CutPrefix(u.EscapedPath(), filesPrefix)
+	if !ok || strings.Contains(strings.ToUpper(raw), "%2F") {
+		return "", &problem.Error{
+			Kind: problem.Invalid, Op: "api.path", Title: "The address names no file",
+			Detail: "A part of the path holds an encoded slash.", Hint: "Write the slashes between folders as they are.",
+		}
+	}
+	decoded, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", &problem.Error{Kind: problem.Invalid, Op: "api.path", Title: "The address cannot be read", Hint: "Percent-encode the path as UTF-8.", Err: err}
+	}
+	return catalog.CleanPath(decoded)
+}
+
+func unknownSource() error {
+	return &problem.Error{
+		Kind: problem.Invalid, Op: "api.put", Title: "The source is not known",
+		Hint: "GET /v1/purposes lists the sources; a file from anywhere else has the source other.",
+	}
+}
+
+type getFileInput struct {
+	Path        string `path:"path" example:"DCIM/Camera/IMG_0001.jpg"`
+	Range       string `header:"Range" example:"bytes=0-1023"`
+	IfNoneMatch string `header:"If-None-Match"`
+	IfRange     string `header:"If-Range"`
+}
+
+type readHeaders struct {
+	ETag               string `header:"ETag" doc:"The SHA-256 of the content, quoted"`
+	ContentDisposition string `header:"Content-Disposition"`
+	LastModified       string `header:"Last-Modified"`
+	ReprDigest         string `header:"Repr-Digest" doc:"RFC 9530: the SHA-256 of the whole file"`
+	ContentLength      int64  `header:"Content-Length"`
+}
+
+// getFile serves a file to its owner. It is content from outside: never shown
+// inside the origin of the box, never guessed at (ASVS 5.0 3.2.1).
+func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	item, err := a.lookup(r)
+	if err != nil {
+		httpd.WriteProblem(w, r, err)
+		return
+	}
+	blob, err := a.store.Get(ctx, item.Ref)
+	if err == nil && blob.Size() != item.Size {
+		err = errors.Join(storage.ErrDamaged, blob.Close())
+	}
+	if err != nil {
+		a.suspect(ctx, item.Ref)
+		httpd.WriteProblem(w, r, &problem.Error{
+			Kind: problem.Damaged, Op: "api.get", Detail: "The box does not have the whole content of this file any more.",
+			Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.", Err: err,
+		})
+		return
+	}
+	defer blob.Close()
+	h := w.Header()
+	h.Set("Content-Type", contentType(item.Name))
+	h.Set("Content-Disposition", attachment(item.Name))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", etag(item.Ref))
+	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")
+	content := verified(blob, item.Ref)
+	http.ServeContent(w, r, "", item.MTime, content)
+	if content.damaged {
+		a.suspect(context.WithoutCancel(ctx), item.Ref)
+		panic(http.ErrAbortHandler) // the client must see that this was not all of it
+	}
+}
+
+type deleteFileInput struct {
+	Path    string `path:"path"`
+	IfMatch string `header:"If-Match" doc:"Only if the file has one of these entity tags"`
+}
+
+func (a *API) deleteFile(w http.ResponseWriter, r *http.Request) {
+	item, err := a.lookup(r)
+	if err == nil {
+		err = checkIfMatch(r.Header.Get("If-Match"), item.Ref)
+	}
+	if err == nil {
+		err = a.catalog.Trash(r.Context(), item.User, item.ID)
+	}
+	if err != nil {
+		httpd.WriteProblem(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// lookup finds the asker's own file that the request names.
+func (a *API) lookup(r *http.Request) (catalog.Item, error) {
+	p, err := filePath(r.URL)
+	if err != nil {
+		return catalog.Item{}, err
+	}
+	return a.catalog.Lookup(r.Context(), principal(r.Context()).User, p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(v) // fails only if the client is gone
+}
+
+// etag is the strong entity tag of a content.
+func etag(ref storage.Ref) string { return `"` + ref.String() + `"` }
+
+// attachment is a Content-Disposition that saves a file under its own name in
+// any script (RFC 6266, RFC 8187).
+func attachment(name string) string {
+	if v := mime.FormatMediaType("attachment", map[string]string{"filename": name}); v != "" {
+		return v
+	}
+	return "attachment"
+}
+
+// contentType is decided by the extension alone, from a table of our own: the
+// system's differs from box to box, and looking into the bytes is what nosniff
+// forbids browsers. Whatever a browser could run is missing on purpose.
+func contentType(name string) string {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".jpg", ".jpeg", ".jpe":
+		return "image/jpeg"
+	case ".png":
+		return "image/png"
+	case ".gif":
+		return "image/gif"
+	case ".webp":
+		return "image/webp"
+	case ".heic":
+		return "image/heic"
+	case ".heif":
+		return "image/heif"
+	case ".avif":
+		return "image/avif"
+	case ".bmp":
+		return "image/bmp"
+	case ".tif", ".tiff", ".dng":
+		return "image/tiff"
+	case ".mp4", ".m4v":
+		return "video/mp4"
+	case ".mov":
+		return "video/quicktime"
+	case ".3gp":
+		return "video/3gpp"
+	case ".mkv":
+		return "video/x-matroska"
+	case ".webm":
+		return "video/webm"
+	case ".mp3":
+		return "audio/mpeg"
+	case ".m4a", ".aac":
+		return "audio/mp4"
+	case ".flac":
+		return "audio/flac"
+	case ".wav":
+		return "audio/wav"
+	case ".pdf":
+		return "application/pdf"
+	case ".zip":
+		return "application/zip"
+	case ".txt", ".md", ".csv", ".log":
+		return "text/plain; charset=utf-8"
+	}
+	return "application/octet-stream"
+}

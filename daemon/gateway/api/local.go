@@ -1,0 +1,270 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// Local serves the maintenance operations under /local on the box's unix socket.
+// Whoever may open it as root or as the daemon's user administers the box; it
+// cannot consent for a person and cannot read a person's files.
+//
+// Use it as the Handler of an http.Server whose ConnContext is Local.ConnContext:
+// that is where the peer's credentials are read. A request that did not come that
+// way is refused.
+type Local struct {
+	api *API
+	mux *http.ServeMux
+}
+
+// Local returns the handler for the unix socket.
+func (a *API) Local() *Local {
+	l := &Local{api: a, mux: http.NewServeMux()}
+	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+		l.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := h(w, r); err != nil {
+				httpd.WriteProblem(w, r, err)
+			}
+		})
+	}
+	handle("GET /local/status", l.status)
+	handle("GET /local/label", l.label)
+	handle("GET /local/users", l.users)
+	handle("POST /local/users", l.createUser)
+	handle("PATCH /local/users/{name}", l.patchUser)
+	handle("POST /local/check", l.check)
+	handle("POST /local/sweep", l.sweep)
+	handle("GET /local/audit/verify", l.auditVerify)
+	handle("GET /local/audit/tail", l.auditTail)
+	handle("/", func(http.ResponseWriter, *http.Request) error {
+		return &problem.Error{Kind: problem.NotFound, Op: "api.local", Title: "There is no such operation", Hint: "This yunboxctl may be older or newer than the box."}
+	})
+	return l
+}
+
+type peerKey struct{}
+
+// ConnContext reads who is at the other end of an accepted connection.
+func (l *Local) ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, peerKey{}, trustedPeer(c))
+}
+
+// ServeHTTP implements http.Handler.
+func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if trusted, _ := r.Context().Value(peerKey{}).(bool); !trusted {
+		httpd.WriteProblem(w, r, &problem.Error{
+			Kind: problem.Forbidden, Op: "api.local", Title: "Only root and the box's own user may do that",
+			Hint: "Run yunboxctl with sudo.",
+		})
+		return
+	}
+	l.mux.ServeHTTP(w, r)
+}
+
+// actor is who acts over the socket, for permission and for the audit record.
+func actor() account.Actor { return account.Root("socket") }
+
+// LocalStatus is the answer of GET /local/status.
+type LocalStatus struct {
+	Name          string      `json:"name"`
+	ID            string      `json:"id"`
+	Version       string      `json:"version"`
+	Addresses     []string    `json:"addresses"`
+	Fingerprint   string      `json:"fingerprint"`
+	Words         []string    `json:"words"`
+	Bound         bool        `json:"bound"`
+	Disk          DiskUse     `json:"disk"`
+	Memory        MemoryUse   `json:"memory"`
+	Volume        VolumeState `json:"volume"`
+	UptimeSeconds int64       `json:"uptime_seconds"`
+	Uploads       int         `json:"uploads"`
+	Users         int64       `json:"users"`
+	Items         int64       `json:"items"`
+	Blobs         int64       `json:"blobs"`
+	LogicalBytes  int64       `json:"logical_bytes"`
+	PhysicalBytes int64       `json:"physical_bytes"`
+}
+
+// MemoryUse is the memory of the daemon in bytes.
+type MemoryUse struct {
+	RSS int64 `json:"rss"`
+}
+
+// VolumeState says whether the volume can be trusted; Error is null while it can.
+type VolumeState struct {
+	ID    string  `json:"id"`
+	OK    bool    `json:"ok"`
+	Error *string `json:"error"`
+}
+
+func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
+	a, ctx := l.api, r.Context()
+	space, err := a.store.Space()
+	if err != nil {
+		return err
+	}
+	totals, err := a.catalog.Totals(ctx)
+	if err != nil {
+		return err
+	}
+	people, err := a.accounts.Users(ctx)
+	if err != nil {
+		return err
+	}
+	words := a.identity.Words()
+	s := LocalStatus{
+		Name: a.box.Name(), ID: a.identity.ID(), Version: a.box.Version, Addresses: append([]string{}, a.box.Addresses()...),
+		Fingerprint: a.identity.Fingerprint(), Words: words[:], Bound: a.accounts.Bound(ctx),
+		Disk: DiskUse{Total: space.Total, Free: space.Free}, Memory: MemoryUse{RSS: a.box.Resident()},
+		Volume:        VolumeState{ID: a.store.VolumeID(), OK: true},
+		UptimeSeconds: a.box.Uptime(), Uploads: a.box.Uploads(), Users: int64(len(people)),
+		Items: totals.Items, Blobs: totals.Blobs, LogicalBytes: totals.LogicalBytes, PhysicalBytes: totals.PhysicalBytes,
+	}
+	if err := a.store.Err(); err != nil {
+		text := err.Error()
+		s.Volume.OK, s.Volume.Error = false, &text
+	}
+	writeJSON(w, http.StatusOK, s)
+	return nil
+}
+
+func (l *Local) label(w http.ResponseWriter, r *http.Request) error {
+	label, err := l.api.accounts.Label(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Serial  string  `json:"serial"`
+		Code    *string `json:"code"`
+		PairURI *string `json:"pair_uri"`
+		Spent   bool    `json:"spent"`
+	}{label.Serial, orNull(label.Code), orNull(label.PairURI), label.Spent})
+	return nil
+}
+
+func (l *Local) users(w http.ResponseWriter, r *http.Request) error {
+	list, err := l.api.userList(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+func (l *Local) createUser(w http.ResponseWriter, r *http.Request) error {
+	var in NewUser
+	if err := readJSON(w, r, &in); err != nil {
+		return err
+	}
+	u, err := l.api.createUser(r.Context(), actor(), in)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, u)
+	return nil
+}
+
+// patchUser switches a person off or on and gives a forgotten password another
+// one. Either member may be left out.
+func (l *Local) patchUser(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Disabled *bool   `json:"disabled"`
+		Password *string `json:"password"`
+	}
+	if err := readJSON(w, r, &in); err != nil {
+		return err
+	}
+	ctx, accounts := r.Context(), l.api.accounts
+	u, err := accounts.UserNamed(ctx, r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	if in.Password != nil {
+		if err := accounts.SetPassword(ctx, actor(), u.ID, *in.Password); err != nil {
+			return err
+		}
+	}
+	if in.Disabled != nil {
+		if err := accounts.SetDisabled(ctx, actor(), u.ID, *in.Disabled); err != nil {
+			return err
+		}
+	}
+	if u, err = accounts.User(ctx, u.ID); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, userEntry(u))
+	return nil
+}
+
+func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
+	report, err := l.api.audit.Verify(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, report)
+	return nil
+}
+
+// maxTail is how many entries of the audit record are read at once.
+const maxTail = 1000
+
+func (l *Local) auditTail(w http.ResponseWriter, r *http.Request) error {
+	n := 20
+	if s := r.URL.Query().Get("n"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil || n < 1 || n > maxTail {
+			return &problem.Error{Kind: problem.Invalid, Op: "api.local", Title: "That number of entries cannot be shown", Hint: "n is between 1 and 1000."}
+		}
+	}
+	entries, err := l.api.audit.Tail(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Entries []audit.Entry `json:"entries"`
+	}{append([]audit.Entry{}, entries...)})
+	return nil
+}
+
+// orphanAge is how long a blob without a row is kept: long enough for an upload
+// that is about to get its row, and for a person to notice a mistake.
+const orphanAge = 24 * time.Hour
+
+func (l *Local) sweep(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	swept, err := l.api.store.Sweep(ctx, orphanAge, func(ref storage.Ref) (bool, error) { return l.api.catalog.Live(ctx, ref) })
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Blobs int   `json:"blobs"`
+		Bytes int64 `json:"bytes"`
+	}{swept.Blobs, swept.Bytes})
+	return nil
+}
+
+// readJSON reads a small JSON body strictly: one value, no unknown members.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(v)
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.New("more than one value")
+	}
+	return &problem.Error{Kind: problem.Invalid, Op: "api.local", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
+}

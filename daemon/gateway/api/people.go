@@ -1,0 +1,250 @@
+package api
+
+import (
+	"context"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/storage"
+)
+
+func (a *API) registerPeople() {
+	register(a, route{
+		Method: "GET", Path: "/v1/devices", ID: "list-devices", Tag: "account",
+		Summary: "The asker's devices",
+	}, httpd.Files, a.devices)
+	register(a, route{
+		Method: "POST", Path: "/v1/devices", ID: "add-device", Tag: "account", Status: 201,
+		Summary: "Add a device",
+	}, httpd.SignedIn, a.addDevice)
+	register(a, route{
+		Method: "PATCH", Path: "/v1/devices/{id}", ID: "rename-device", Tag: "account",
+		Summary: "Give a device another name",
+	}, httpd.SignedIn, a.renameDevice)
+	register(a, route{
+		Method: "DELETE", Path: "/v1/devices/{id}", ID: "remove-device", Tag: "account",
+		Summary:     "Remove a device",
+		Description: "Its sessions and app tokens end at once. What it has uploaded stays.",
+	}, httpd.SignedIn, a.removeDevice)
+	register(a, route{
+		Method: "GET", Path: "/v1/devices/{id}/ledger", ID: "list-offers", Tag: "account",
+		Summary: "What a device offered and what became of it, newest first",
+	}, httpd.Files, a.offers)
+	register(a, route{
+		Method: "GET", Path: "/v1/users", ID: "list-users", Tag: "account",
+		Summary: "Who has an account; for admins",
+	}, httpd.AdminOnly, func(ctx context.Context, _ *struct{}) (*usersAnswer, error) {
+		list, err := a.userList(ctx)
+		return &usersAnswer{Body: list}, err
+	})
+	register(a, route{
+		Method: "POST", Path: "/v1/users", ID: "create-user", Tag: "account", Status: 201,
+		Summary: "Add a person; for admins",
+	}, httpd.AdminOnly, func(ctx context.Context, in *createUserInput) (*userAnswer, error) {
+		u, err := a.createUser(ctx, account.As(principal(ctx), "http"), in.Body)
+		return &userAnswer{Body: u}, err
+	})
+	register(a, route{
+		Method: "PATCH", Path: "/v1/users/{id}", ID: "change-user", Tag: "account",
+		Summary: "Switch a person off or on again; for admins",
+	}, httpd.AdminOnly, a.changeUser)
+}
+
+// DeviceEntry is one of a person's devices.
+type DeviceEntry struct {
+	ID       ident.DeviceID `json:"id"`
+	Name     string         `json:"name"`
+	Kind     string         `json:"kind" enum:"phone,tablet,computer,camera,browser,other"`
+	Created  moment         `json:"created"`
+	LastSeen moment         `json:"last_seen" doc:"To within an hour"`
+}
+
+func deviceEntry(d account.Device) DeviceEntry {
+	return DeviceEntry{ID: d.ID, Name: d.Name, Kind: d.Kind, Created: moment(d.Created), LastSeen: moment(d.LastSeen)}
+}
+
+type devicesAnswer struct {
+	Body struct {
+		Devices []DeviceEntry `json:"devices" nullable:"false"`
+	} `nameHint:"Devices"`
+}
+
+func (a *API) devices(ctx context.Context, _ *struct{}) (*devicesAnswer, error) {
+	list, err := a.accounts.Devices(ctx, principal(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	out := &devicesAnswer{}
+	out.Body.Devices = make([]DeviceEntry, 0, len(list))
+	for _, d := range list {
+		out.Body.Devices = append(out.Body.Devices, deviceEntry(d))
+	}
+	return out, nil
+}
+
+type deviceAnswer struct {
+	Body DeviceEntry
+}
+
+type addDeviceInput struct {
+	Body struct {
+		Name string `json:"name" maxLength:"256" example:"Anna's phone"`
+		Kind string `json:"kind,omitempty" enum:"phone,tablet,computer,camera,browser,other"`
+	} `nameHint:"NewDevice"`
+}
+
+func (a *API) addDevice(ctx context.Context, in *addDeviceInput) (*deviceAnswer, error) {
+	d, err := a.accounts.AddDevice(ctx, principal(ctx), account.DeviceInfo{Name: in.Body.Name, Kind: in.Body.Kind})
+	if err != nil {
+		return nil, err
+	}
+	return &deviceAnswer{Body: deviceEntry(d)}, nil
+}
+
+// OneDevice is embedded by the input of operations on a device.
+type OneDevice struct {
+	ID idParam[ident.DeviceID] `path:"id"`
+}
+
+type renameDeviceInput struct {
+	OneDevice
+	Body struct {
+		Name string `json:"name" maxLength:"256"`
+	} `nameHint:"DeviceName"`
+}
+
+func (a *API) renameDevice(ctx context.Context, in *renameDeviceInput) (*deviceAnswer, error) {
+	d, err := a.accounts.RenameDevice(ctx, principal(ctx), in.ID.ID, in.Body.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &deviceAnswer{Body: deviceEntry(d)}, nil
+}
+
+func (a *API) removeDevice(ctx context.Context, in *OneDevice) (*struct{}, error) {
+	return nil, a.accounts.RemoveDevice(ctx, principal(ctx), in.ID.ID)
+}
+
+// ownDevice refuses a device that is not one of the asker's. Zero is no device.
+func (a *API) ownDevice(ctx context.Context, d ident.DeviceID) error {
+	if d == 0 {
+		return nil
+	}
+	_, err := a.accounts.Device(ctx, principal(ctx).User, d)
+	return err
+}
+
+type offersInput struct {
+	OneDevice
+	Cursor string `query:"cursor" maxLength:"4096"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200"`
+}
+
+type offersAnswer struct {
+	Body struct {
+		Entries []OfferEntry `json:"entries" nullable:"false"`
+		Next    *string      `json:"next" doc:"cursor of the next page; null: this is the last"`
+	} `nameHint:"OfferPage"`
+}
+
+// OfferEntry is something that a device offered.
+type OfferEntry struct {
+	Time    moment        `json:"time"`
+	Path    string        `json:"path"`
+	SHA256  *storage.Ref  `json:"sha256" nullable:"true" doc:"null: never became known"`
+	Size    *int64        `json:"size" minimum:"0" doc:"null: not known"`
+	Outcome string        `json:"outcome" enum:"stored,known,declined,failed"`
+	Reason  string        `json:"reason" doc:"For people: why it was declined or failed"`
+	Item    *ident.ItemID `json:"item" doc:"What it became"`
+}
+
+func (a *API) offers(ctx context.Context, in *offersInput) (*offersAnswer, error) {
+	if err := a.ownDevice(ctx, in.ID.ID); err != nil {
+		return nil, err
+	}
+	list, next, err := a.catalog.Ledger(ctx, principal(ctx).User, in.ID.ID, in.Cursor, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &offersAnswer{}
+	out.Body.Entries = make([]OfferEntry, 0, len(list))
+	for _, o := range list {
+		e := OfferEntry{
+			Time: moment(o.Time), Path: o.Path, SHA256: orNull(o.Ref), Outcome: o.Outcome, Reason: o.Reason, Item: orNull(o.Item),
+		}
+		if o.Size >= 0 {
+			e.Size = &o.Size
+		}
+		out.Body.Entries = append(out.Body.Entries, e)
+	}
+	out.Body.Next = orNull(next)
+	return out, nil
+}
+
+// UserEntry is a person as an admin sees them.
+type UserEntry struct {
+	Person
+	Disabled bool   `json:"disabled" doc:"May not sign in"`
+	Created  moment `json:"created"`
+}
+
+func userEntry(u account.User) UserEntry {
+	return UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created)}
+}
+
+// UserList is everybody on the box.
+type UserList struct {
+	Users []UserEntry `json:"users" nullable:"false"`
+}
+
+type usersAnswer struct {
+	Body UserList
+}
+
+func (a *API) userList(ctx context.Context) (UserList, error) {
+	list, err := a.accounts.Users(ctx)
+	if err != nil {
+		return UserList{}, err
+	}
+	out := UserList{Users: make([]UserEntry, 0, len(list))}
+	for _, u := range list {
+		out.Users = append(out.Users, userEntry(u))
+	}
+	return out, nil
+}
+
+// NewUser is a person to be added.
+type NewUser struct {
+	Username string     `json:"username" maxLength:"1024"`
+	Password string     `json:"password" maxLength:"4096"`
+	Role     ident.Role `json:"role,omitempty" enum:"admin,member,child" doc:"Left out: member"`
+}
+
+type createUserInput struct {
+	Body NewUser
+}
+
+type userAnswer struct {
+	Body UserEntry
+}
+
+func (a *API) createUser(ctx context.Context, by account.Actor, n NewUser) (UserEntry, error) {
+	u, err := a.accounts.CreateUser(ctx, by, account.NewUser{Username: n.Username, Password: n.Password, Role: n.Role})
+	return userEntry(u), err
+}
+
+type changeUserInput struct {
+	ID   idParam[ident.UserID] `path:"id"`
+	Body struct {
+		Disabled bool `json:"disabled"`
+	} `nameHint:"UserChange"`
+}
+
+func (a *API) changeUser(ctx context.Context, in *changeUserInput) (*userAnswer, error) {
+	if err := a.accounts.SetDisabled(ctx, account.As(principal(ctx), "http"), in.ID.ID, in.Body.Disabled); err != nil {
+		return nil, err
+	}
+	u, err := a.accounts.User(ctx, in.ID.ID)
+	return &userAnswer{Body: userEntry(u)}, err
+}

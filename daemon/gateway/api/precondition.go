@@ -1,0 +1,65 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+)
+
+// conditions holds If-Match and If-None-Match of a PUT against the file that has
+// the name now (RFC 9110 §13.1.1, §13.1.2), and has ingest hold them again in
+// the transaction that gives the name, where nobody can come between.
+func (a *API) conditions(r *http.Request, meta *ingest.Meta) error {
+	match, noneMatch := headerList(r, "If-Match"), headerList(r, "If-None-Match")
+	if match == "" && noneMatch == "" {
+		return nil
+	}
+	item, err := a.catalog.Lookup(r.Context(), principal(r.Context()).User, meta.Path)
+	if err != nil && !errors.Is(err, &problem.Error{Kind: problem.NotFound}) {
+		return err
+	}
+	current := item.Ref // zero: there is none
+	if err := checkIfMatch(match, current); err != nil {
+		return err
+	}
+	if noneMatch != "" && !current.IsZero() && hasTag(noneMatch, current) {
+		return preconditionFailed("A file of that name is there already.", "Take another name, or leave out If-None-Match to keep the old content as a version.")
+	}
+	meta.IfAbsent = noneMatch != "" && current.IsZero()
+	if match != "" {
+		meta.IfRef = current
+	}
+	return nil
+}
+
+// checkIfMatch holds an If-Match header, "" for none, against the content that
+// is there, zero for none.
+func checkIfMatch(match string, current storage.Ref) error {
+	if match == "" || !current.IsZero() && hasTag(match, current) {
+		return nil
+	}
+	return preconditionFailed("The file is not the one that was expected.", "Read it again, then decide.")
+}
+
+func headerList(r *http.Request, name string) string {
+	return strings.Join(r.Header.Values(name), ",")
+}
+
+// hasTag says whether a list of entity tags is "*" or holds that of ref. Weak
+// tags never match: a hash is either the same or another.
+func hasTag(list string, ref storage.Ref) bool {
+	for tag := range strings.SplitSeq(list, ",") {
+		if tag = strings.Trim(tag, " \t"); tag == "*" || tag == etag(ref) {
+			return true
+		}
+	}
+	return false
+}
+
+func preconditionFailed(detail, hint string) error {
+	return &problem.Error{Kind: problem.PreconditionFailed, Op: "api.precondition", Detail: detail, Hint: hint}
+}

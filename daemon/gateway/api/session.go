@@ -1,0 +1,299 @@
+package api
+
+import (
+	"context"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
+)
+
+func (a *API) registerSession() {
+	register(a, route{
+		Method: "POST", Path: "/v1/bind", ID: "bind-box", Tag: "account", Status: 201,
+		Summary: "Make the first person of an unbound box its owner",
+		Description: "Either `secret` from the label's QR code, sent over a connection whose key was compared with the one in the code, " +
+			"or `serial` and `code` as typed from the label.",
+	}, httpd.Public, a.bind)
+	register(a, route{
+		Method: "POST", Path: "/v1/session", ID: "sign-in", Tag: "account",
+		Summary:     "Sign in",
+		Description: "The answer also sets a cookie for browsers. Programs that know only a password are given an app token instead.",
+	}, httpd.Public, a.signIn)
+	register(a, route{
+		Method: "DELETE", Path: "/v1/session", ID: "sign-out", Tag: "account",
+		Summary: "End this session",
+	}, httpd.SignedIn, a.signOut)
+	register(a, route{
+		Method: "GET", Path: "/v1/me", ID: "get-me", Tag: "account",
+		Summary: "Who is asking",
+	}, httpd.Files, a.me)
+	register(a, route{
+		Method: "PUT", Path: "/v1/me/password", ID: "change-password", Tag: "account",
+		Summary:     "Choose another password",
+		Description: "All sessions end; the answer is a new one. App tokens stay.",
+	}, httpd.SignedIn, a.changePassword)
+	register(a, route{
+		Method: "GET", Path: "/v1/tokens", ID: "list-tokens", Tag: "account",
+		Summary: "The asker's app tokens",
+	}, httpd.SignedIn, a.tokens)
+	register(a, route{
+		Method: "POST", Path: "/v1/tokens", ID: "create-token", Tag: "account", Status: 201,
+		Summary:     "Make an app token for a program",
+		Description: "The token is shown this once.",
+	}, httpd.SignedIn, a.createToken)
+	register(a, route{
+		Method: "DELETE", Path: "/v1/tokens/{id}", ID: "revoke-token", Tag: "account",
+		Summary: "Revoke an app token",
+	}, httpd.SignedIn, a.revokeToken)
+}
+
+// principal is who a request acts as; every operation that asks is open to the
+// signed-in only.
+func principal(ctx context.Context) ident.Principal {
+	p, _ := httpd.PrincipalFrom(ctx)
+	return p
+}
+
+// deviceInfo is what a client says about the device that it runs on.
+type deviceInfo struct {
+	ID   *ident.DeviceID `json:"id,omitempty" doc:"One of the person's devices; left out: a new one"`
+	Name string          `json:"name,omitempty" maxLength:"256" example:"Anna's phone"`
+	Kind string          `json:"kind,omitempty" enum:"phone,tablet,computer,camera,browser,other"`
+}
+
+func (d *deviceInfo) info() account.DeviceInfo {
+	if d == nil {
+		return account.DeviceInfo{}
+	}
+	info := account.DeviceInfo{Name: d.Name, Kind: d.Kind}
+	if d.ID != nil {
+		info.ID = *d.ID
+	}
+	return info
+}
+
+type bindInput struct {
+	Body struct {
+		Serial   string      `json:"serial,omitempty" maxLength:"64" example:"YB26-4F7Q-9KMD"`
+		Code     string      `json:"code,omitempty" maxLength:"64" doc:"The verification code of the label"`
+		Secret   string      `json:"secret,omitempty" maxLength:"128" doc:"s of the pairing URI"`
+		Username string      `json:"username" maxLength:"1024"`
+		Password string      `json:"password" maxLength:"4096"`
+		Device   *deviceInfo `json:"device,omitempty"`
+	} `nameHint:"BindRequest"`
+}
+
+type sessionAnswer struct {
+	Body SessionInfo
+}
+
+// SessionInfo is a session that has just begun.
+type SessionInfo struct {
+	Token   string          `json:"token" doc:"For Authorization: Bearer"`
+	User    Person          `json:"user"`
+	Device  *ident.DeviceID `json:"device" doc:"null: of no device in particular"`
+	Expires moment          `json:"expires" doc:"At the latest"`
+}
+
+// Person is somebody who keeps files on the box.
+type Person struct {
+	ID       ident.UserID `json:"id"`
+	Username string       `json:"username"`
+	Role     ident.Role   `json:"role" enum:"owner,admin,member,child"`
+}
+
+// begun answers with a new session: its token for programs, its cookie for
+// browsers.
+func begun(ctx context.Context, s account.Session) *sessionAnswer {
+	httpd.SetSessionCookie(exchangeOf(ctx).w, s)
+	return &sessionAnswer{Body: SessionInfo{
+		Token:  s.Token,
+		User:   Person{ID: s.Principal.User, Username: s.Principal.Name, Role: s.Principal.Role},
+		Device: orNull(s.Principal.Device), Expires: moment(s.Expires),
+	}}
+}
+
+func (a *API) bind(ctx context.Context, in *bindInput) (*sessionAnswer, error) {
+	typed := in.Body.Serial != "" && in.Body.Code != ""
+	if typed == (in.Body.Secret != "") {
+		return nil, &problem.Error{
+			Kind: problem.Invalid, Op: "api.bind", Title: "The box cannot be bound like that",
+			Hint: "Send either secret from the label's QR code, or serial and code as they stand on the label.",
+		}
+	}
+	s, err := a.accounts.Bind(ctx, account.BindRequest{
+		Serial: in.Body.Serial, Code: in.Body.Code, Secret: in.Body.Secret, Username: in.Body.Username,
+		Password: in.Body.Password, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return begun(ctx, s), nil
+}
+
+type signInInput struct {
+	Body struct {
+		Username string      `json:"username" maxLength:"1024"`
+		Password string      `json:"password" maxLength:"4096"`
+		Device   *deviceInfo `json:"device,omitempty"`
+	} `nameHint:"SignInRequest"`
+}
+
+func (a *API) signIn(ctx context.Context, in *signInInput) (*sessionAnswer, error) {
+	s, err := a.accounts.Login(ctx, account.LoginRequest{
+		Username: in.Body.Username, Password: in.Body.Password, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return begun(ctx, s), nil
+}
+
+func (a *API) signOut(ctx context.Context, _ *struct{}) (*struct{}, error) {
+	if err := a.accounts.Logout(ctx, principal(ctx)); err != nil {
+		return nil, err
+	}
+	httpd.ClearSessionCookie(exchangeOf(ctx).w)
+	return nil, nil
+}
+
+type meAnswer struct {
+	Body Me
+}
+
+// Me is the person who asks.
+type Me struct {
+	Person
+	Usage  UsageFigures `json:"usage"`
+	Policy PolicyState  `json:"policy"`
+}
+
+// UsageFigures is what a person keeps.
+type UsageFigures struct {
+	Items         int64  `json:"items" minimum:"0"`
+	Bytes         int64  `json:"bytes" minimum:"0" doc:"Versions and the trash included: what the quota limits"`
+	DistinctBytes int64  `json:"distinct_bytes" minimum:"0" doc:"The same with each content counted once"`
+	Quota         *int64 `json:"quota" minimum:"0" doc:"null: no limit"`
+}
+
+// PolicyState says whether the policy in force was accepted.
+type PolicyState struct {
+	Current  string  `json:"current"`
+	Accepted *string `json:"accepted" doc:"The revision that the person accepted; null: none"`
+}
+
+func (a *API) me(ctx context.Context, _ *struct{}) (*meAnswer, error) {
+	p := principal(ctx)
+	usage, err := a.catalog.Usage(ctx, p.User)
+	if err != nil {
+		return nil, err
+	}
+	out := &meAnswer{Body: Me{
+		Person: Person{ID: p.User, Username: p.Name, Role: p.Role},
+		Usage:  UsageFigures{Items: usage.Items, Bytes: usage.Bytes, DistinctBytes: usage.Distinct},
+		Policy: PolicyState{Current: consent.CurrentPolicy().Revision},
+	}}
+	if usage.Quota >= 0 {
+		out.Body.Usage.Quota = &usage.Quota
+	}
+	accepted, err := a.acceptance(ctx, p.User)
+	if err != nil {
+		return nil, err
+	}
+	if accepted != nil {
+		out.Body.Policy.Accepted = &accepted.Revision
+	}
+	return out, nil
+}
+
+type passwordInput struct {
+	Body struct {
+		Old string `json:"old" maxLength:"4096"`
+		New string `json:"new" maxLength:"4096"`
+	} `nameHint:"PasswordChange"`
+}
+
+func (a *API) changePassword(ctx context.Context, in *passwordInput) (*sessionAnswer, error) {
+	s, err := a.accounts.ChangePassword(ctx, principal(ctx), in.Body.Old, in.Body.New, httpd.Remote(exchangeOf(ctx).r))
+	if err != nil {
+		return nil, err
+	}
+	return begun(ctx, s), nil
+}
+
+type tokensAnswer struct {
+	Body struct {
+		Tokens []TokenInfo `json:"tokens" nullable:"false"`
+	} `nameHint:"Tokens"`
+}
+
+// TokenInfo describes an app token, without its secret.
+type TokenInfo struct {
+	ID       string          `json:"id" pattern:"^[0-9a-hjkmnp-tv-z]{13}$"`
+	Name     string          `json:"name"`
+	Scope    ident.Scope     `json:"scope" enum:"full,files"`
+	Device   *ident.DeviceID `json:"device" doc:"null: of no device"`
+	Created  moment          `json:"created"`
+	LastUsed *moment         `json:"last_used" nullable:"true" doc:"To within an hour; null: never"`
+}
+
+func tokenInfo(t account.Token) TokenInfo {
+	return TokenInfo{
+		ID: account.TokenID(t.ID).String(), Name: t.Name, Scope: t.Scope, Device: orNull(t.Device),
+		Created: moment(t.Created), LastUsed: momentOrNull(t.LastUsed),
+	}
+}
+
+func (a *API) tokens(ctx context.Context, _ *struct{}) (*tokensAnswer, error) {
+	list, err := a.accounts.Tokens(ctx, principal(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	out := &tokensAnswer{}
+	out.Body.Tokens = make([]TokenInfo, 0, len(list))
+	for _, t := range list {
+		out.Body.Tokens = append(out.Body.Tokens, tokenInfo(t))
+	}
+	return out, nil
+}
+
+type createTokenInput struct {
+	Body struct {
+		Name   string          `json:"name" maxLength:"256" doc:"By which its owner will know it" example:"PhotoSync"`
+		Scope  ident.Scope     `json:"scope" enum:"full,files" doc:"files: the person's files and uploads only"`
+		Device *ident.DeviceID `json:"device,omitempty" doc:"The token goes with the device"`
+	} `nameHint:"TokenRequest"`
+}
+
+type createTokenAnswer struct {
+	Body NewToken
+}
+
+// NewToken is an app token with its secret.
+type NewToken struct {
+	TokenInfo
+	Token string `json:"token" doc:"For Authorization: Bearer, or as the password of Basic; shown this once"`
+}
+
+func (a *API) createToken(ctx context.Context, in *createTokenInput) (*createTokenAnswer, error) {
+	var device ident.DeviceID
+	if in.Body.Device != nil {
+		device = *in.Body.Device
+	}
+	t, secret, err := a.accounts.CreateToken(ctx, principal(ctx), in.Body.Name, in.Body.Scope, device)
+	if err != nil {
+		return nil, err
+	}
+	return &createTokenAnswer{Body: NewToken{TokenInfo: tokenInfo(t), Token: secret}}, nil
+}
+
+type tokenInput struct {
+	ID idParam[account.TokenID] `path:"id"`
+}
+
+func (a *API) revokeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	return nil, a.accounts.RevokeToken(ctx, principal(ctx), in.ID.ID)
+}
