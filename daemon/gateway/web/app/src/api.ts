@@ -48,6 +48,7 @@ export interface Purpose {
   sensitive: boolean;
   retention: string;
   processor: string;
+  without?: string;
   core: boolean;
   sources: string[] | null;
   available: boolean;
@@ -60,7 +61,13 @@ export interface Consent {
   policy_revision: string;
   time: string | null;
 }
-export type Receipt = Record<string, unknown>;
+/** A consent receipt, as far as the page reads it; the whole is shown and saved as it came. */
+export interface Receipt {
+  record_id: string;
+  purpose: { id: string; title: Record<string, string> };
+  device?: string;
+  event: { state: string; time: string };
+}
 export interface Storage {
   disk: { total: number; free: number };
   mine: { items: number; bytes: number; distinct_bytes: number; saved_bytes: number };

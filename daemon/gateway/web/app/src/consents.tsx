@@ -86,7 +86,7 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
     <section class="card" id={core ? 'purpose-' + core.id : undefined}>
       <div class="card-head">
         <h2>{t('policy.title')}</h2>
-        <StateTag state={accepted ? 'granted' : (state?.state ?? 'never')} />
+        <span class={accepted ? 'tag good' : 'tag'}>{t(accepted ? 'policy.yes' : 'policy.no')}</span>
       </div>
       {core && <p>{core.what}</p>}
       <details class="more" open={open || undefined}>
@@ -160,6 +160,7 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
         <div><dt>{t('consents.data')}</dt><dd>{p.data.join(t('listSeparator'))}</dd></div>
         <div><dt>{t('consents.retention')}</dt><dd>{p.retention}</dd></div>
         <div><dt>{t('consents.processor')}</dt><dd>{p.processor}</dd></div>
+        {p.without && <div><dt>{t('consents.without')}</dt><dd>{p.without}</dd></div>}
         {state?.time && <div><dt>{t('consents.since')}</dt><dd>{dateTime(state.time)}</dd></div>}
       </dl>
       {perDevice.map((s) => (
@@ -196,7 +197,7 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
   // Decisions change the states, so receipts are asked for again with them.
   const receipts = useLoad(async () => (await get<{ receipts: Receipt[] | null }>('/v1/consents/receipts')).receipts ?? [], [states]);
   const [shown, show] = useState<Receipt | null>(null);
-  const title = (r: Receipt) => purposes.find((p) => p.id === r['purpose'])?.title ?? String(r['purpose']);
+  const title = (r: Receipt) => purposes.find((p) => p.id === r.purpose.id)?.title ?? r.purpose.title[lang.value] ?? r.purpose.id;
   return (
     <section class="card">
       <h2>{t('receipts.title')}</h2>
@@ -204,11 +205,11 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
       <Show of={receipts}>
         {(list) => list.length === 0 ? <Empty icon="receipt" title={t('receipts.none')} /> : (
           <ul class="lines">
-            {[...list].sort((a, b) => String(b['time']).localeCompare(String(a['time']))).map((r) => (
-              <li>
+            {[...list].sort((a, b) => b.event.time.localeCompare(a.event.time)).map((r) => (
+              <li key={r.record_id}>
                 <span class="line-main">
                   <strong>{title(r)}</strong>
-                  <small>{t(r.granted ? 'receipts.granted' : 'receipts.withdrawn')} · {dateTime(String(r['time']))}</small>
+                  <small>{t(r.event.state === 'granted' ? 'receipts.granted' : 'receipts.withdrawn')} · {dateTime(r.event.time)}</small>
                 </span>
                 <span class="line-acts">
                   <Button kind="quiet" onClick={() => show(r)}>{t('receipts.view')}</Button>
@@ -234,7 +235,7 @@ function save(r: Receipt) {
   const url = URL.createObjectURL(new Blob([JSON.stringify(r, null, 2) + '\n'], { type: 'application/json' }));
   const a = document.createElement('a');
   a.href = url;
-  a.download = `yunbox-receipt-${String(r['purpose'])}-${String(r['time']).slice(0, 10)}.json`;
+  a.download = `yunbox-receipt-${r.purpose.id}-${r.event.time.slice(0, 19).replace(/:/g, '')}.json`;
   a.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -8,6 +8,8 @@ type Params = Record<string, string | number>;
 
 const texts: Record<Lang, Record<Key, string>> = { en, zh };
 const tags: Record<Lang, string> = { en: 'en', zh: 'zh-CN' };
+/** The person's own region decides how dates and numbers look, where it speaks the page's language. */
+const region = (l: Lang) => navigator.languages.find((tag) => tag.toLowerCase().startsWith(l)) ?? tags[l];
 
 function preferred(): Lang {
   const kept = memory.get('yunbox.lang');
@@ -47,7 +49,7 @@ export function word(prefix: 'source' | 'role' | 'kind' | 'state' | 'problem', w
 }
 
 export function number(n: number): string {
-  return new Intl.NumberFormat(tags[lang.value]).format(n);
+  return new Intl.NumberFormat(region(lang.value)).format(n);
 }
 
 /** Bytes in decimal units, as disks are sold: 12.3 MB. */
@@ -60,23 +62,23 @@ export function size(bytes: number): string {
   }
   const digits = u === 0 || bytes >= 99.5 ? 0 : 1;
   if (u === 0) return `${number(bytes)} B`;
-  return new Intl.NumberFormat(tags[lang.value], { style: 'unit', unit: units[u], unitDisplay: 'short', maximumFractionDigits: digits }).format(bytes);
+  return new Intl.NumberFormat(region(lang.value), { style: 'unit', unit: units[u], unitDisplay: 'short', maximumFractionDigits: digits }).format(bytes);
 }
 
 export function percent(part: number, whole: number): string {
-  return new Intl.NumberFormat(tags[lang.value], { style: 'percent' }).format(whole > 0 ? part / whole : 0);
+  return new Intl.NumberFormat(region(lang.value), { style: 'percent' }).format(whole > 0 ? part / whole : 0);
 }
 
 export function date(time: string): string {
-  return new Intl.DateTimeFormat(tags[lang.value], { dateStyle: 'medium' }).format(new Date(time));
+  return new Intl.DateTimeFormat(region(lang.value), { dateStyle: 'medium' }).format(new Date(time));
 }
 
 export function dateTime(time: string): string {
-  return new Intl.DateTimeFormat(tags[lang.value], { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(time));
+  return new Intl.DateTimeFormat(region(lang.value), { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(time));
 }
 
 /** A rough duration: one unit is enough to decide whether to wait. */
 export function duration(seconds: number): string {
   const [unit, n] = seconds < 60 ? ['second', seconds] : seconds < 3600 ? ['minute', seconds / 60] : ['hour', seconds / 3600];
-  return new Intl.NumberFormat(tags[lang.value], { style: 'unit', unit: unit as string, unitDisplay: 'long' }).format(Math.max(1, Math.round(n as number)));
+  return new Intl.NumberFormat(region(lang.value), { style: 'unit', unit: unit as string, unitDisplay: 'long' }).format(Math.max(1, Math.round(n as number)));
 }

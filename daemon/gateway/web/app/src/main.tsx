@@ -46,12 +46,12 @@ function App() {
 function Plain({ children, wide }: { children: preact.ComponentChildren; wide?: boolean }) {
   const name = session.value.box?.name;
   return (
-    <div class={wide ? 'plain wide' : 'plain'}>
-      <header class="plain-head">
+    <div class={wide ? 'gate wide' : 'gate'}>
+      <header class="gate-head">
         <span class="brand"><Logo /><span class="brand-name">{name ?? 'Yunbox'}</span></span>
         <LangButton />
       </header>
-      <main class="plain-main">{children}</main>
+      <main>{children}</main>
     </div>
   );
 }
@@ -84,7 +84,7 @@ function Shell() {
           <Button kind="quiet" icon="out" onClick={() => signOut().catch(() => say(t('signout.failed')))}>{t('signout')}</Button>
         </div>
       </header>
-      <main id="main" class="main" key={page}><View /></main>
+      <main id="main" class="content" key={page}><View /></main>
     </div>
   );
 }

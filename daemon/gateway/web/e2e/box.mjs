@@ -1,0 +1,89 @@
+// A real box for the browser tests: yunboxd on a fresh state directory.
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../../..');
+const tags = 'sqlite_fts5,sqlite_math_functions,sqlite_stat4,sqlite_omit_load_extension';
+
+/** The daemon under test: $YUNBOXD, or built from this tree. */
+function binary(dir) {
+  if (process.env.YUNBOXD) return path.resolve(process.env.YUNBOXD);
+  const out = path.join(dir, 'yunboxd');
+  execFileSync('go', ['build', '-tags', tags, '-o', out, './cmd/yunboxd'], { cwd: root, stdio: 'inherit' });
+  return out;
+}
+
+/** A port that was free a moment ago; a box that is started again must keep its address. */
+async function freePort() {
+  const s = net.createServer();
+  await new Promise((ok) => s.listen(0, '127.0.0.1', ok));
+  const { port } = s.address();
+  await new Promise((ok) => s.close(ok));
+  return port;
+}
+
+export async function startBox() {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'yunbox-e2e-'));
+  const state = path.join(dir, 'state');
+  const socket = path.join(state, 'run', 'yunboxd.sock');
+  const exe = binary(dir);
+  const port = await freePort();
+  let child = null;
+  let log = '';
+
+  const local = (method, p) =>
+    new Promise((ok, no) => {
+      const req = http.request({ socketPath: socket, path: p, method }, (res) => {
+        let text = '';
+        res.setEncoding('utf8');
+        res.on('data', (d) => (text += d));
+        res.on('end', () => {
+          if (res.statusCode === 200) ok(JSON.parse(text));
+          else no(new Error(`${method} ${p}: ${res.statusCode} ${text}`));
+        });
+      });
+      req.on('error', no);
+      req.end();
+    });
+
+  const box = {
+    url: `https://127.0.0.1:${port}`,
+    log: () => log,
+    status: () => local('GET', '/local/status'),
+    label: () => local('GET', '/local/label'),
+    async start() {
+      child = spawn(exe, ['--state', state, '--https', `127.0.0.1:${port}`, '--mdns=off'], { stdio: ['ignore', 'pipe', 'pipe'] });
+      for (const out of [child.stdout, child.stderr]) out.on('data', (d) => (log += d));
+      const exited = new Promise((ok) => child.once('exit', ok));
+      child.exited = exited;
+      const deadline = Date.now() + 60_000;
+      for (;;) {
+        try {
+          await box.status();
+          return;
+        } catch (e) {
+          if (child.exitCode !== null || Date.now() > deadline) throw new Error(`yunboxd did not come up: ${e.message}\n${log}`);
+          await new Promise((ok) => setTimeout(ok, 50));
+        }
+      }
+    },
+    /** Ends the daemon: politely, or as a power cut would. */
+    async stop(signal = 'SIGTERM') {
+      if (!child) return;
+      child.kill(signal);
+      await child.exited;
+      child = null;
+    },
+    async remove() {
+      await box.stop();
+      if (existsSync(dir)) rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  await box.start();
+  return box;
+}

@@ -1,0 +1,49 @@
+// Debian's Chromium, driven by playwright-core, and what every page is held to.
+import assert from 'node:assert/strict';
+import Axe from '@axe-core/playwright';
+import { chromium } from 'playwright-core';
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+    ],
+  });
+
+/** A page that collects what must not happen: script errors, refused loads, requests to anybody else. */
+export async function open(browser, box, options = {}) {
+  const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 860 }, ignoreHTTPSErrors: true, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  const faults = [];
+  page.on('pageerror', (e) => faults.push(String(e)));
+  page.on('console', (m) => {
+    // The browser itself reports every status above 399; those that a test asks for are part of it.
+    if (m.type() === 'error' && !m.text().startsWith('Failed to load resource')) faults.push(m.text());
+  });
+  page.on('request', (r) => {
+    if (!r.url().startsWith(box.url) && !/^(blob|data):/.test(r.url())) faults.push('asked ' + r.url());
+  });
+  page.faults = faults;
+  await page.goto(box.url + '/');
+  return page;
+}
+
+/** Goes to a page of the application and waits until it has its answer. */
+export async function visit(page, where) {
+  await page.evaluate((h) => (location.hash = h), '#/' + where);
+  await settled(page);
+}
+
+export async function settled(page) {
+  await page.locator('h1').first().waitFor();
+  await page.locator('.loading').first().waitFor({ state: 'detached' });
+}
+
+export async function sound(page, where) {
+  const { violations } = await new Axe({ page }).withTags(['wcag2a', 'wcag2aa']).analyze();
+  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(', ')}`), [], `${where}: axe`);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth <= 0), true, `${where}: wider than the window`);
+}
