@@ -232,7 +232,7 @@ func (c *Catalog) MoveFolder(ctx context.Context, u ident.UserID, from, to strin
 }
 
 const longestBelow = `SELECT coalesce(max(length(CAST(f.path AS BLOB)) + 1 + coalesce((SELECT max(length(CAST(i.name AS BLOB))) FROM item i WHERE i.folder = f.id), 0)), 0)
-FROM folder f WHERE f.user = ?1 AND (f.path = ?2 OR f.path > ?3 AND f.path < ?4)`
+FROM folder f WHERE f.user = ?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = ?2 OR f.path > ?3)`
 
 // moveTree rewrites the paths of the folder from and of all below it.
 func moveTree(tx *db.Tx, u ident.UserID, from, to string) error {
@@ -246,7 +246,7 @@ func moveTree(tx *db.Tx, u ident.UserID, from, to string) error {
 			return badPath("a file in the folder would have a path of %d bytes, %d are the most", longest+grown, MaxPath)
 		}
 	}
-	_, err := tx.Exec(`UPDATE folder SET path = ?5 || substr(path, ?6) WHERE user = ?1 AND (path = ?2 OR path > ?3 AND path < ?4)`,
+	_, err := tx.Exec(`UPDATE folder SET path = ?5 || substr(path, ?6) WHERE user = ?1 AND path >= ?2 AND path < ?4 AND (path = ?2 OR path > ?3)`,
 		int64(u), from, lo, hi, to, runes(from)+1)
 	return err
 }

@@ -136,3 +136,38 @@ func (c *Catalog) Doubt(ctx context.Context, ref storage.Ref, doubt bool) error 
 		return err
 	})
 }
+
+// Blob is a content on the disk that somebody keeps.
+type Blob struct {
+	Ref     storage.Ref
+	Size    int64
+	Doubted bool // a check found its bytes damaged or missing
+}
+
+const listBlobs = `SELECT ref, size, doubted IS NOT NULL FROM blob WHERE ref > ? AND dead IS NULL ORDER BY ref LIMIT ?`
+
+// Blobs returns up to limit (MaxLimit at most) contents that somebody keeps,
+// after the given one in the order of their refs. The zero Ref begins.
+func (c *Catalog) Blobs(ctx context.Context, after storage.Ref, limit int) (list []Blob, err error) {
+	if limit <= 0 || limit > MaxLimit {
+		limit = MaxLimit
+	}
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, listBlobs, after[:], limit)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var b Blob
+			var ref []byte
+			if err := rows.Scan(&ref, &b.Size, &b.Doubted); err != nil {
+				return err
+			}
+			b.Ref = storage.Ref(ref)
+			list = append(list, b)
+		}
+		return rows.Err()
+	})
+	return list, err
+}

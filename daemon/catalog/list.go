@@ -89,6 +89,7 @@ func Listings() []Listing {
 		{"ledger", listLedger, []any{1, 1, 1, 10}},
 		{"offer", insertOffer, []any{1, 1, 1, "a", nil, 1, "stored", "", 1}},
 		{"drop offers", dropOffers, []any{1, 1, 1}},
+		{"blobs", listBlobs, []any{ref, 10}},
 		{"dead", listDead, []any{10}},
 		{"known", listKnown, []any{"[]", 1}},
 		{"live", liveByRef, []any{ref}},

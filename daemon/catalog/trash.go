@@ -42,7 +42,7 @@ func (c *Catalog) trash(tx *db.Tx, it Item) error {
 const trashAtOnce = 256
 
 const itemsBelow = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
-WHERE f.user = ?1 AND (f.path = ?2 OR f.path > ?3 AND f.path < ?4) LIMIT ?5`
+WHERE f.user = ?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = ?2 OR f.path > ?3) LIMIT ?5`
 
 // TrashFolder moves everything in the folder of u at path to the trash and
 // removes the folder. Of a large folder it moves one part after the other: if it
@@ -85,7 +85,7 @@ func (c *Catalog) TrashFolder(ctx context.Context, u ident.UserID, path string) 
 // may hold a live item.
 func (c *Catalog) removeFolders(tx *db.Tx, u ident.UserID, path string) error {
 	lo, hi := below(path)
-	rows, err := tx.Query(`SELECT id FROM folder WHERE user = ?1 AND (path = ?2 OR path > ?3 AND path < ?4) ORDER BY path DESC`, int64(u), path, lo, hi)
+	rows, err := tx.Query(`SELECT id FROM folder WHERE user = ?1 AND path >= ?2 AND path < ?4 AND (path = ?2 OR path > ?3) ORDER BY path DESC`, int64(u), path, lo, hi)
 	if err != nil {
 		return err
 	}

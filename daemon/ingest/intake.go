@@ -92,9 +92,10 @@ type Intake struct {
 	limit   int64 // most bytes in all
 	closed  sync.Once
 
-	meta      Meta
-	persisted bool
-	done      bool // finished or discarded: nothing is left to let go of
+	meta        Meta
+	persisted   bool
+	provisional bool // see Provisional
+	done        bool // finished or discarded: nothing is left to let go of
 }
 
 func (in *Ingest) intake(g consent.Grant, m Meta, up *storage.Upload, s *slot, limit int64) *Intake {
@@ -244,7 +245,7 @@ func (i *Intake) broken(err error) error {
 		// Nothing can become of it.
 		return errors.Join(err, i.Discard())
 	}
-	if i.persisted && !i.done {
+	if i.persisted && !i.provisional && !i.done {
 		if cerr := i.up.Checkpoint(context.WithoutCancel(i.ctx)); cerr != nil {
 			i.in.log.Warn("what had arrived of an upload could not be kept", "err", cerr)
 		}
@@ -259,6 +260,11 @@ func (i *Intake) broken(err error) error {
 		Hint:   "Go on with the upload where it stands, or send the file again.",
 	}
 }
+
+// Provisional says whether the bytes of the next Writes are yet to be proven (by
+// a checksum that follows them). While they are, no Write that breaks off makes
+// them durable: Close leaves a persisted upload at its last Checkpoint.
+func (i *Intake) Provisional(on bool) { i.provisional = on }
 
 // Checkpoint makes what was received durable and resumable, if the upload is
 // persisted; otherwise it does nothing.
