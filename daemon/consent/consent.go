@@ -317,7 +317,7 @@ func (l *Ledger) check(d Decision) (*Info, error) {
 			Detail: fmt.Sprintf("The current revision is %s, of %s.", current.Revision, current.Modified.Format(time.DateOnly)),
 			Hint:   "Read the current policy (GET /v1/policy, or the page) and decide again.",
 			Members: map[string]any{
-				"purpose": string(info.ID), "policy_revision": current.Revision, "page": policyPage,
+				"purpose": string(info.ID), "policy_revision": current.Revision, "page": consentPage,
 			},
 		}
 	}

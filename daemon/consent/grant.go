@@ -11,11 +11,8 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-// Where a person decides; the page's own address is in the fragment.
-const (
-	consentPage = "/#/consents"
-	policyPage  = "/#/policy"
-)
+// consentPage is where a person reads the policy and decides.
+const consentPage = "/#/consents"
 
 // A Grant is the proof that a person consented to a purpose, for one device.
 // Only Ledger.Grant makes one; the zero Grant is refused everywhere. It is a
@@ -199,7 +196,7 @@ func (l *lease) ended() error {
 func (l *Ledger) required(info *Info, s State) *problem.Error {
 	e := &problem.Error{
 		Kind: problem.ConsentRequired, Op: "consent.grant", Title: "Your consent is needed first",
-		Hint: fmt.Sprintf("Open the box's page under Privacy, read what “%s” means and switch it on; then try again.", info.Text["en"].Title),
+		Hint: fmt.Sprintf("Open the box's page under Consents, read what “%s” means and switch it on; then try again.", info.Text["en"].Title),
 		Members: map[string]any{
 			"purpose": string(info.ID), "policy_revision": l.cat.current().Revision,
 			"grant_url": "/v1/consents/" + string(info.ID), "page": consentPage,
@@ -215,8 +212,7 @@ func (l *Ledger) required(info *Info, s State) *problem.Error {
 		e.Detail = fmt.Sprintf("You have not agreed to “%s” yet.", title)
 	}
 	if info.ID == Storage {
-		e.Members["page"] = policyPage
-		e.Hint = "Open the box's page, read the privacy policy and accept it; then try again."
+		e.Hint = "Open the box's page under Consents, read the privacy policy and accept it; then try again."
 		if s == Never {
 			e.Detail = "You have not accepted the box's privacy policy yet."
 		}
@@ -229,7 +225,7 @@ func withdrawn(info *Info) *problem.Error {
 	return &problem.Error{
 		Kind: problem.ConsentRequired, Op: "consent.withdrawn", Title: "The consent was withdrawn",
 		Detail:  fmt.Sprintf("“%s” was switched off, so the box stopped at once. What it had stored before is still yours.", info.Text["en"].Title),
-		Hint:    "Switch it on again on the box's page under Privacy if this was not meant.",
+		Hint:    "Switch it on again on the box's page under Consents if this was not meant.",
 		Members: map[string]any{"purpose": string(info.ID), "grant_url": "/v1/consents/" + string(info.ID), "page": consentPage},
 	}
 }

@@ -1,20 +1,17 @@
 package consent
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"yunbox.local/daemon/audit"
@@ -236,7 +233,7 @@ func TestProblemSaysWhereToGrant(t *testing.T) { // R20
 	if !strings.Contains(e.Detail, "WeChat backup") || e.Hint == "" || e.Title == "" {
 		t.Errorf("%+v", e)
 	}
-	if e := h.refused(ann, 0, Storage); !strings.Contains(e.Detail, "privacy policy") || e.Members["page"] != "/#/policy" {
+	if e := h.refused(ann, 0, Storage); !strings.Contains(e.Detail, "privacy policy") || e.Members["page"] != "/#/consents" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -625,273 +622,6 @@ func TestOnlyP256Signs(t *testing.T) {
 	}
 }
 
-// tamper runs SQL as somebody would who holds the file: without our triggers.
-func (h *house) tamper(statements ...string) {
-	h.t.Helper()
-	raw, err := sql.Open("sqlite3", "file:"+h.path+"?_busy_timeout=5000")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer raw.Close()
-	rows, err := raw.Query("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'consent%'")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	var all []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			h.t.Fatal(err)
-		}
-		all = append(all, "DROP TRIGGER "+name)
-	}
-	rows.Close()
-	for _, s := range append(all, statements...) {
-		if _, err := raw.Exec(s); err != nil {
-			h.t.Fatalf("%s: %v", s, err)
-		}
-	}
-}
-
-func TestTheDatabaseRefusesToRewriteTheLedger(t *testing.T) { // R20, R35
-	h := build(t)
-	h.decide(ann, 0, AlbumBackup, true)
-	h.decide(ann, 0, AlbumBackup, false)
-	before := h.verify()
-	for _, s := range []string{
-		"UPDATE consent_ledger SET granted = 1",
-		"DELETE FROM consent_ledger WHERE seq = 2",
-		"INSERT OR REPLACE INTO consent_ledger SELECT * FROM consent_ledger WHERE seq = 2",
-		"INSERT INTO consent_ledger SELECT 3, prev, time, user, device, purpose, purpose_version, 1, policy_revision, actor, how, hash FROM consent_ledger WHERE seq = 2",
-		"UPDATE consent_ledger_head SET seq = 1, hash = (SELECT hash FROM consent_ledger WHERE seq = 1)",
-		"DELETE FROM consent_ledger_head",
-		"INSERT OR REPLACE INTO consent_ledger_head VALUES (1, 0, zeroblob(32))",
-		"UPDATE consent_receipt SET jws = 'x'",
-		"DELETE FROM consent_receipt",
-		"INSERT OR REPLACE INTO consent_receipt VALUES (1, 'x')",
-	} {
-		if err := h.db.Write(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(s); return err }); err == nil {
-			t.Errorf("accepted: %s", s)
-		}
-	}
-	if after := h.verify(); after != before {
-		t.Fatalf("before %+v, after %+v", before, after)
-	}
-}
-
-func TestVerifyNamesTheFirstBadDecision(t *testing.T) { // R20, R35
-	for name, c := range map[string]struct {
-		sql  string
-		seq  int64
-		want audit.Reason
-	}{
-		"a no turned into a yes":   {"UPDATE consent_ledger SET granted = 1 WHERE seq = 2", 2, audit.Changed},
-		"another person's":         {"UPDATE consent_ledger SET user = 22 WHERE seq = 3", 3, audit.Changed},
-		"another purpose":          {"UPDATE consent_ledger SET purpose = 'face_recognition' WHERE seq = 1", 1, audit.Changed},
-		"withdrawal removed":       {"DELETE FROM consent_receipt WHERE seq = 2; DELETE FROM consent_ledger WHERE seq = 2", 2, audit.Missing},
-		"last withdrawal cut off":  {"DELETE FROM consent_receipt WHERE seq = 4; DELETE FROM consent_ledger WHERE seq = 4", 4, audit.Truncated},
-		"receipt removed":          {"DELETE FROM consent_receipt WHERE seq = 3", 3, ReceiptBad},
-		"receipt of another":       {"UPDATE consent_receipt SET jws = (SELECT jws FROM consent_receipt WHERE seq = 1) WHERE seq = 3", 3, ReceiptBad},
-		"receipt without its sign": {"UPDATE consent_receipt SET jws = substr(jws, 1, length(jws) - 4) || 'AAAA' WHERE seq = 2", 2, ReceiptBad},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := build(t)
-			h.decide(ann, 0, AlbumBackup, true)
-			h.decide(ann, 0, AlbumBackup, false)
-			h.decide(ann, phone, WeChatBackup, true)
-			h.decide(ann, 0, WeChatBackup, false)
-			h.tamper(c.sql)
-			r := h.verify()
-			if r.Bad == nil || *r.Bad != (audit.Bad{Seq: c.seq, Reason: c.want}) || r.Entries != c.seq-1 {
-				t.Fatalf("%+v %+v, want %d %s", r, r.Bad, c.seq, c.want)
-			}
-		})
-	}
-}
-
-// The question that every writing transaction asks must be two seeks, however
-// long the ledger is.
-func TestCheckReadsNoMoreThanItMust(t *testing.T) {
-	h := build(t)
-	for i := range 50 {
-		h.decide(ann, ident.DeviceID(i+1), AlbumBackup, i%2 == 0)
-	}
-	for name, q := range map[string]string{"check": countingSQL} {
-		var plan strings.Builder
-		err := h.db.Read(t.Context(), func(tx *db.Tx) error {
-			rows, err := tx.Query("EXPLAIN QUERY PLAN "+q, ann, AlbumBackup, phone)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var id, parent, x int
-				var line string
-				if err := rows.Scan(&id, &parent, &x, &line); err != nil {
-					return err
-				}
-				plan.WriteString(line + "\n")
-			}
-			return rows.Err()
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(plan.String(), "SCAN") || strings.Contains(plan.String(), "TEMP B-TREE") ||
-			strings.Count(plan.String(), "consent_ledger_latest (user=? AND purpose=? AND device=?)") != 2 {
-			t.Errorf("%s:\n%s", name, plan.String())
-		}
-	}
-}
-
-func TestSourcesLeadToPurposes(t *testing.T) { // R05, R06, R07, R09, R20
-	want := map[string]Purpose{
-		"album": AlbumBackup, "screenshot": AlbumBackup, "wechat": WeChatBackup, "qq": QQBackup, "tim": QQBackup,
-		"camera": CameraTransfer, "download": Storage, "other": Storage, "": Storage,
-	}
-	for source, p := range want {
-		if got, ok := PurposeOf(source); !ok || got != p {
-			t.Errorf("%q leads to %q, %v", source, got, ok)
-		}
-	}
-	for _, source := range []string{"WeChat", " album", "wechat ", "face_recognition", "storage", "x"} {
-		if got, ok := PurposeOf(source); ok {
-			t.Errorf("%q leads to %q", source, got)
-		}
-	}
-	if n := len(builtin().sources); n != len(want) {
-		t.Errorf("%d sources are mapped, %d are known here", n, len(want))
-	}
-}
-
-func TestCatalogueIsComplete(t *testing.T) { // R20, R23
-	if _, err := load(files, order()); err != nil {
-		t.Fatal(err)
-	}
-	served := map[Purpose]bool{Storage: true, AlbumBackup: true, WeChatBackup: true, QQBackup: true, CameraTransfer: true}
-	for _, info := range Purposes() {
-		if info.Available != served[info.ID] {
-			t.Errorf("%s: available is %v", info.ID, info.Available)
-		}
-		if info.Core != (info.ID == Storage) {
-			t.Errorf("%s: core is %v", info.ID, info.Core)
-		}
-		if len(info.Text) != len(Languages()) {
-			t.Errorf("%s: %d languages", info.ID, len(info.Text))
-		}
-		for _, s := range append([]string{info.Text["zh"].Title, info.Text["zh"].What, info.Text["zh"].Retention, info.Text["zh"].Processor, info.Text["zh"].Without}, info.Text["zh"].Data...) {
-			chinese(t, string(info.ID), s)
-		}
-	}
-	p := CurrentPolicy()
-	if p.Revision != "1" || p.Modified.Format(time.DateOnly) != "2026-11-26" || p.Changes["zh"] == "" {
-		t.Errorf("%s of %s", p.Revision, p.Modified)
-	}
-	for _, line := range strings.Split(p.Text["zh"], "\n") {
-		if line != "" && !strings.HasPrefix(line, "|---") {
-			chinese(t, "policy", line)
-		}
-	}
-	if strings.Count(p.Text["en"], "\n## ") != strings.Count(p.Text["zh"], "\n## ") || strings.Count(p.Text["en"], "\n|") != strings.Count(p.Text["zh"], "\n|") {
-		t.Error("the two languages of the policy do not have the same parts")
-	}
-}
-
-// chinese asserts that s is Chinese and has Chinese punctuation.
-func chinese(t *testing.T, where, s string) {
-	t.Helper()
-	has := strings.ContainsFunc(s, func(r rune) bool { return r >= 0x4e00 && r <= 0x9fff })
-	if plain := strings.Trim(s, "# "); !has && plain != "Cookie" {
-		t.Errorf("%s: %q is not Chinese", where, s)
-	}
-	if strings.ContainsAny(s, ",;?!") {
-		t.Errorf("%s: %q has foreign punctuation", where, s)
-	}
-}
-
-// What callers get is theirs to change.
-func TestCatalogueCannotBeChangedFromOutside(t *testing.T) {
-	list, policy := Purposes(), CurrentPolicy()
-	list[0].Available, list[1].Sources[0] = false, "x"
-	text := list[0].Text["en"]
-	text.Data[0] = "x"
-	list[0].Text["en"] = Text{}
-	policy.Text["en"] = ""
-	if now := Purposes(); !now[0].Available || now[1].Sources[0] == "x" || now[0].Text["en"].Title == "" || now[0].Text["en"].Data[0] == "x" || CurrentPolicy().Text["en"] == "" {
-		t.Fatal("a caller changed what the box asks people")
-	}
-}
-
-func TestCatalogueMistakesAreFound(t *testing.T) {
-	good := fstest.MapFS{}
-	for _, dir := range []string{"purposes", "policy"} {
-		entries, err := files.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			b, err := files.ReadFile(dir + "/" + e.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			good[dir+"/"+e.Name()] = &fstest.MapFile{Data: b}
-		}
-	}
-	edit := func(name, from, to string) func(fstest.MapFS) {
-		return func(m fstest.MapFS) {
-			b := m[name].Data
-			if !bytes.Contains(b, []byte(from)) {
-				t.Fatalf("%s has no %q", name, from)
-			}
-			m[name] = &fstest.MapFile{Data: bytes.Replace(b, []byte(from), []byte(to), 1)}
-		}
-	}
-	for name, change := range map[string]func(fstest.MapFS){
-		"unknown key":         edit("purposes/storage.toml", "version = 1", "version = 1\ndefault = true"),
-		"unknown key in text": edit("purposes/storage.toml", "[en]", "[en]\nticked = true"),
-		"third language":      edit("purposes/storage.toml", "[en]", "[fr]\ntitle = 'x'\n[en]"),
-		"no version":          edit("purposes/storage.toml", "version = 1\n", ""),
-		"version 0":           edit("purposes/storage.toml", "version = 1", "version = 0"),
-		"unsaid availability": edit("purposes/storage.toml", "available = true\n", ""),
-		"unsaid sensitivity":  edit("purposes/storage.toml", "sensitive = false\n", ""),
-		"other id":            edit("purposes/storage.toml", `id = "storage"`, `id = "album_backup"`),
-		"source of two":       edit("purposes/storage.toml", `"other"`, `"wechat"`),
-		"empty text":          edit("purposes/storage.toml", `title = "Keeping your files"`, `title = " "`),
-		"missing text":        edit("purposes/storage.toml", "title = \"Keeping your files\"\n", ""),
-		"unequal categories":  edit("purposes/storage.toml", `data = ["your files", `, `data = [`),
-		"no categories":       edit("purposes/update_check.toml", `data = ["application number", "type of system", "version of the software"]`, "data = []"),
-		"file missing":        func(m fstest.MapFS) { delete(m, "purposes/qq_backup.toml") },
-		"file too many":       func(m fstest.MapFS) { m["purposes/x.toml"] = m["purposes/storage.toml"] },
-		"file under another name": func(m fstest.MapFS) {
-			m["purposes/x.toml"] = m["purposes/storage.toml"]
-			delete(m, "purposes/storage.toml")
-		},
-		"no policy text":    func(m fstest.MapFS) { delete(m, "policy/1.zh.md") },
-		"empty policy text": func(m fstest.MapFS) { m["policy/1.zh.md"] = &fstest.MapFile{} },
-		"no revisions":      func(m fstest.MapFS) { m["policy/revisions.toml"] = &fstest.MapFile{} },
-		"revision twice": func(m fstest.MapFS) {
-			b := m["policy/revisions.toml"].Data
-			m["policy/revisions.toml"] = &fstest.MapFile{Data: append(bytes.Clone(b), b...)}
-		},
-		"unknown policy key": edit("policy/revisions.toml", `id = "1"`, "id = \"1\"\nsilent = true"),
-		"changes untold":     edit("policy/revisions.toml", "changes.zh", "changes.fr"),
-		"no date":            edit("policy/revisions.toml", "modified = 2026-11-26\n", ""),
-		"not TOML":           edit("purposes/storage.toml", "[en]", "[en"),
-	} {
-		m := fstest.MapFS{}
-		for k, v := range good {
-			m[k] = v
-		}
-		if _, err := load(m, order()); err != nil {
-			t.Fatal(err)
-		}
-		change(m)
-		if _, err := load(m, order()); err == nil {
-			t.Errorf("%s: not found", name)
-		}
-	}
-}
-
 func BenchmarkGrantAndCheck(b *testing.B) {
 	h := build(b)
 	h.decide(ann, 0, AlbumBackup, true)
@@ -902,7 +632,7 @@ func BenchmarkGrantAndCheck(b *testing.B) {
 		}
 	})
 	b.Run("check", func(b *testing.B) {
-		err := h.db.Read(b.Context(), func(tx *db.Tx) error {
+		err := h.db.Write(b.Context(), func(tx *db.Tx) error {
 			for b.Loop() {
 				if err := g.Check(tx, AlbumBackup); err != nil {
 					return err
