@@ -1,0 +1,88 @@
+// Command yunboxd is the firmware daemon of a private-cloud storage box. Its
+// settings are those of daemon/config; its exit codes are in docs/exit-codes.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"yunbox.local/daemon"
+	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/problem"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := config.Flags()
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "yunboxd keeps a box's files. Settings come from flags, YUNBOX_… variables and --config, in this order.\n\n%s", flags.FlagUsages())
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		return problem.ExitOK
+	case err != nil:
+		return fail(stderr, &config.Error{Err: err})
+	case flags.NArg() > 0:
+		return fail(stderr, &config.Error{Err: fmt.Errorf("%q is not a setting", flags.Arg(0))})
+	}
+	if v, _ := flags.GetBool("version"); v {
+		fmt.Fprintln(stdout, "yunboxd", daemon.Version)
+		return problem.ExitOK
+	}
+	conf, err := config.Load(flags)
+	if err != nil {
+		return fail(stderr, err)
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if conf.LogFormat == "json" {
+		log = slog.New(slog.NewJSONHandler(stderr, nil))
+	}
+	debug.SetMemoryLimit(int64(conf.MemoryMiB) << 20)
+	if err := serve(ctx, conf, log); err != nil {
+		log.Error("stopped", "err", err)
+		return fail(stderr, err)
+	}
+	return problem.ExitOK
+}
+
+func serve(ctx context.Context, conf config.Config, log *slog.Logger) (err error) {
+	box, err := daemon.Open(ctx, daemon.Options{Config: conf, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+	return box.Run(ctx, func() {
+		log.Info("ready", "version", daemon.Version, "addresses", box.URLs())
+		if err := notify("READY=1"); err != nil {
+			log.Warn("the service manager could not be told", "err", err)
+		}
+		context.AfterFunc(ctx, func() { notify("STOPPING=1") }) // a courtesy: it shows "stopping"
+	})
+}
+
+func fail(stderr io.Writer, err error) int {
+	fmt.Fprintln(stderr, "yunboxd:", problem.Sentence(err))
+	var c *config.Error
+	if errors.As(err, &c) {
+		fmt.Fprintln(stderr, "yunboxd --help lists the settings")
+		return problem.ExitUsage
+	}
+	return problem.ExitCode(err)
+}

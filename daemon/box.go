@@ -1,0 +1,253 @@
+// Package daemon puts the parts of a box together, starts and stops them. It is
+// the only package that knows them all, and owns no rule of its own.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
+	"yunbox.local/storage/vfs"
+)
+
+// Options of Open.
+type Options struct {
+	Config config.Config
+	// Log receives what is worth knowing; nil discards it.
+	Log *slog.Logger
+	// Disk keeps the blobs; nil is the state directory itself.
+	Disk vfs.FS
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Box is a running box. Its methods may be called from several goroutines, Run
+// and Close once each.
+type Box struct {
+	conf    config.Config
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	// Held from Open to Close, given back in the reverse order.
+	closers []func() error
+
+	store    *storage.Store
+	identity *httpd.Identity
+	db       *db.DB
+	audit    *audit.Log
+	accounts *account.Accounts
+	consent  *consent.Ledger
+	catalog  *catalog.Catalog
+	ingest   *ingest.Ingest
+
+	front       *httpd.Server
+	maintenance *api.Local
+	https       net.Listener
+	plain       net.Listener // nil: off
+	local       net.Listener
+
+	bound chan struct{} // tells the announcement that the box got its owner
+}
+
+// Open takes the state directory into use and listens on the configured
+// addresses; nothing is answered before Run. A second box on the same state
+// directory is refused with problem.Locked, a missing or foreign volume with
+// problem.Unavailable.
+func Open(ctx context.Context, opt Options) (*Box, error) {
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1)}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	b.started = b.now()
+	if err := b.open(ctx, opt.Disk); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func (b *Box) open(ctx context.Context, disk vfs.FS) error {
+	if err := b.openVolume(ctx, disk); err != nil {
+		return err
+	}
+	keys, err := b.openKeys()
+	if err != nil {
+		return err
+	}
+	if err := b.openRecords(ctx, keys); err != nil {
+		return err
+	}
+	if err := b.listen(); err != nil {
+		return err
+	}
+	return b.openFront()
+}
+
+func (b *Box) path(parts ...string) string {
+	return filepath.Join(append([]string{b.conf.State}, parts...)...)
+}
+
+// openVolume comes first: it holds the lock that keeps a second daemon away.
+func (b *Box) openVolume(ctx context.Context, disk vfs.FS) error {
+	if err := vfs.CreateDir(b.conf.State); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if disk == nil {
+		dir, err := vfs.OpenDir(b.conf.State)
+		if err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		b.closers = append(b.closers, dir.Close)
+		disk = dir
+	}
+	if err := refuseEmptyVolume(disk, b.path("box.db")); err != nil {
+		return err
+	}
+	store, err := storage.Open(ctx, disk, storage.Options{Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now})
+	switch {
+	case errors.Is(err, storage.ErrLocked):
+		return &problem.Error{Kind: problem.Locked, Op: "daemon.open", Err: err,
+			Title:  "Another yunboxd is using this state directory",
+			Detail: b.conf.State,
+			Hint:   "Stop it first, or give this one a state directory of its own with --state."}
+	case err != nil:
+		return fmt.Errorf("volume: %w", err)
+	}
+	b.store = store
+	b.closers = append(b.closers, store.Close)
+	return nil
+}
+
+// refuseEmptyVolume keeps a box from starting over on a volume that lost its
+// identity while its records are there: what is missing then is a disk, not the
+// people's files.
+func refuseEmptyVolume(disk vfs.FS, records string) error {
+	if _, err := os.Stat(records); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if _, err := disk.Stat("VOLUME"); errors.Is(err, fs.ErrNotExist) {
+		return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
+			Title:  "The volume with the files is not there",
+			Detail: "The box's records exist, but the identity file VOLUME beside them does not.",
+			Hint:   "Nothing was changed. Attach and mount the disk, then start the box again."}
+	} else if err != nil {
+		return fmt.Errorf("volume: %w", err)
+	}
+	return nil
+}
+
+func (b *Box) openKeys() (vfs.FS, error) {
+	identity, err := httpd.LoadIdentity(b.path("keys"), b.now)
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	b.identity = identity
+	b.closers = append(b.closers, identity.Close)
+	keys, err := vfs.OpenDir(b.path("keys"))
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	b.closers = append(b.closers, keys.Close)
+	return keys, nil
+}
+
+func (b *Box) openRecords(ctx context.Context, keys vfs.FS) (err error) {
+	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Log: b.log, Now: b.now})
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, b.db.Close)
+	if err := b.sameVolume(ctx); err != nil {
+		return err
+	}
+	b.audit = audit.New(b.db)
+	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
+		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
+		Name: b.Name(), Log: b.log, Now: b.now, OnBound: b.onBound,
+	})
+	if err != nil {
+		return fmt.Errorf("accounts: %w", err)
+	}
+	if b.consent, err = consent.Open(ctx, b.db, b.audit, b.identity.Signer()); err != nil {
+		return fmt.Errorf("consents: %w", err)
+	}
+	if b.catalog, err = catalog.Open(ctx, b.db); err != nil {
+		return fmt.Errorf("catalogue: %w", err)
+	}
+	b.ingest = ingest.New(ingest.Options{Store: b.store, Catalog: b.catalog, DB: b.db, Log: b.log})
+	b.closers = append(b.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		defer cancel()
+		return b.ingest.Close(ctx)
+	})
+	return nil
+}
+
+// sameVolume ties the records to the volume that they speak of: a disk of
+// another box under the same path must not count as "all files deleted".
+func (b *Box) sameVolume(ctx context.Context) error {
+	return b.db.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.Exec("INSERT INTO box(key, value) VALUES ('volume', ?) ON CONFLICT DO NOTHING", b.store.VolumeID()); err != nil {
+			return err
+		}
+		var id string
+		if err := tx.QueryRow("SELECT value FROM box WHERE key = 'volume'").Scan(&id); err != nil {
+			return err
+		}
+		if id != b.store.VolumeID() {
+			return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open",
+				Title:  "This is another box's disk",
+				Detail: fmt.Sprintf("The records speak of volume %s, the disk is volume %s.", id, b.store.VolumeID()),
+				Hint:   "Nothing was changed. Attach the right disk and start the box again."}
+		}
+		return nil
+	})
+}
+
+func (b *Box) onBound() {
+	select {
+	case b.bound <- struct{}{}:
+	default:
+	}
+}
+
+// Close gives back everything that Open took. Run must have returned.
+func (b *Box) Close() error {
+	var errs []error
+	for len(b.closers) > 0 {
+		last := len(b.closers) - 1
+		errs = append(errs, b.closers[last]())
+		b.closers = b.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// Name is what people call the box.
+func (b *Box) Name() string {
+	if b.conf.Name != "" {
+		return b.conf.Name
+	}
+	return "Yunbox " + b.identity.Suffix()
+}

@@ -1,0 +1,281 @@
+// Package daemontest runs a whole box in a test: real TLS on a real socket, a
+// real database and a real state directory, or a disk that can lose power.
+package daemontest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"yunbox.local/daemon"
+	"yunbox.local/daemon/config"
+	"yunbox.local/storage/vfs"
+)
+
+// Password of every person that this package makes.
+const Password = "correct horse battery staple"
+
+// Box is a running box.
+type Box struct {
+	State  string       // its state directory
+	URL    string       // "https://127.0.0.1:PORT"
+	Client *http.Client // trusts this box and no other
+
+	conf config.Config
+	disk vfs.FS
+	t    testing.TB
+	stop func()
+}
+
+// Start runs a box on a fresh state directory until the test ends.
+func Start(t testing.TB) *Box { return StartOn(t, t.TempDir(), nil) }
+
+// StartOn runs a box on the state directory, with its blobs on disk unless that
+// is nil. The box stops when the test ends.
+func StartOn(t testing.TB, state string, disk vfs.FS) *Box {
+	t.Helper()
+	b := &Box{State: state, disk: disk, t: t, conf: config.Config{
+		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64,
+	}}
+	b.run()
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+// Restart stops the box cleanly and starts it again on the same address.
+func (b *Box) Restart() {
+	b.t.Helper()
+	b.stop()
+	b.conf.HTTPS = strings.TrimPrefix(b.URL, "https://")
+	b.run()
+}
+
+// Stop stops the box cleanly. Restart starts it again.
+func (b *Box) Stop() { b.stop() }
+
+func (b *Box) run() {
+	b.t.Helper()
+	log := slog.New(slog.NewTextHandler(testLog{b.t}, nil))
+	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- box.Run(ctx, func() { close(ready) }) }()
+	stopped := false
+	b.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		b.Client.CloseIdleConnections()
+		cancel()
+		if err := <-ended; err != nil {
+			b.t.Error("stopping the box:", err)
+		}
+		if err := box.Close(); err != nil {
+			b.t.Error("closing the box:", err)
+		}
+	}
+	<-ready
+	b.URL = strings.TrimSuffix(box.URLs()[0], "/")
+	b.Client = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: b.authority()}, MaxIdleConnsPerHost: 32,
+	}}
+}
+
+// TLS returns the configuration of a client that trusts this box only.
+func (b *Box) TLS() *tls.Config { return &tls.Config{RootCAs: b.authority(), ServerName: "127.0.0.1"} }
+
+func (b *Box) authority() *x509.CertPool {
+	b.t.Helper()
+	pem, err := os.ReadFile(filepath.Join(b.State, "keys", "ca.crt"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		b.t.Fatal("the box's authority is not a certificate")
+	}
+	return pool
+}
+
+// Local sends a request to the box's unix socket and decodes the JSON answer
+// into out unless that is nil. It fails the test on an error.
+func (b *Box) Local(method, path string, in, out any) {
+	b.t.Helper()
+	c := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			dir, err := os.Open(filepath.Join(b.State, "run"))
+			if err != nil {
+				return nil, err
+			}
+			defer dir.Close() // a test's state directory may be too long for a socket's name
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/yunboxd.sock", dir.Fd()))
+		},
+	}}
+	answer(b.t, c, method, "http://box"+path, "", in, out)
+}
+
+// Person is somebody with a full session on the box.
+type Person struct {
+	Name  string
+	ID    string
+	Token string
+
+	box *Box
+}
+
+type session struct {
+	Token string `json:"token"`
+	User  struct {
+		ID string `json:"id"`
+	} `json:"user"`
+}
+
+// Bind makes the box's owner, "ada", by the secret of the label's QR code.
+func (b *Box) Bind() *Person {
+	b.t.Helper()
+	var label struct {
+		PairURI string `json:"pair_uri"`
+	}
+	b.Local("GET", "/local/label", nil, &label)
+	_, secret, _ := strings.Cut(label.PairURI, "&s=")
+	secret, _, _ = strings.Cut(secret, "&")
+	var s session
+	answer(b.t, b.Client, "POST", b.URL+"/v1/bind", "", map[string]any{
+		"secret": secret, "username": "ada", "password": Password,
+	}, &s)
+	return &Person{Name: "ada", ID: s.User.ID, Token: s.Token, box: b}
+}
+
+// AddPerson adds a member and signs them in.
+func (b *Box) AddPerson(name string) *Person {
+	b.t.Helper()
+	b.Local("POST", "/local/users", map[string]any{"username": name, "password": Password, "role": "member"}, nil)
+	return b.SignIn(name)
+}
+
+// SignIn signs a person in again.
+func (b *Box) SignIn(name string) *Person {
+	b.t.Helper()
+	var s session
+	answer(b.t, b.Client, "POST", b.URL+"/v1/session", "", map[string]any{"username": name, "password": Password}, &s)
+	return &Person{Name: name, ID: s.User.ID, Token: s.Token, box: b}
+}
+
+// Call sends JSON as the person and decodes the answer into out unless that is
+// nil. It fails the test unless the answer is a 2xx.
+func (p *Person) Call(method, path string, in, out any) {
+	p.box.t.Helper()
+	answer(p.box.t, p.box.Client, method, p.box.URL+path, p.Token, in, out)
+}
+
+// Grant records the person's consent to each purpose under the current policy.
+func (p *Person) Grant(purposes ...string) {
+	p.box.t.Helper()
+	var policy struct {
+		Revision string `json:"revision"`
+	}
+	p.Call("GET", "/v1/policy", nil, &policy)
+	for _, purpose := range purposes {
+		p.Call("PUT", "/v1/consents/"+purpose, map[string]any{"granted": true, "policy_revision": policy.Revision}, nil)
+	}
+}
+
+// Withdraw withdraws the person's consent to a purpose.
+func (p *Person) Withdraw(purpose string) {
+	p.box.t.Helper()
+	p.Call("DELETE", "/v1/consents/"+purpose, nil, nil)
+}
+
+// Request makes a request as the person, to be changed and sent with Do.
+func (p *Person) Request(method, path string, body io.Reader) *http.Request {
+	p.box.t.Helper()
+	r, err := http.NewRequestWithContext(p.box.t.Context(), method, p.box.URL+path, body)
+	if err != nil {
+		p.box.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+p.Token)
+	return r
+}
+
+// Do sends a request and returns the status, the header and the whole body. It
+// fails the test if there is no answer.
+func (p *Person) Do(r *http.Request) (int, http.Header, []byte) {
+	p.box.t.Helper()
+	resp, err := p.box.Client.Do(r)
+	if err != nil {
+		p.box.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.box.t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, body
+}
+
+func answer(t testing.TB, c *http.Client, method, url, token string, in, out any) {
+	t.Helper()
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = bytes.NewReader(b)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %s %s", method, r.URL.Path, resp.Status, b)
+	}
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, r.URL.Path, err, b)
+		}
+	}
+}
+
+// testLog sends the box's log to the test's.
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}

@@ -1,0 +1,257 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/resumable"
+	"yunbox.local/daemon/gateway/web"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/discovery"
+	"yunbox.local/storage/vfs"
+)
+
+// drain is how long a stopping box waits for uploads to end by themselves. What
+// is resumable goes on after the restart.
+const drain = 10 * time.Second
+
+// socket is where yunboxctl finds the box, below the state directory.
+const socket = "run/yunboxd.sock"
+
+func (b *Box) listen() (err error) {
+	if b.https, err = net.Listen("tcp", b.conf.HTTPS); err != nil {
+		return fmt.Errorf("https: %w", err)
+	}
+	b.closers = append(b.closers, closed(b.https))
+	if b.conf.HTTP != config.Off {
+		if b.plain, err = net.Listen("tcp", b.conf.HTTP); err != nil {
+			return fmt.Errorf("http: %w", err)
+		}
+		b.closers = append(b.closers, closed(b.plain))
+	}
+	if err := vfs.CreateDir(b.path("run")); err != nil {
+		return fmt.Errorf("local socket: %w", err)
+	}
+	b.local, err = listenLocal(b.path(socket))
+	if err != nil {
+		return fmt.Errorf("local socket: %w", err)
+	}
+	b.closers = append(b.closers, closed(b.local))
+	return nil
+}
+
+// closed closes a listener that its server may have closed before.
+func closed(l net.Listener) func() error {
+	return func() error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// listenLocal makes the unix socket, in the place of one that a killed daemon
+// left behind: the volume's lock says that nobody else is using it.
+func listenLocal(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil && len(path) > 100 {
+		// The kernel keeps at most 107 bytes of a socket's path. Its folder is
+		// reached through a descriptor instead, by a short name.
+		return listenLongPath(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+func listenLongPath(path string) (net.Listener, error) {
+	dir, err := os.Open(path[:len(path)-len("/yunboxd.sock")])
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	short := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/yunboxd.sock"
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the short name ends with this descriptor
+	return l, os.Chmod(path, 0o600)
+}
+
+func (b *Box) openFront() error {
+	b.front = httpd.New(httpd.Options{
+		Identity: b.identity, Accounts: b.accounts, Log: b.log,
+		Names: func() []string { return b.conf.Hosts },
+	})
+	face := api.New(api.Options{
+		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
+		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Log: b.log,
+		Box: api.Box{
+			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
+			Uptime:  func() int64 { return int64(b.now().Sub(b.started).Seconds()) },
+			Uploads: b.ingest.Active,
+		},
+	})
+	resumable.New(resumable.Options{
+		Consent: b.consent, Ingest: b.ingest, Log: b.log,
+		Device: func(ctx context.Context, u ident.UserID, d ident.DeviceID) error {
+			_, err := b.accounts.Device(ctx, u, d)
+			return err
+		},
+	}).Register(b.front, face.OpenAPI())
+	page := web.Handler()
+	b.front.Handle("GET /{$}", page, httpd.Public)
+	b.front.Handle("GET /assets/", page, httpd.Public)
+	b.maintenance = face.Local()
+	return nil
+}
+
+// Run serves until ctx ends or a part fails, then stops taking connections,
+// gives uploads a moment to end, and returns. ready is called once, when the box
+// answers.
+func (b *Box) Run(ctx context.Context, ready func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	serve := func(name string, fn func() error) {
+		parts.Go(func() {
+			if err := fn(); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	serve("https", func() error { return b.front.Serve(ctx, b.https) })
+	if b.plain != nil {
+		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
+	}
+	maintenance := &http.Server{
+		Handler: b.maintenance, ConnContext: b.maintenance.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
+	parts.Go(func() { b.ingest.Run(ctx) })
+	if b.conf.MDNS {
+		parts.Go(func() { b.announce(ctx) })
+	}
+	ready()
+	<-ctx.Done()
+
+	stop, done := context.WithTimeout(context.Background(), drain)
+	defer done()
+	err := errors.Join(b.front.Shutdown(stop), maintenance.Shutdown(stop))
+	parts.Wait()
+	if errors.Is(err, context.DeadlineExceeded) {
+		b.log.Info("stopped while somebody was still connected; resumable uploads go on after the restart")
+		err = nil
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// announce keeps the box visible on the network. A network that does not let it
+// is no reason to stop keeping files.
+func (b *Box) announce(ctx context.Context) {
+	a, err := discovery.Announce(ctx, b.service(), discovery.Options{Log: b.log})
+	if err != nil {
+		b.log.Error("the box cannot be announced on the network", "err", err)
+		return
+	}
+	defer func() {
+		if err := a.Close(); err != nil {
+			b.log.Warn("the network was not told goodbye", "err", err)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.bound:
+			if err := a.Update(b.service()); err != nil {
+				b.log.Error("the box's new state cannot be announced", "err", err)
+			}
+		}
+	}
+}
+
+func (b *Box) service() discovery.Service {
+	s := discovery.Service{
+		Name: b.Name(), Host: strings.TrimSuffix(b.identity.HostName(), ".local"), Port: port(b.https), ID: b.identity.ID(),
+		State: discovery.Unbound, Model: "yunbox", API: "/v1", SerialTail: b.accounts.SerialEnd(),
+	}
+	if b.accounts.Bound(context.Background()) {
+		s.State, s.SerialTail = discovery.Bound, ""
+	}
+	return s
+}
+
+func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+// URLs lists where the box's page can be opened, the most useful first: its own
+// name on the network, then its addresses there, then this machine.
+func (b *Box) URLs() []string {
+	at := b.https.Addr().(*net.TCPAddr)
+	url := func(host string) string {
+		return "https://" + net.JoinHostPort(host, strconv.Itoa(at.Port)) + "/"
+	}
+	if !at.IP.IsUnspecified() {
+		return []string{url(at.IP.String())}
+	}
+	var urls []string
+	if b.conf.MDNS {
+		urls = append(urls, url(b.identity.HostName()))
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		b.log.Warn("the addresses of this machine cannot be read", "err", err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			urls = append(urls, url(n.IP.String()))
+		}
+	}
+	return append(urls, url("127.0.0.1"))
+}
+
+// Label returns what is printed on the box.
+func (b *Box) Label(ctx context.Context) (account.Label, error) { return b.accounts.Label(ctx) }
+
+// resident returns the memory that the process occupies, in bytes, 0 if the
+// system does not say.
+func resident() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * int64(syscall.Getpagesize())
+}
