@@ -131,7 +131,8 @@ const viaHTTP = "http"
 func full(p ident.Principal, op string) error {
 	switch {
 	case p.User == 0:
-		return &problem.Error{Kind: problem.Unauthenticated, Op: op}
+		return &problem.Error{Kind: problem.Unauthenticated, Op: op,
+			Detail: "Nobody is signed in.", Hint: "Sign in with your user name and password."}
 	case p.Scope != ident.ScopeFull:
 		return &problem.Error{Kind: problem.Forbidden, Op: op,
 			Detail: "This app token opens files only.",
@@ -141,7 +142,8 @@ func full(p ident.Principal, op string) error {
 }
 
 func notFound(op, what string) error {
-	return &problem.Error{Kind: problem.NotFound, Op: op, Detail: "There is no such " + what + "."}
+	return &problem.Error{Kind: problem.NotFound, Op: op, 
+		Detail: "There is no such " + what + ".", Hint: "It may have been removed meanwhile: list them again."}
 }
 
 func invalid(op, detail, hint string) error {

@@ -111,12 +111,11 @@ func (h *hasher) enter(ctx context.Context) (leave func(), err error) {
 		return nil, context.Cause(ctx)
 	}
 	return func() {
+		// The working memory of a sign-in is a third of what the whole box may use:
+		// it goes back before the next one begins, not with some later collection.
+		debug.FreeOSMemory()
 		<-h.slots
-		if h.waiting.Add(-1) == 0 {
-			// The working memory of a sign-in is a third of what the whole box may
-			// use: it goes back at once rather than with some later collection.
-			debug.FreeOSMemory()
-		}
+		h.waiting.Add(-1)
 	}, nil
 }
 

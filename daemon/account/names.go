@@ -120,7 +120,7 @@ func checkPassword(op, password string, words ...string) error {
 	for _, w := range words {
 		w = foldName(w)
 		weak = weak || w != "" && (folded == w || strings.ReplaceAll(folded, "-", "") == strings.ReplaceAll(w, "-", "") ||
-			len(w) >= 4 && strings.Trim(strings.ReplaceAll(folded, w, ""), "0123456789!.@_-") == "")
+			len(w) >= 3 && strings.Trim(strings.ReplaceAll(folded, w, ""), "0123456789!.@_-") == "")
 	}
 	if weak {
 		return invalid(op, "That password is among the first that an attacker tries.",

@@ -186,7 +186,8 @@ func (a *Accounts) SetDisabled(ctx context.Context, by Actor, id ident.UserID, d
 		case err != nil:
 			return err
 		case u.Role == ident.Owner:
-			return &problem.Error{Kind: problem.Forbidden, Op: op, Detail: "The owner of the box cannot be switched off."}
+			return &problem.Error{Kind: problem.Forbidden, Op: op,
+				Detail: "The owner of the box cannot be switched off.", Hint: "Every box has an owner; only a factory reset changes that."}
 		case u.Role == ident.Admin && !by.owner():
 			return &problem.Error{Kind: problem.Forbidden, Op: op,
 				Detail: "Only the owner may switch off an admin.", Hint: "Ask the owner of the box."}

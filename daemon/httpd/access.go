@@ -191,7 +191,8 @@ func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request,
 func (s *Server) Authenticate(r *http.Request) (ident.Principal, error) {
 	p, _, err := s.identify(r)
 	if err == nil && p.User == 0 {
-		err = &problem.Error{Kind: problem.Unauthenticated, Op: "httpd", Detail: "Nobody is signed in."}
+		err = &problem.Error{Kind: problem.Unauthenticated, Op: "httpd",
+			Detail: "Nobody is signed in.", Hint: "Sign in with POST /v1/session, or send an app token."}
 	}
 	return p, err
 }

@@ -102,9 +102,10 @@ func routeProblem(status int, r *http.Request, allow string) error {
 	switch {
 	case status == http.StatusMethodNotAllowed:
 		return &problem.Error{Kind: problem.MethodNotAllowed, Op: "httpd",
-			Detail: "This address knows other methods: " + allow + "."}
+			Detail: "This address does not know that method.", Hint: "It knows " + allow + "."}
 	case status == http.StatusBadRequest:
-		return &problem.Error{Kind: problem.Invalid, Op: "httpd", Detail: "The request does not name a path."}
+		return &problem.Error{Kind: problem.Invalid, Op: "httpd", Detail: "The request does not name a path.",
+			Hint: "Send a request for a path of the box, such as /."}
 	case status >= 300 && status < 400:
 		return &problem.Error{Kind: problem.NotFound, Op: "httpd",
 			Detail: "The address ends with a slash.", Hint: "Add the slash."}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,6 +101,7 @@ type Server struct {
 	mux      *http.ServeMux
 	failed   *account.Throttle // bad credentials by source
 	own      ownHosts
+	routes   []Route
 
 	secure, plain *http.Server
 	conns         *conns
@@ -170,6 +172,7 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	if a < Public || a > AdminOnly {
 		panic(fmt.Sprintf("httpd: the route %q does not say who may use it", pattern))
 	}
+	s.routes = append(s.routes, Route{pattern, a})
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
 		out.route = r.Pattern
@@ -181,6 +184,15 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 		h.ServeHTTP(out, r)
 	}))
 }
+
+// A Route is what Handle registered.
+type Route struct {
+	Pattern string
+	Access  Access
+}
+
+// Routes lists the routes in the order of their registration.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 
 // Serve answers HTTPS on ln until Shutdown, or until ctx ends, which begins a
 // Shutdown that takes at most Limits.Drain. It returns nil after a shutdown.
