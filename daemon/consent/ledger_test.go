@@ -219,6 +219,11 @@ func TestOnePurposeIsNotAnother(t *testing.T) { // R20
 	}
 	h.refused(bob, 0, AlbumBackup)
 	h.refused(bob, phone, AlbumBackup)
+	// Not even where the other was consented to as well: a Grant proves one thing.
+	h.decide(ann, 0, WeChatBackup, true)
+	if err := h.check(g, WeChatBackup); problem.KindOf(err) != problem.ConsentRequired {
+		t.Errorf("album's grant checked for wechat: %v", err)
+	}
 }
 
 func TestProblemSaysWhereToGrant(t *testing.T) { // R20

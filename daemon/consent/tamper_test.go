@@ -94,6 +94,33 @@ func TestVerifyNamesTheFirstBadDecision(t *testing.T) { // R20, R35
 	}
 }
 
+// A receipt that the box's own key signed, but that says something else than the
+// ledger, is found too.
+func TestReceiptMustSayWhatTheLedgerSays(t *testing.T) { // R20, R35
+	for name, change := range map[string]func(*Receipt){
+		"another entry":   func(r *Receipt) { r.Record = strings.Repeat("0", 64) },
+		"another person":  func(r *Receipt) { r.Principal = bob },
+		"another device":  func(r *Receipt) { r.Device = tablet },
+		"another purpose": func(r *Receipt) { r.Purpose.ID = QQBackup },
+		"the opposite":    func(r *Receipt) { r.Event.State = Withdrawn },
+		"another decider": func(r *Receipt) { r.Event.Actor = bob },
+		"another time":    func(r *Receipt) { r.Event.Time = r.Event.Time.Add(1e6) },
+	} {
+		h := build(t)
+		h.decide(ann, 0, AlbumBackup, true)
+		r := h.decide(ann, phone, WeChatBackup, true)
+		change(&r)
+		jws, err := h.sign.jws(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.tamper("UPDATE consent_receipt SET jws = '" + jws + "' WHERE seq = 2")
+		if got := h.verify(); got.Bad == nil || *got.Bad != (audit.Bad{Seq: 2, Reason: ReceiptBad}) || got.Entries != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // The question that every writing transaction asks must be two seeks, however
 // long the ledger is.
 func TestCheckReadsNoMoreThanItMust(t *testing.T) {
