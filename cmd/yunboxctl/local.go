@@ -1,0 +1,448 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"yunbox.local/daemon/problem"
+)
+
+// boxStatus is GET /local/status.
+type boxStatus struct {
+	Name        string   `json:"name"`
+	ID          string   `json:"id"`
+	Version     string   `json:"version"`
+	Addresses   []string `json:"addresses"`
+	Fingerprint string   `json:"fingerprint"`
+	Words       []string `json:"words"`
+	Bound       bool     `json:"bound"`
+	Disk        struct {
+		Total int64 `json:"total"`
+		Free  int64 `json:"free"`
+	} `json:"disk"`
+	Memory struct {
+		RSS int64 `json:"rss"`
+	} `json:"memory"`
+	Volume struct {
+		ID    string `json:"id"`
+		OK    bool   `json:"ok"`
+		Error string `json:"error"`
+	} `json:"volume"`
+	Uptime   float64 `json:"uptime_seconds"`
+	Uploads  int64   `json:"uploads"`
+	Users    int64   `json:"users"`
+	Items    int64   `json:"items"`
+	Blobs    int64   `json:"blobs"`
+	Logical  int64   `json:"logical_bytes"`
+	Physical int64   `json:"physical_bytes"`
+}
+
+func (a *app) localStatus(ctx context.Context) (boxStatus, error) {
+	var s boxStatus
+	c, err := a.local()
+	if err != nil {
+		return s, err
+	}
+	err = c.call(ctx, "GET", "/local/status", nil, &s)
+	return s, err
+}
+
+func (a *app) waitCommand() *cobra.Command {
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "wait", Short: "Wait until the box answers", Args: cobra.NoArgs,
+		Long: "wait returns as soon as the box of --state, or of --box, answers.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			var last error
+			for {
+				err := a.answers(ctx)
+				if err == nil {
+					return a.print(map[string]bool{"ready": true}, func(w io.Writer) { fmt.Fprintln(w, "the box is ready") })
+				}
+				if exitCode(err) != problem.ExitUnreachable && ctx.Err() == nil {
+					return err
+				}
+				if ctx.Err() == nil {
+					last = err
+				}
+				select {
+				case <-ctx.Done():
+					if cmd.Context().Err() != nil {
+						return cmd.Context().Err()
+					}
+					e := &problem.Error{Kind: problem.Unavailable, Op: "wait", Title: "The box does not answer", Detail: "Waited for " + timeout.String() + ".", Hint: "Its log says why. Is yunboxd running on this state directory?", Err: last}
+					return e
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		},
+	}
+	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up after this time")
+	return c
+}
+
+// answers asks the box whether it is there.
+func (a *app) answers(ctx context.Context) error {
+	if a.state != "" {
+		_, err := a.localStatus(ctx)
+		return err
+	}
+	c, err := a.stranger(ctx, pairing{})
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, "GET", "/.well-known/yunbox", nil, nil)
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show how the box is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var raw json.RawMessage // --json passes on all that the box says
+			if err := c.call(cmd.Context(), "GET", "/local/status", nil, &raw); err != nil {
+				return err
+			}
+			var s boxStatus
+			if err := json.Unmarshal(raw, &s); err != nil {
+				return err
+			}
+			return a.print(raw, func(w io.Writer) {
+				bound, volume := "no: `yunboxctl label` shows what its owner needs", "ok"
+				if s.Bound {
+					bound = "yes"
+				}
+				if !s.Volume.OK {
+					volume = "NOT OK: " + s.Volume.Error
+				}
+				columns(w, [][]string{
+					{"name", shown(s.Name)}, {"version", s.Version}, {"addresses", strings.Join(s.Addresses, " ")},
+					{"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
+					{"volume", volume},
+					{"disk", fmt.Sprintf("%s free of %s", problem.Bytes(s.Disk.Free), problem.Bytes(s.Disk.Total))},
+					{"memory", problem.Bytes(s.Memory.RSS)}, {"up", clock(time.Duration(s.Uptime * float64(time.Second)))},
+					{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
+					{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
+					{"uploads", fmt.Sprintf("%d running", s.Uploads)},
+				})
+			})
+		},
+	}
+}
+
+func (a *app) labelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "label", Short: "Show the label: serial number, verification code, pairing code", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var l struct {
+				Serial  string   `json:"serial"`
+				Code    *string  `json:"code"`
+				PairURI *string  `json:"pair_uri"`
+				Spent   bool     `json:"spent"`
+				Words   []string `json:"words"`
+				Finger  string   `json:"fingerprint"`
+			}
+			if err := c.call(cmd.Context(), "GET", "/local/label", nil, &l); err != nil {
+				return err
+			}
+			s, err := a.localStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			l.Words, l.Finger = s.Words, s.Fingerprint
+			return a.print(l, func(w io.Writer) {
+				rows := [][]string{{"serial", l.Serial}}
+				if l.Code != nil {
+					rows = append(rows, []string{"code", *l.Code})
+				}
+				rows = append(rows, []string{"fingerprint", s.Fingerprint}, []string{"key words", strings.Join(s.Words, " ")})
+				if l.PairURI != nil {
+					rows = append(rows, []string{"pairing", *l.PairURI})
+				}
+				columns(w, rows)
+				if l.Spent || l.PairURI == nil {
+					fmt.Fprintln(w, "the box has an owner: code and pairing secret are spent")
+					return
+				}
+				fmt.Fprintln(w)
+				drawQR(w, *l.PairURI)
+			})
+		},
+	}
+}
+
+type boxUser struct {
+	ID       string    `json:"id"`
+	Username string    `json:"username"`
+	Role     string    `json:"role"`
+	Disabled bool      `json:"disabled"`
+	Created  time.Time `json:"created"`
+}
+
+func (a *app) userCommand() *cobra.Command {
+	user := &cobra.Command{Use: "user", Short: "Manage the people of the box"}
+	var admin, fromStdin bool
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Add a person", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			password, err := a.password(fromStdin, "Password for "+args[0]+": ")
+			if err != nil {
+				return err
+			}
+			in := map[string]any{"username": args[0], "password": password, "role": "member"}
+			if admin {
+				in["role"] = "admin"
+			}
+			var u boxUser
+			if err := c.call(cmd.Context(), "POST", "/local/users", in, &u); err != nil {
+				return err
+			}
+			return a.print(u, func(w io.Writer) { fmt.Fprintf(w, "added %s (%s)\n", shown(u.Username), u.Role) })
+		},
+	}
+	add.Flags().BoolVar(&admin, "admin", false, "may manage the box, but not read other people's files")
+	add.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	list := &cobra.Command{
+		Use: "list", Short: "List the people", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var out struct {
+				Users []boxUser `json:"users"`
+			}
+			if err := c.call(cmd.Context(), "GET", "/local/users", nil, &out); err != nil {
+				return err
+			}
+			return a.print(out, func(w io.Writer) {
+				rows := make([][]string, 0, len(out.Users))
+				for _, u := range out.Users {
+					state := ""
+					if u.Disabled {
+						state = "disabled"
+					}
+					rows = append(rows, []string{shown(u.Username), u.Role, u.Created.Local().Format("2006-01-02"), state})
+				}
+				columns(w, rows)
+			})
+		},
+	}
+	able := func(verb, short string, disabled bool) *cobra.Command {
+		return &cobra.Command{
+			Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				c, err := a.local()
+				if err != nil {
+					return err
+				}
+				if err := c.call(cmd.Context(), "PATCH", "/local/users/"+url.PathEscape(args[0]), map[string]bool{"disabled": disabled}, nil); err != nil {
+					return err
+				}
+				return a.print(map[string]any{"username": args[0], "disabled": disabled}, func(w io.Writer) { fmt.Fprintf(w, "%sd %s\n", verb, shown(args[0])) })
+			},
+		}
+	}
+	user.AddCommand(add, list, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	return user
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	var deep bool
+	c := &cobra.Command{
+		Use: "check", Short: "Check that everything the box acknowledged is there", Args: cobra.NoArgs,
+		Long: "check compares the catalogue with the stored contents; with --deep every content is read and hashed.\nIt exits with 1 if something is damaged or missing.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			return a.check(cmd.Context(), c, deep)
+		},
+	}
+	c.Flags().BoolVar(&deep, "deep", false, "read and hash every stored content")
+	return c
+}
+
+// checkEvent is a line of POST /local/check.
+type checkEvent struct {
+	Event   string `json:"event"`
+	SHA256  string `json:"sha256"`
+	Reason  string `json:"reason"`
+	Size    int64  `json:"size"`
+	Done    int64  `json:"done"`
+	Total   int64  `json:"total"`
+	Blobs   int64  `json:"blobs"`
+	Bytes   int64  `json:"bytes"`
+	Damaged int64  `json:"damaged"`
+	Orphans int64  `json:"orphans"`
+	Title   string `json:"title"`
+	Detail  string `json:"detail"`
+}
+
+func (a *app) check(ctx context.Context, c *client, deep bool) error {
+	body := fmt.Sprintf(`{"deep":%t}`, deep)
+	req, err := c.request(ctx, "POST", "/local/check", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	bar := newProgress(a.stderr, !a.json)
+	defer bar.clear()
+	damaged, done := int64(0), false
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		line := lines.Bytes()
+		var e checkEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return &problem.Error{Kind: problem.Internal, Op: "check", Title: "The box's answer cannot be read", Hint: "Use a yunboxctl of its version.", Err: err}
+		}
+		if a.json {
+			fmt.Fprintf(a.stdout, "%s\n", line)
+		}
+		bar.clear()
+		switch e.Event {
+		case "progress":
+			bar.note("checked %d of %d", e.Done, e.Total)
+		case "damage":
+			damaged++
+			a.say("damaged: %s %s\n", e.SHA256, shown(e.Reason))
+		case "orphan":
+			a.say("not in the catalogue: %s (%s), will be swept\n", e.SHA256, problem.Bytes(e.Size))
+		case "error":
+			return &problem.Error{Kind: problem.Internal, Op: "check", Title: e.Title, Detail: e.Detail, Hint: "The check is not complete: the box's log says more."}
+		case "done":
+			done = true
+			damaged = max(damaged, e.Damaged)
+			if damaged == 0 {
+				a.say("all is well: %s, %s\n", plural(e.Blobs, "content", "contents"), problem.Bytes(e.Bytes))
+			} else {
+				a.say("%s of %d damaged or missing\n", plural(damaged, "content", "contents"), e.Blobs)
+			}
+		}
+	}
+	switch {
+	case !done:
+		return &problem.Error{Kind: problem.Unavailable, Op: "check", Title: "The check was cut off", Hint: "Run it again."}
+	case damaged > 0:
+		return &codeError{problem.ExitFailed}
+	}
+	return nil
+}
+
+// say writes a line for people; with --json there is none.
+func (a *app) say(format string, args ...any) {
+	if !a.json {
+		fmt.Fprintf(a.stdout, format, args...)
+	}
+}
+
+func (a *app) auditCommand() *cobra.Command {
+	audit := &cobra.Command{Use: "audit", Short: "Read and verify the record of what happened on the box"}
+	verify := &cobra.Command{
+		Use: "verify", Short: "Verify the chain of the record", Args: cobra.NoArgs,
+		Long: "verify recomputes the hash chain. If an entry was changed, removed or inserted it names the first bad one and exits with 1.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var raw json.RawMessage
+			if err := c.call(cmd.Context(), "GET", "/local/audit/verify", nil, &raw); err != nil {
+				return err
+			}
+			var r struct {
+				Entries int64  `json:"entries"`
+				Head    string `json:"head"`
+				Bad     *struct {
+					Seq    int64  `json:"seq"`
+					Reason string `json:"reason"`
+				} `json:"bad"`
+			}
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return err
+			}
+			err = a.print(raw, func(w io.Writer) {
+				if r.Bad != nil {
+					fmt.Fprintf(w, "the record was tampered with: entry %d is the first bad one: %s\n", r.Bad.Seq, shown(r.Bad.Reason))
+					return
+				}
+				fmt.Fprintf(w, "the record is whole: %s, head %s\n", plural(r.Entries, "entry", "entries"), r.Head)
+			})
+			if err == nil && r.Bad != nil {
+				return &codeError{problem.ExitFailed}
+			}
+			return err
+		},
+	}
+	var n int
+	tail := &cobra.Command{
+		Use: "tail", Short: "Show the newest entries", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var out struct {
+				Entries []json.RawMessage `json:"entries"`
+			}
+			if err := c.call(cmd.Context(), "GET", fmt.Sprintf("/local/audit/tail?n=%d", n), nil, &out); err != nil {
+				return err
+			}
+			if a.json {
+				return a.encode(a.stdout, out)
+			}
+			for _, raw := range out.Entries {
+				var e struct {
+					Seq     int64             `json:"seq"`
+					Time    time.Time         `json:"time"`
+					Action  string            `json:"action"`
+					Actor   string            `json:"actor"`
+					Subject string            `json:"subject"`
+					Object  string            `json:"object"`
+					Via     string            `json:"via"`
+					Detail  map[string]string `json:"detail"`
+				}
+				if err := json.Unmarshal(raw, &e); err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "%d  %s  %s", e.Seq, e.Time.Local().Format(time.DateTime), shown(e.Action))
+				for _, f := range [][2]string{{"actor", e.Actor}, {"subject", e.Subject}, {"object", e.Object}, {"via", e.Via}} {
+					if f[1] != "" && !(f[0] == "subject" && e.Subject == e.Actor) {
+						fmt.Fprintf(a.stdout, "  %s %s", f[0], shown(f[1]))
+					}
+				}
+				fmt.Fprintln(a.stdout)
+			}
+			return nil
+		},
+	}
+	tail.Flags().IntVarP(&n, "lines", "n", 20, "how many entries")
+	audit.AddCommand(verify, tail)
+	return audit
+}

@@ -1,0 +1,603 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"yunbox.local/daemon/problem"
+)
+
+const (
+	// batchFiles is how many files one pre-flight request asks about: the box's limit.
+	batchFiles = 5000
+	// batchFresh ends a batch early when so many bytes had to be read for it, so that
+	// the first file leaves before a whole library was hashed.
+	batchFresh = 256 << 20
+	// rememberSent bounds the hashes kept to tell duplicates within one run from what
+	// the box had before; beyond it a duplicate is called known.
+	rememberSent = 200_000
+	// maxTries is how often a file is read again that changes while it is read.
+	maxTries = 3
+)
+
+// What became of a file.
+const (
+	resultStored    = "stored"    // its content was sent and is on stable storage
+	resultKnown     = "known"     // the box had this content of yours already
+	resultDuplicate = "duplicate" // the same content was sent under another name in this run
+	resultFailed    = "failed"
+	resultWouldSend = "would-send" // dry run
+)
+
+// pushOptions is what `push` is told.
+type pushOptions struct {
+	source, device, into string
+	jobs                 int
+	dry, watch           bool
+	exclude              []string
+	retryFor             time.Duration
+	cacheDir             string
+}
+
+// knownSources are those of consent; the box has the last word.
+var pushSources = []string{"album", "wechat", "qq", "tim", "camera", "screenshot", "download", "other"}
+
+func (a *app) pushCommand() *cobra.Command {
+	var o pushOptions
+	c := &cobra.Command{
+		Use: "push DIR", Short: "Back a folder up to the box", Args: cobra.ExactArgs(1),
+		Long: `push makes every file below DIR safe on the box: it asks which contents the box has,
+sends the others, several at a time, and verifies the hash that the box answers.
+A cut connection, a restarted box or the next push goes on where it stopped.
+Nothing below DIR is changed. Symbolic links are not followed.
+
+Hashes are remembered, so that a second push of the same folder reads and sends
+nothing and asks one question for 5,000 files.
+
+With --json each line on standard output is an event:
+  {"event":"start","dir":…,"source":…,"box":…,"user":…}
+  {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|failed","reason":…}
+  {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
+
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(pushSources, o.source) {
+				return usagef("--source must be one of %s", strings.Join(pushSources, ", "))
+			}
+			if o.jobs < 1 || o.jobs > 64 {
+				return usagef("--jobs must be between 1 and 64")
+			}
+			for _, p := range o.exclude {
+				if _, err := path.Match(p, ""); err != nil {
+					return usagef("--exclude %q is no pattern", p)
+				}
+			}
+			if o.watch && o.dry {
+				return usagef("--watch and --dry-run do not go together")
+			}
+			return a.push(cmd.Context(), args[0], o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.source, "source", "other", "where the files come from: "+strings.Join(pushSources, ", "))
+	f.StringVar(&o.device, "device", "", "the device of yours that they come from (name or id; a new name is added)")
+	f.StringVar(&o.into, "into", "", "folder on the box [its root]")
+	f.IntVar(&o.jobs, "jobs", 8, "files sent at a time")
+	f.BoolVar(&o.dry, "dry-run", false, "only say what would be sent")
+	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out names, or paths below DIR, that match this pattern (repeatable)")
+	f.BoolVar(&o.watch, "watch", false, "stay, and back up what changes")
+	f.DurationVar(&o.retryFor, "retry-for", 5*time.Minute, "go on for this long without progress before giving up")
+	f.StringVar(&o.cacheDir, "cache", "", "folder for remembered hashes [yunbox/push in your cache directory]")
+	return c
+}
+
+func (a *app) push(ctx context.Context, dir string, o pushOptions) error {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return usagef("%s is not a folder that can be read", shown(dir))
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return err
+	}
+	c, err := a.person(ctx)
+	if err != nil {
+		return err
+	}
+	p := &pusher{app: a, c: c, root: root, opt: o, alive: newAlive(o.retryFor), sent: make(map[[sha256.Size]byte]struct{})}
+	if err := p.introduce(ctx); err != nil {
+		return p.explain(err)
+	}
+	if o.watch {
+		return p.explain(p.watch(ctx))
+	}
+	s, err := p.run(ctx)
+	if err != nil {
+		return p.explain(err)
+	}
+	if s.Failed > 0 {
+		return &codeError{problem.ExitPartly}
+	}
+	return nil
+}
+
+// pusher backs one folder up.
+type pusher struct {
+	app    *app
+	c      *client
+	root   string
+	opt    pushOptions
+	boxID  string
+	user   me
+	device string // id, if one was asked for
+	alive  *alive
+
+	welcome atomic.Bool // the box has taken a file
+
+	// of one run
+	cache *cache
+	rep   *report
+	mu    sync.Mutex
+	sent  map[[sha256.Size]byte]struct{}
+}
+
+// introduce finds out whom we speak to and as whom.
+func (p *pusher) introduce(ctx context.Context) error {
+	var about struct {
+		ID string `json:"id"`
+	}
+	if err := p.retry(ctx, func() error { return p.c.call(ctx, "GET", "/.well-known/yunbox", nil, &about) }); err != nil {
+		return err
+	}
+	p.boxID = about.ID
+	if err := p.retry(ctx, func() error { return p.c.call(ctx, "GET", "/v1/me", nil, &p.user) }); err != nil {
+		return err
+	}
+	if p.opt.device == "" {
+		return nil
+	}
+	return p.retry(ctx, func() (err error) { p.device, err = p.c.deviceID(ctx, p.opt.device, !p.opt.dry); return err })
+}
+
+// retry repeats op while the box cannot be reached.
+func (p *pusher) retry(ctx context.Context, op func() error) error {
+	for wait := newBackoff(); ; {
+		err := op()
+		if err == nil {
+			p.alive.beat()
+			return nil
+		}
+		if err := p.alive.again(ctx, wait, err); err != nil {
+			return err
+		}
+	}
+}
+
+// explain adds the command that helps, where there is one.
+func (p *pusher) explain(err error) error {
+	e := problem.As(err)
+	if e == nil || e.Kind != problem.ConsentRequired {
+		return err
+	}
+	c := *e
+	purpose, _ := e.Members["purpose"].(string)
+	command := "consent grant " + purpose
+	if purpose == "storage" {
+		command = "policy accept"
+	}
+	if p.app.box != "" {
+		command += " --box " + p.c.base.String()
+	}
+	c.Title = "Consent to " + purpose + " is needed first"
+	if c.Detail == "" {
+		c.Detail = "Files from the source " + p.opt.source + " are kept only with it."
+	}
+	c.Hint = "Run `yunboxctl " + command + "`, then push again. Nothing was lost: what was sent before stays."
+	return &c
+}
+
+// An entry is one file on its way.
+type entry struct {
+	record
+	abs    string
+	hashed bool
+	err    error // it could not be read
+	shown  int64 // bytes of it that the progress bar counts
+}
+
+// run backs the folder up once.
+func (p *pusher) run(ctx context.Context) (summary, error) {
+	p.rep = newReport(p.app, p)
+	if err := p.openCache(); err != nil {
+		return summary{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p.rep.start()
+	if p.rep.bar.w != nil {
+		go p.count(ctx)
+	}
+	w := &walker{root: p.root, exclude: p.opt.exclude}
+	batches := make(chan []*entry)
+	read := make(chan error, 1)
+	go func() {
+		defer close(batches)
+		read <- p.read(ctx, w, batches)
+	}()
+	var err error
+	for b := range batches {
+		if err == nil {
+			if err = p.process(ctx, b); err != nil {
+				cancel(err) // the reader stops; drain what it has
+			}
+		}
+	}
+	if readErr := <-read; err == nil {
+		err = readErr
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	p.rep.skipped(w.skipped)
+	if cacheErr := p.cache.close(err == nil && !p.opt.dry); cacheErr != nil {
+		p.rep.warn("hashes could not be remembered: %v", cacheErr)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = &problem.Error{Kind: problem.Canceled, Op: "push", Title: "The backup was interrupted", Hint: "Run it again: it goes on where it stopped.", Err: err}
+	}
+	return p.rep.done(err), err
+}
+
+func (p *pusher) openCache() error {
+	dir := p.opt.cacheDir
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return usagef("there is no cache directory (%v): name one with --cache", err)
+		}
+		dir = filepath.Join(base, "yunbox", "push")
+	}
+	key := strings.Join([]string{p.boxID, p.user.ID, p.root, p.opt.into, p.opt.source, p.device}, "\x00")
+	c, err := openCache(dir, key)
+	if errors.Is(err, errBusy) {
+		return &problem.Error{Kind: problem.Locked, Op: "push", Title: "This folder is being pushed already", Hint: "Wait for the other push, or stop it."}
+	}
+	if err != nil {
+		return fmt.Errorf("hashes cannot be remembered in %s: %w (name another folder with --cache)", dir, err)
+	}
+	p.cache = c
+	return nil
+}
+
+// count finds out for the progress bar how much there is. It reads no file.
+func (p *pusher) count(ctx context.Context) {
+	var files, bytes int64
+	w := &walker{root: p.root, exclude: p.opt.exclude}
+	err := w.walk(ctx, func(f walked) error {
+		files++
+		if f.info != nil {
+			bytes += f.info.Size()
+		}
+		return nil
+	})
+	if err == nil {
+		p.rep.bar.found(files, bytes)
+	}
+}
+
+// read walks the folder and hands over batches of files with their hashes, one
+// ahead of what is being sent.
+func (p *pusher) read(ctx context.Context, w *walker, out chan<- []*entry) error {
+	var batch []*entry
+	var fresh int64
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := p.hashAll(ctx, batch); err != nil {
+			return err
+		}
+		select {
+		case out <- batch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		batch, fresh = nil, 0
+		return nil
+	}
+	err := w.walk(ctx, func(f walked) error {
+		e := &entry{record: record{rel: f.rel}, abs: filepath.Join(p.root, filepath.FromSlash(f.rel)), err: f.err}
+		switch {
+		case errors.Is(f.err, fs.ErrNotExist):
+			w.skipped++ // it went away while we looked
+			return nil
+		case f.err != nil:
+		case !utf8.ValidString(f.rel):
+			e.err = errors.New("its name is not valid UTF-8: rename it")
+		default:
+			e.id = statID(f.info)
+			if rec, ok := p.cache.find(f.rel, e.id); ok {
+				e.record, e.hashed = rec, true
+			} else {
+				fresh += f.info.Size()
+			}
+		}
+		batch = append(batch, e)
+		if len(batch) == batchFiles || fresh >= batchFresh {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// hashAll reads the files of a batch that are not remembered, a few at a time: more
+// would only make a slow disk seek.
+func (p *pusher) hashAll(ctx context.Context, batch []*entry) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(min(4, runtime.NumCPU()))
+	for _, e := range batch {
+		if e.hashed || e.err != nil {
+			continue
+		}
+		g.Go(func() error {
+			err := p.hash(ctx, e)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			e.err = err
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// hash reads a file until it was read without changing meanwhile.
+func (p *pusher) hash(ctx context.Context, e *entry) error {
+	for range maxTries {
+		before, err := os.Lstat(e.abs)
+		if err != nil {
+			return err
+		}
+		if !before.Mode().IsRegular() {
+			return errors.New("it is no regular file any more")
+		}
+		sum, err := hashFile(ctx, e.abs, func(int) { p.alive.beat() })
+		if err != nil {
+			return err
+		}
+		after, err := os.Lstat(e.abs)
+		if err != nil {
+			return err
+		}
+		if id := statID(before); id == statID(after) {
+			e.id, e.sum, e.hashed, e.named = id, sum, true, false
+			return nil
+		}
+	}
+	return errChanging
+}
+
+var errChanging = errors.New("it kept changing while it was read; the next push tries again")
+
+// process makes the files of a batch safe: one question, then what needs to be sent.
+func (p *pusher) process(ctx context.Context, batch []*entry) error {
+	known, err := p.known(ctx, batch)
+	if err != nil {
+		return err
+	}
+	var first, second []job // second: names of contents that first sends
+	leading := make(map[[sha256.Size]byte]bool)
+	for _, e := range batch {
+		switch {
+		case e.err != nil:
+			p.failed(e, e.err)
+		case known[e.sum] && (e.named || p.opt.dry):
+			p.finish(e, p.knownOrDuplicate(e.sum))
+		case known[e.sum]:
+			first = append(first, job{e, true})
+		case leading[e.sum]:
+			second = append(second, job{e, true})
+		default:
+			leading[e.sum] = true
+			first = append(first, job{e, false})
+		}
+	}
+	for _, jobs := range [][]job{first, second} {
+		if err == nil {
+			err = p.sendAll(ctx, jobs)
+		}
+	}
+	recs := make([]record, 0, len(batch))
+	for _, e := range batch {
+		if e.hashed {
+			recs = append(recs, e.record)
+		}
+	}
+	if cacheErr := p.cache.batch(recs); cacheErr != nil {
+		p.rep.warn("hashes could not be remembered: %v", cacheErr)
+	}
+	return err
+}
+
+// known asks which contents of a batch the person has on the box.
+func (p *pusher) known(ctx context.Context, batch []*entry) (map[[sha256.Size]byte]bool, error) {
+	seen := make(map[[sha256.Size]byte]bool, len(batch))
+	in := struct {
+		SHA256 []string `json:"sha256"`
+	}{SHA256: []string{}}
+	for _, e := range batch {
+		if e.err == nil && !seen[e.sum] {
+			seen[e.sum] = true
+			in.SHA256 = append(in.SHA256, hex.EncodeToString(e.sum[:]))
+		}
+	}
+	if len(in.SHA256) == 0 {
+		return nil, nil
+	}
+	var out struct {
+		Known []string `json:"known"`
+	}
+	if err := p.retry(ctx, func() error { return p.c.call(ctx, "POST", "/v1/blobs/known", in, &out) }); err != nil {
+		return nil, err
+	}
+	known := make(map[[sha256.Size]byte]bool, len(out.Known))
+	for _, s := range out.Known {
+		if b, err := hex.DecodeString(s); err == nil && len(b) == sha256.Size && seen[[sha256.Size]byte(b)] {
+			known[[sha256.Size]byte(b)] = true
+		}
+	}
+	return known, nil
+}
+
+// A job is a file to send. nameOnly: the box has its content and only needs to learn
+// the name.
+type job struct {
+	e        *entry
+	nameOnly bool
+}
+
+// sendAll runs jobs side by side. It returns the first error that ends the backup;
+// what fails for one file only is reported with it.
+func (p *pusher) sendAll(ctx context.Context, jobs []job) error {
+	outer := ctx
+	g, ctx := errgroup.WithContext(outer)
+	g.SetLimit(p.opt.jobs)
+	for _, j := range jobs {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if p.opt.dry {
+				result := resultWouldSend
+				if j.nameOnly {
+					result = resultDuplicate
+				}
+				p.finish(j.e, result)
+				return nil
+			}
+			result, err := p.send(ctx, j.e, j.nameOnly)
+			switch {
+			case err == nil:
+				j.e.named = true
+				if err := p.cache.done(j.e.record); err != nil {
+					p.rep.warn("hashes could not be remembered: %v", err)
+				}
+				p.finish(j.e, result)
+				return nil
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case isFatal(err):
+				return err
+			}
+			p.failed(j.e, err)
+			return nil
+		})
+	}
+	err := g.Wait()
+	if err == nil && outer.Err() != nil {
+		err = context.Cause(outer)
+	}
+	return err
+}
+
+// send makes one file safe and says how. A file that changes is read again.
+func (p *pusher) send(ctx context.Context, e *entry, nameOnly bool) (string, error) {
+	for try := 1; ; try++ {
+		if nameOnly {
+			err := p.name(ctx, e)
+			if err == nil {
+				return p.knownOrDuplicate(e.sum), nil
+			}
+			if problem.KindOf(err) != problem.BodyNeeded {
+				return "", err
+			}
+			nameOnly = false // purged meanwhile: the box needs the bytes after all
+		}
+		err := p.sendBytes(ctx, e)
+		if err == nil {
+			p.welcome.Store(true)
+			p.remember(e.sum)
+			return resultStored, nil
+		}
+		if !errors.Is(err, errChanged) && problem.KindOf(err) != problem.Mismatch {
+			return "", err
+		}
+		if try == maxTries {
+			return "", errChanging
+		}
+		e.hashed = false
+		if err := p.hash(ctx, e); err != nil {
+			return "", err
+		}
+	}
+}
+
+// remember notes that a content was sent in this run.
+func (p *pusher) remember(sum [sha256.Size]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sent) < rememberSent {
+		p.sent[sum] = struct{}{}
+	}
+}
+
+func (p *pusher) knownOrDuplicate(sum [sha256.Size]byte) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.sent[sum]; ok {
+		return resultDuplicate
+	}
+	return resultKnown
+}
+
+// target is the name of a file on the box.
+func (p *pusher) target(e *entry) string {
+	if into := strings.Trim(p.opt.into, "/"); into != "" {
+		return into + "/" + e.rel
+	}
+	return e.rel
+}
+
+func (p *pusher) finish(e *entry, result string) {
+	p.rep.bar.step(e.id.size-e.shown, 0, 1)
+	p.rep.file(e, result, "")
+}
+
+func (p *pusher) failed(e *entry, err error) {
+	p.rep.bar.step(e.id.size-e.shown, 0, 1)
+	reason := err.Error()
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		reason = pe.Err.Error()
+	}
+	if isProblem(err) {
+		e := problem.As(err)
+		reason = strings.TrimSuffix(e.Title+": "+e.Detail, ": ")
+	}
+	p.rep.file(e, resultFailed, reason)
+}

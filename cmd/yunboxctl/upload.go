@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"yunbox.local/daemon/problem"
+)
+
+const (
+	// oneRequest is the size up to which a file is sent in one request; larger ones
+	// are sent as resumable uploads.
+	oneRequest = 8 << 20
+	// expectFrom is the size from which a request waits for the box's "continue":
+	// below, the round trip costs more than the bytes it may save. Until the box has
+	// taken a first file every request waits: nothing leaves that is not consented to.
+	expectFrom = 256 << 10
+
+	tusVersion = "1.0.0"
+	chunkType  = "application/offset+octet-stream"
+)
+
+// errChanged: the file is no longer what was hashed.
+var errChanged = errors.New("it changed while it was sent")
+
+// name gives a content that the box has a further name: a request without a body.
+func (p *pusher) name(ctx context.Context, e *entry) error {
+	return p.retry(ctx, func() error { return p.put(ctx, e, nil) })
+}
+
+// sendBytes sends a file and returns when the box has confirmed its hash.
+func (p *pusher) sendBytes(ctx context.Context, e *entry) error {
+	f, err := os.Open(e.abs)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if statID(info) != e.id {
+		return errChanged
+	}
+	if e.id.size > oneRequest {
+		return p.resumable(ctx, e, f)
+	}
+	return p.retry(ctx, func() error {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		err := p.put(ctx, e, f)
+		if err != nil {
+			p.showOnly(e, 0)
+		}
+		return err
+	})
+}
+
+// showOnly sets how much of a file the progress bar counts.
+func (p *pusher) showOnly(e *entry, n int64) {
+	p.rep.bar.step(n-e.shown, 0, 0)
+	e.shown = n
+}
+
+// put sends PUT /v1/files/…: with the bytes of f, or without a body if it is nil.
+func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
+	ctx, flow := p.alive.flow(ctx)
+	defer flow.stop()
+	query := url.Values{"source": {p.opt.source}}
+	if t := mtime(e.id); t != "" {
+		query.Set("mtime", t)
+	}
+	if p.device != "" {
+		query.Set("device", p.device)
+	}
+	req, err := p.c.request(ctx, http.MethodPut, filePath(p.target(e))+"?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(e.sum[:])+":")
+	var body *sendReader
+	if f != nil && e.id.size > 0 {
+		body = p.body(e, f, e.id.size, flow)
+		req.Body, req.ContentLength = body, e.id.size
+		req.Header.Set("Content-Type", "application/octet-stream")
+		if e.id.size >= expectFrom || !p.welcome.Load() {
+			req.Header.Set("Expect", "100-continue")
+		}
+	}
+	res, err := p.c.do(req)
+	if err != nil {
+		return body.instead(err)
+	}
+	defer res.Body.Close()
+	var reply struct {
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return unreachable(err)
+	}
+	if err := json.Unmarshal(b, &reply); err != nil {
+		return &problem.Error{Kind: problem.Internal, Op: "push", Title: "The box's answer cannot be read", Hint: "Use a yunboxctl of the box's version.", Err: err}
+	}
+	if body != nil && body.sum() != e.sum {
+		return errChanged
+	}
+	return p.confirm(e, reply.SHA256)
+}
+
+// confirm compares what the box says it has with what was hashed here.
+func (p *pusher) confirm(e *entry, sha256 string) error {
+	if sha256 == hex.EncodeToString(e.sum[:]) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Mismatch, Op: "push", Title: "The box confirmed another content than was sent",
+		Hint: "Keep the file. Run `yunboxctl check --deep` on the box.",
+	}
+}
+
+// resumable sends a large file by tus 1.0.0, from where an earlier try stopped.
+func (p *pusher) resumable(ctx context.Context, e *entry, f *os.File) error {
+	target := p.target(e)
+	where := p.cache.pending(e.rel, target, e.id, e.sum)
+	offset := int64(-1) // not known
+	wait := newBackoff()
+	for {
+		var confirmed string
+		var err error
+		switch {
+		case where == "":
+			where, err = p.createUpload(ctx, e, target)
+			offset = 0
+			if err == nil {
+				if err := p.cache.setPending(e.rel, target, e.id, e.sum, where); err != nil {
+					p.rep.warn("an upload could not be remembered: %v", err)
+				}
+			}
+		case offset < 0:
+			offset, confirmed, err = p.uploadOffset(ctx, where)
+		}
+		if err == nil && confirmed == "" {
+			p.showOnly(e, offset)
+			var arrived int64
+			arrived, confirmed, err = p.patch(ctx, e, f, where, offset)
+			if err == nil && confirmed == "" && arrived <= offset {
+				err = &problem.Error{Kind: problem.Unavailable, Op: "push", Title: "The box does not go on with an upload", Hint: "Its log says more."}
+			}
+			offset = arrived
+		}
+		if err == nil && confirmed == "" {
+			continue
+		}
+		if err == nil {
+			p.forget(e, target)
+			return p.confirm(e, confirmed)
+		}
+		offset = -1 // the box knows how far it got
+		switch problem.KindOf(err) {
+		case problem.NotFound, problem.Gone: // expired, or finished long ago: begin again
+			p.forget(e, target)
+			if where == "" {
+				return err
+			}
+			where = ""
+		case problem.Mismatch:
+			p.forget(e, target)
+			return err
+		case problem.Conflict, problem.PreconditionFailed: // it stands elsewhere than we thought
+			if where == "" || wait.tries > 8 {
+				return err
+			}
+			err = &problem.Error{Kind: problem.Locked, Err: err}
+		}
+		if errors.Is(err, errChanged) {
+			p.forget(e, target)
+			return err
+		}
+		if where == "" {
+			p.showOnly(e, 0)
+			if problem.KindOf(err) == problem.NotFound || problem.KindOf(err) == problem.Gone {
+				continue
+			}
+		}
+		if err := p.alive.again(ctx, wait, err); err != nil {
+			return err
+		}
+		if p.alive.since() < time.Second {
+			wait = newBackoff()
+		}
+	}
+}
+
+func (p *pusher) forget(e *entry, target string) {
+	if err := p.cache.setPending(e.rel, target, e.id, e.sum, ""); err != nil {
+		p.rep.warn("an upload could not be forgotten: %v", err)
+	}
+}
+
+// createUpload makes an upload and returns its path on the box.
+func (p *pusher) createUpload(ctx context.Context, e *entry, target string) (string, error) {
+	meta := []string{
+		"path " + base64.StdEncoding.EncodeToString([]byte(target)),
+		"source " + base64.StdEncoding.EncodeToString([]byte(p.opt.source)),
+		"sha256 " + base64.StdEncoding.EncodeToString([]byte(hex.EncodeToString(e.sum[:]))),
+	}
+	if t := mtime(e.id); t != "" {
+		meta = append(meta, "mtime "+base64.StdEncoding.EncodeToString([]byte(t)))
+	}
+	if p.device != "" {
+		meta = append(meta, "device "+base64.StdEncoding.EncodeToString([]byte(p.device)))
+	}
+	req, err := p.c.request(ctx, http.MethodPost, "/v1/uploads", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Tus-Resumable", tusVersion)
+	req.Header.Set("Upload-Length", strconv.FormatInt(e.id.size, 10))
+	req.Header.Set("Upload-Metadata", strings.Join(meta, ","))
+	res, err := p.c.do(req)
+	if err != nil {
+		return "", err
+	}
+	res.Body.Close()
+	// Only the path counts: the box may have another address by the time of the next try.
+	u, err := url.Parse(res.Header.Get("Location"))
+	if err != nil || !strings.HasPrefix(u.Path, "/v1/uploads/") {
+		return "", &problem.Error{Kind: problem.Internal, Op: "push", Title: "The box did not say where the upload is", Hint: "Use a yunboxctl of the box's version."}
+	}
+	return u.EscapedPath(), nil
+}
+
+// uploadOffset asks how much of an upload the box has. confirmed is the hash if it
+// is finished: the answer to the last request was lost.
+func (p *pusher) uploadOffset(ctx context.Context, where string) (offset int64, confirmed string, err error) {
+	req, err := p.c.request(ctx, http.MethodHead, where, nil)
+	if err != nil {
+		return -1, "", err
+	}
+	req.Header.Set("Tus-Resumable", tusVersion)
+	res, err := p.c.do(req)
+	if err != nil {
+		return -1, "", err
+	}
+	res.Body.Close()
+	return uploadAnswer(res)
+}
+
+func uploadAnswer(res *http.Response) (offset int64, confirmed string, err error) {
+	offset, err = strconv.ParseInt(res.Header.Get("Upload-Offset"), 10, 64)
+	if err != nil || offset < 0 {
+		return -1, "", &problem.Error{Kind: problem.Internal, Op: "push", Title: "The box did not say how far the upload is", Hint: "Use a yunboxctl of the box's version."}
+	}
+	return offset, res.Header.Get("Yunbox-Sha256"), nil
+}
+
+// patch sends the bytes from offset to the end.
+func (p *pusher) patch(ctx context.Context, e *entry, f *os.File, where string, offset int64) (int64, string, error) {
+	if offset > e.id.size {
+		return -1, "", &problem.Error{Kind: problem.Gone, Op: "push", Title: "The upload on the box is of another file"}
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return -1, "", err
+	}
+	ctx, flow := p.alive.flow(ctx)
+	defer flow.stop()
+	req, err := p.c.request(ctx, http.MethodPatch, where, nil)
+	if err != nil {
+		return -1, "", err
+	}
+	req.Header.Set("Tus-Resumable", tusVersion)
+	req.Header.Set("Content-Type", chunkType)
+	req.Header.Set("Upload-Offset", strconv.FormatInt(offset, 10))
+	var body *sendReader
+	if left := e.id.size - offset; left > 0 {
+		body = p.body(e, f, left, flow)
+		req.Body, req.ContentLength = body, left
+		req.Header.Set("Expect", "100-continue")
+	}
+	res, err := p.c.do(req)
+	if err != nil {
+		return -1, "", body.instead(err)
+	}
+	res.Body.Close()
+	return uploadAnswer(res)
+}
+
+// mtime is a modification time for the box: Unix seconds with decimals, nothing if
+// it is beyond what the box takes (a camera without a clock says anything).
+func mtime(id fileID) string {
+	s, ns := id.mtime/1e9, id.mtime%1e9
+	if id.mtime < 0 || s >= 1<<32 {
+		return ""
+	}
+	return fmt.Sprintf("%d.%09d", s, ns)
+}
+
+// sendReader is the body of an upload: exactly n bytes of a file, hashed and counted
+// while they leave.
+type sendReader struct {
+	src     io.Reader
+	left    int64
+	h       interface{ Sum([]byte) []byte }
+	changed bool
+}
+
+func (p *pusher) body(e *entry, f *os.File, n int64, fl *flow) *sendReader {
+	h := sha256.New()
+	counted := fl.reader(f, func(n int) {
+		e.shown += int64(n)
+		p.rep.bar.step(int64(n), int64(n), 0)
+		p.rep.moved(int64(n))
+	})
+	return &sendReader{src: io.TeeReader(counted, h), left: n, h: h}
+}
+
+func (r *sendReader) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.src.Read(b[:min(int64(len(b)), r.left)])
+	r.left -= int64(n)
+	if err == io.EOF && r.left > 0 {
+		r.changed = true // shorter than it was
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Close lets the transport go; the file is closed by who opened it.
+func (r *sendReader) Close() error { return nil }
+
+func (r *sendReader) sum() [sha256.Size]byte { return [sha256.Size]byte(r.h.Sum(nil)) }
+
+// instead returns what really went wrong if the file itself did.
+func (r *sendReader) instead(err error) error {
+	if r != nil && r.changed {
+		return errChanged
+	}
+	return err
+}
