@@ -74,7 +74,7 @@ func (s *Store) Verify(ctx context.Context, ref Ref) error {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, ErrDamaged) {
-		s.markDamaged(ref)
+		s.Doubt(ref)
 	}
 	return err
 }
@@ -96,7 +96,10 @@ func (s *Store) sameAs(r io.Reader, ref Ref) error {
 // maxDamaged bounds what is remembered; a disk that loses more is replaced.
 const maxDamaged = 100_000
 
-func (s *Store) markDamaged(ref Ref) {
+// Doubt says that a blob is not to be relied on: it stays, but the next upload
+// of that content replaces it. Verify calls it; so may whoever learns of damage
+// in another way. It is remembered until the store is closed.
+func (s *Store) Doubt(ref Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.damaged) < maxDamaged {
@@ -104,10 +107,18 @@ func (s *Store) markDamaged(ref Ref) {
 	}
 }
 
-func (s *Store) forgetDamage(ref Ref) {
+// settle ends a doubt.
+func (s *Store) settle(ref Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.damaged, ref)
+}
+
+func (s *Store) isDamaged(ref Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, damaged := s.damaged[ref]
+	return damaged
 }
 
 // Info describes a blob.

@@ -86,17 +86,12 @@ func (u *Upload) appear() (err error) {
 		return err
 	}
 	part := u.id + extPart
-	switch u.name {
-	case part: // an earlier first checkpoint stopped half-way
-	case "":
-		err = u.file.Link(stagingDir + "/" + part)
-	default:
-		err = u.s.fsys.Rename(stagingDir+"/"+u.name, stagingDir+"/"+part)
+	if u.name != part { // else an earlier first checkpoint stopped half-way
+		if err := u.s.fsys.Rename(stagingDir+"/"+u.name, stagingDir+"/"+part); err != nil {
+			return err
+		}
+		u.name = part
 	}
-	if err != nil {
-		return err
-	}
-	u.name = part
 	if u.stateFile == nil {
 		u.stateFile, err = u.s.fsys.OpenFile(stagingDir+"/"+u.id+extState, vfs.CreateNew, stageMode)
 	}
@@ -110,12 +105,12 @@ func (u *Upload) syncState(names bool) error {
 	var dir error
 	if names {
 		wait.Go(func() {
-			if err := u.s.limit(func() error { return u.s.fsys.SyncDir(stagingDir) }); err != nil {
+			if err := u.s.nameSyncs.run(func() error { return u.s.fsys.SyncDir(stagingDir) }); err != nil {
 				dir = u.s.syncFailed("the staging directory", err)
 			}
 		})
 	}
-	err := u.s.limit(u.stateFile.Datasync)
+	err := u.s.dataSyncs.run(u.stateFile.Datasync)
 	if err != nil {
 		err = u.s.syncFailed("a checkpoint", err)
 	}

@@ -88,7 +88,8 @@ type Store struct {
 	volume  volume
 	lock    io.Closer
 	buffers buffers
-	syncs   chan struct{} // one token per sync under way
+
+	dataSyncs, nameSyncs limiter
 
 	noTemp   atomic.Bool  // the file system cannot make files without names
 	promises sync.Mutex   // one promise at a time
@@ -104,9 +105,18 @@ type Store struct {
 	unsure   error                 // a failed sync after which no name can be trusted
 }
 
-// maxSyncs bounds the syncs, and with them the threads that wait for the disk.
-// The gain of syncing side by side is in the first few.
+// maxSyncs bounds the syncs of data, and those of names, that run side by side,
+// and with them the threads that wait for the disk.
 const maxSyncs = 32
+
+type limiter chan struct{}
+
+// run calls f when there is room for it.
+func (l limiter) run(f func() error) error {
+	l <- struct{}{}
+	defer func() { <-l }()
+	return f()
+}
 
 // Open takes a volume into use, exclusively. A new volume is made, complete and
 // durable, where that is safe: see Options.Volume. Errors: ErrLocked,
@@ -116,15 +126,16 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 		return nil, context.Cause(ctx)
 	}
 	s := &Store{
-		fsys:     fsys,
-		log:      opt.Log,
-		now:      opt.Now,
-		reserve:  opt.Reserve,
-		syncs:    make(chan struct{}, maxSyncs),
-		open:     make(map[string]*Upload),
-		pins:     make(map[Ref]int),
-		removing: make(map[Ref]chan struct{}),
-		damaged:  make(map[Ref]struct{}),
+		fsys:      fsys,
+		dataSyncs: make(limiter, maxSyncs),
+		nameSyncs: make(limiter, maxSyncs),
+		log:       opt.Log,
+		now:       opt.Now,
+		reserve:   opt.Reserve,
+		open:      make(map[string]*Upload),
+		pins:      make(map[Ref]int),
+		removing:  make(map[Ref]chan struct{}),
+		damaged:   make(map[Ref]struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -217,13 +228,6 @@ func (s *Store) namesUnsure(err error) {
 	if s.unsure == nil {
 		s.unsure = err
 	}
-}
-
-// limit runs a sync when there is a token for it.
-func (s *Store) limit(sync func() error) error {
-	s.syncs <- struct{}{}
-	defer func() { <-s.syncs }()
-	return sync()
 }
 
 // promise sets n bytes aside for an upload, or says ErrFull.

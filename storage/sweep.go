@@ -92,6 +92,33 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Re
 	return swept, nil
 }
 
+// Remove is Sweep for the given blobs only, however young: for contents of which
+// the last row has just been removed. Those that are pinned or live are kept;
+// one that does not exist is no error.
+func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, error)) (Swept, error) {
+	var swept Swept
+	for _, ref := range refs {
+		if ctx.Err() != nil {
+			return swept, context.Cause(ctx)
+		}
+		info, err := s.fsys.Stat(ref.path())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return swept, fmt.Errorf("remove blobs: %w", err)
+		}
+		removed, err := s.sweepOne(ref, live)
+		if err != nil {
+			return swept, err
+		}
+		if removed {
+			swept.Blobs++
+			swept.Bytes += info.Size()
+		}
+	}
+	return swept, nil
+}
+
 func (s *Store) sweepOne(ref Ref, live func(Ref) (bool, error)) (removed bool, err error) {
 	s.mu.Lock()
 	if s.closed || s.pins[ref] > 0 || s.removing[ref] != nil {

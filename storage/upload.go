@@ -44,6 +44,7 @@ type Upload struct {
 
 	sum    Ref // once sealed
 	sum1   SHA1
+	keep   bool // the blob is there already, and good; its name may not be durable
 	pinned bool
 }
 
@@ -123,7 +124,8 @@ func (s *Store) Resume(ctx context.Context, id string) (*Upload, error) {
 		return nil, err
 	}
 	if err := u.load(ctx); err != nil {
-		u.closeFiles()
+		err = errors.Join(err, u.closeFiles())
+		s.unpin(u)
 		s.letGo(u)
 		return nil, err
 	}
@@ -144,7 +146,9 @@ func (u *Upload) load(ctx context.Context) error {
 	flag := vfs.ReadWrite
 	if st.sealed {
 		u.phase, u.sum, u.sum1 = sealed, Ref(st.hash), SHA1(st.sha1)
+		u.s.pin(u)
 		if !st.part {
+			u.keep = true
 			return nil
 		}
 		flag = vfs.ReadOnly // its mode may be that of a blob already
@@ -247,13 +251,17 @@ func (u *Upload) receiving() error {
 	return u.s.usable()
 }
 
-// Seal ends the upload and computes its name. ErrIncomplete: fewer bytes came
-// than were declared; the upload goes on. A sealed upload of unknown size has
-// the size that came. Sealing again gives the same answer.
+// Seal ends the upload, computes its name and makes its data durable. From then
+// until Release, Close or Discard the blob of that name is pinned against Sweep.
+// ErrIncomplete: fewer bytes came than were declared; the upload goes on. A
+// sealed upload of unknown size has the size that came. Sealing again gives the
+// same answer.
 //
-// What would keep others waiting in Commit is done here: a large content is
-// synced, and of a resumable upload the end is recorded, so that a client whose
-// answer is lost need not send all of it again.
+// The data is synced here, by each upload for itself, and not in Commit: while
+// one group gets its names, the file system writes the data of the next with
+// the same flush, and nobody waits in Commit for the data of somebody else's
+// large file. Of a resumable upload the end is recorded too, so that a client
+// whose answer is lost need not send all of it again.
 func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -269,24 +277,41 @@ func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
 	if missing := u.missing(); missing > 0 {
 		return Sealed{}, fmt.Errorf("upload %s: %w: %d of %d bytes are missing", u.id, ErrIncomplete, missing, u.size.Load())
 	}
-	if err := u.create(); err != nil {
-		return Sealed{}, err
-	}
-	if u.seq > 0 || u.offset.Load() > oneShot {
-		if err := u.sync(); err != nil {
-			return Sealed{}, err
-		}
-	}
-	size := u.size.Swap(u.offset.Load())
 	u.sum, u.sum1 = Ref(u.sha256.Sum(nil)), SHA1(u.sha1.Sum(nil))
-	if u.seq > 0 {
-		if err := u.record(true); err != nil {
-			u.size.Store(size)
-			return Sealed{}, err
-		}
+	u.s.pin(u)
+	if err := u.seal(); err != nil {
+		u.s.unpin(u)
+		return Sealed{}, err
 	}
 	u.phase = sealed
 	return u.asSealed(), nil
+}
+
+// seal brings good bytes of the upload's content to stable storage: those of a
+// blob that exists already, or those that came.
+func (u *Upload) seal() error {
+	var err error
+	if u.keep, err = u.s.makeSure(u.sum, u.offset.Load()); err != nil {
+		u.s.log.Warn("a blob cannot be relied on and is replaced by the copy that came now", "blob", u.sum, "error", err)
+	}
+	if u.keep && u.seq == 0 {
+		u.size.Store(u.offset.Load())
+		return nil
+	}
+	if err := u.create(); err != nil {
+		return err
+	}
+	if err := u.sync(); err != nil {
+		return err
+	}
+	size := u.size.Swap(u.offset.Load())
+	if u.seq > 0 {
+		if err := u.record(true); err != nil {
+			u.size.Store(size)
+			return err
+		}
+	}
+	return nil
 }
 
 func (u *Upload) asSealed() Sealed {
@@ -353,21 +378,10 @@ func (u *Upload) closeFiles() error {
 	return err
 }
 
-// create makes the file for the bytes, without a name where that is possible.
-func (u *Upload) create() (err error) {
+// create makes the file for the bytes.
+func (u *Upload) create() error {
 	if u.file != nil {
 		return nil
-	}
-	if !u.s.noTemp.Load() {
-		u.file, err = u.s.fsys.OpenTemp(stagingDir, blobMode)
-		if err == nil {
-			return nil
-		}
-		u.file = nil
-		if !errors.Is(err, errors.ErrUnsupported) {
-			return fmt.Errorf("upload %s: %w", u.id, full(err))
-		}
-		u.s.noTemp.Store(true)
 	}
 	name := u.id + extTemp
 	file, err := u.s.fsys.OpenFile(stagingDir+"/"+name, vfs.CreateNew, blobMode)
@@ -383,7 +397,7 @@ func (u *Upload) sync() error {
 	if u.synced == u.offset.Load() {
 		return nil
 	}
-	if err := u.s.limit(u.file.Datasync); err != nil {
+	if err := u.s.dataSyncs.run(u.file.Datasync); err != nil {
 		u.void = u.s.syncFailed("a staged upload", err)
 		return u.void
 	}

@@ -2,7 +2,7 @@
 
 // Syncbench measures how small files become durable most quickly.
 //
-//	syncbench [-files 256] [-rounds 5] [-seed 1] DIR…
+//	syncbench [-files 256] [-rounds 5] [-seed 1] [-clients] DIR…
 //
 // Give it one directory on each file system of interest. It writes groups of 1,
 // 8 and 32 files of 20–200 kB below each, in every way listed in strategies, and
@@ -33,10 +33,11 @@ const shards = 256
 func main() {
 	files := flag.Int("files", 256, "files per way, group size and round")
 	rounds := flag.Int("rounds", 5, "rounds")
+	clientsOnly := flag.Bool("clients", false, "measure only clients")
 	seed := flag.Uint64("seed", 1, "seed of sizes and names")
 	flag.Parse()
 	for _, dir := range flag.Args() {
-		if err := measure(dir, *files, *rounds, *seed); err != nil {
+		if err := measure(dir, *files, *rounds, *seed, *clientsOnly); err != nil {
 			fmt.Fprintln(os.Stderr, "syncbench:", err)
 			os.Exit(1)
 		}
@@ -99,7 +100,7 @@ type bench struct {
 	top *os.File
 }
 
-func measure(dir string, files, rounds int, seed uint64) error {
+func measure(dir string, files, rounds int, seed uint64, clientsOnly bool) error {
 	dir, err := os.MkdirTemp(dir, "syncbench")
 	if err != nil {
 		return err
@@ -126,6 +127,11 @@ func measure(dir string, files, rounds int, seed uint64) error {
 	if err := unix.Fstatfs(int(top.Fd()), &st); err != nil {
 		return err
 	}
+	rng := rand.New(rand.NewPCG(seed, 0))
+	if clientsOnly {
+		fmt.Printf("%s (type %#x)\n", filepath.Dir(dir), st.Type)
+		return b.servePipelines(rng, files, rounds)
+	}
 	fmt.Printf("%s (type %#x), ms per group\n%-52s", filepath.Dir(dir), st.Type, "files in the group")
 	groups := []int{1, 8, 32}
 	for _, n := range groups {
@@ -136,7 +142,6 @@ func measure(dir string, files, rounds int, seed uint64) error {
 	for _, s := range strategies {
 		times[s.name] = make(map[int][]time.Duration)
 	}
-	rng := rand.New(rand.NewPCG(seed, 0))
 	for round := range rounds {
 		for k := range strategies {
 			s := strategies[(k+round)%len(strategies)]

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,17 +24,20 @@ type pipeline struct {
 	data    func(b *bench, files []*os.File) error // by the committer
 	names   func(b *bench, group []item) error     // by the committer, after the renames
 	limit   int                                    // files in a group; 0: any number
+	gather  bool                                   // the committer lets those join first that are in arrived
 }
 
 func noFiles(*bench, []*os.File) error { return nil }
 func noFile(*bench, *os.File) error    { return nil }
 
 var pipelines = []pipeline{
-	{"one file per commit", noFile, (*bench).syncFiles, (*bench).syncDirs, 1},
-	{"committer: fdatasync, rename, fsync dirs", noFile, (*bench).syncFiles, (*bench).syncDirs, 0},
-	{"committer: syncfs, rename, syncfs", noFile, func(b *bench, _ []*os.File) error { return b.syncfs() }, (*bench).syncAll, 0},
-	{"client: fdatasync; committer: rename, fsync dirs", (*bench).syncFile, noFiles, (*bench).syncDirs, 0},
-	{"client: fdatasync; committer: rename, syncfs", (*bench).syncFile, noFiles, (*bench).syncAll, 0},
+	{"one file per commit", noFile, (*bench).syncFiles, (*bench).syncDirs, 1, false},
+	{"committer: fdatasync, rename, fsync dirs", noFile, (*bench).syncFiles, (*bench).syncDirs, 0, false},
+	{"committer: syncfs, rename, syncfs", noFile, func(b *bench, _ []*os.File) error { return b.syncfs() }, (*bench).syncAll, 0, false},
+	{"client: fdatasync; committer: rename, fsync dirs", (*bench).syncFile, noFiles, (*bench).syncDirs, 0, false},
+	{"client: fdatasync; committer: rename, syncfs", (*bench).syncFile, noFiles, (*bench).syncAll, 0, false},
+	{"the last but one, waiting for clients in fdatasync", (*bench).syncFile, noFiles, (*bench).syncDirs, 0, true},
+	{"the last but one, waiting for clients in fdatasync", (*bench).syncFile, noFiles, (*bench).syncAll, 0, true},
 }
 
 type arrival struct {
@@ -84,19 +88,22 @@ func (b *bench) serve(p *pipeline, rng *rand.Rand, n, count int) (float64, error
 	queue := make(chan arrival, n)
 	errs := make([]error, n)
 	var wait sync.WaitGroup
+	var arriving atomic.Int64 // files received and not yet in a group
 	start := time.Now()
 	for i := range n {
 		items := make([]item, count)
 		for k := range items {
 			items[k] = newItem(rng)
 		}
-		wait.Go(func() { errs[i] = b.send(p, items, queue) })
+		wait.Go(func() { errs[i] = b.send(p, items, queue, &arriving) })
 	}
 	go func() { wait.Wait(); close(queue) }()
 	for first := range queue {
+		arriving.Add(-1)
 		group := []arrival{first}
-		for len(group) != p.limit && len(queue) > 0 {
+		for len(group) != p.limit && (len(queue) > 0 || p.gather && arriving.Load() > 0) {
 			group = append(group, <-queue)
+			arriving.Add(-1)
 		}
 		err := b.commit(p, group, journal)
 		for _, a := range group {
@@ -107,7 +114,7 @@ func (b *bench) serve(p *pipeline, rng *rand.Rand, n, count int) (float64, error
 	return float64(n*count) / took.Seconds(), errors.Join(errs...)
 }
 
-func (b *bench) send(p *pipeline, items []item, queue chan<- arrival) error {
+func (b *bench) send(p *pipeline, items []item, queue chan<- arrival, arriving *atomic.Int64) error {
 	done := make(chan error)
 	for _, it := range items {
 		f, err := os.OpenFile(b.inStaging(it.name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o440)
@@ -115,6 +122,7 @@ func (b *bench) send(p *pipeline, items []item, queue chan<- arrival) error {
 			return err
 		}
 		_, err = f.Write(it.data)
+		arriving.Add(1)
 		if err := errors.Join(err, p.arrived(b, f)); err != nil {
 			return errors.Join(err, f.Close())
 		}

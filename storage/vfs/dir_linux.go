@@ -5,9 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -68,27 +66,12 @@ func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if err := valid("open", name); err != nil {
 		return nil, err
 	}
+	// os.Root, unlike os.OpenFile, does not ask for files over 2 GiB on 32 bits.
 	f, err := d.root.OpenFile(name, flag|unix.O_LARGEFILE, perm)
 	if err != nil {
 		return nil, err
 	}
-	return &file{File: f, dir: d}, nil
-}
-
-func (d *Dir) OpenTemp(dir string, perm fs.FileMode) (File, error) {
-	if err := valid("opentemp", dir); err != nil {
-		return nil, err
-	}
-	f, err := d.root.OpenFile(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_LARGEFILE, perm)
-	switch {
-	case err == nil:
-		return &file{File: f, dir: d}, nil
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL):
-		// vfat, exFAT, NFS and FUSE; EISDIR is what a kernel or a file system
-		// says that does not know the flag at all.
-		return nil, &fs.PathError{Op: "opentemp", Path: dir, Err: errors.ErrUnsupported}
-	}
-	return nil, err
+	return &file{f}, nil
 }
 
 func (d *Dir) Rename(oldname, newname string) error {
@@ -96,13 +79,6 @@ func (d *Dir) Rename(oldname, newname string) error {
 		return err
 	}
 	return d.root.Rename(oldname, newname)
-}
-
-func (d *Dir) Link(oldname, newname string) error {
-	if err := errors.Join(valid("link", oldname), valid("link", newname)); err != nil {
-		return err
-	}
-	return d.root.Link(oldname, newname)
 }
 
 func (d *Dir) Remove(name string) error {
@@ -186,7 +162,6 @@ func (d *Dir) Lock(name string) (io.Closer, error) {
 // file is a File of Dir.
 type file struct {
 	*os.File
-	dir *Dir
 }
 
 func (f *file) Datasync() error { return control(f.File, "fdatasync", unix.Fdatasync) }
@@ -203,39 +178,6 @@ func (f *file) WriteBack(off, n int64, wait bool) error {
 		return nil // only a hint: the sync that follows does all of it
 	}
 	return err
-}
-
-func (f *file) Allocate(size int64) error {
-	err := control(f.File, "fallocate", func(fd int) error {
-		return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, size)
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: errors.ErrUnsupported}
-	}
-	return err
-}
-
-// Link goes through /proc/self/fd, which needs no privilege; AT_EMPTY_PATH
-// needed CAP_DAC_READ_SEARCH until Linux 6.10.
-func (f *file) Link(name string) error {
-	if err := valid("link", name); err != nil {
-		return err
-	}
-	parent, err := f.dir.root.Open(path.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	err = control(f.File, "linkat", func(fd int) error {
-		return control(parent, "linkat", func(dirfd int) error {
-			from := "/proc/self/fd/" + strconv.Itoa(fd)
-			return unix.Linkat(unix.AT_FDCWD, from, dirfd, path.Base(name), unix.AT_SYMLINK_FOLLOW)
-		})
-	})
-	if err != nil {
-		return &fs.PathError{Op: "linkat", Path: name, Err: errors.Unwrap(err)}
-	}
-	return nil
 }
 
 // control runs a system call on the descriptor of f, which stays open while it

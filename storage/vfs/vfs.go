@@ -44,16 +44,8 @@ type FS interface {
 	// OpenFile opens a file: see the flags above.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 
-	// OpenTemp makes a file without a name, on the volume of dir, open for
-	// reading and writing. It vanishes with its last descriptor unless
-	// File.Link names it. Where the file system cannot do that the error is
-	// errors.ErrUnsupported.
-	OpenTemp(dir string, perm fs.FileMode) (File, error)
-
-	// Rename gives a file another name, replacing what had that name.
+	// Rename gives a file another name, atomically replacing what had that name.
 	Rename(oldname, newname string) error
-	// Link gives a file a further name; fs.ErrExist when that name is taken.
-	Link(oldname, newname string) error
 	Remove(name string) error
 	Mkdir(name string, perm fs.FileMode) error
 	// ReadDir lists a directory in the order of names.
@@ -84,10 +76,6 @@ type File interface {
 	Truncate(size int64) error
 	Chmod(mode fs.FileMode) error
 
-	// Link gives a file made by OpenTemp its first name; fs.ErrExist when
-	// that name is taken.
-	Link(name string) error
-
 	// Sync makes data and metadata durable, but not the file's name.
 	Sync() error
 	// Datasync makes the data durable, and of the metadata what is needed to
@@ -97,10 +85,6 @@ type File interface {
 	// is set, waits until the device has taken them. It makes nothing durable;
 	// it makes a later Datasync short. An error is as final as that of a sync.
 	WriteBack(off, n int64, wait bool) error
-	// Allocate reserves room for a file that will have the given size, which
-	// does not change the file's size. errors.ErrUnsupported where the file
-	// system cannot.
-	Allocate(size int64) error
 }
 
 // Space is the room on a volume, in bytes.
@@ -131,7 +115,11 @@ func ReadFile(fsys FS, name string) ([]byte, error) {
 // written beside it, as name + ".new"; two writers of one name must take turns.
 func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) (err error) {
 	staged := name + ".new"
-	f, err := fsys.OpenFile(staged, Replace, perm)
+	// One left by a power cut may have a mode that forbids to open it again.
+	if err := fsys.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := fsys.OpenFile(staged, CreateNew, perm)
 	if err != nil {
 		return err
 	}
