@@ -16,7 +16,7 @@ export const launch = () =>
 export async function open(browser, box, options = {}) {
   const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 860 }, ignoreHTTPSErrors: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(45_000);
   const faults = [];
   page.on('pageerror', (e) => faults.push(String(e)));
   page.on('console', (m) => {

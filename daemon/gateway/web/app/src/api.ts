@@ -21,7 +21,7 @@ export interface Item {
   name: string;
   sha256: string;
   size: number;
-  mtime: string;
+  mtime: string | null;
   added: string;
   source: string;
   device: string | null;

@@ -132,7 +132,7 @@ export function FilesPage() {
                     : <a class="thing" href={fileURL(i.path)} download={i.name}><Thumb item={i} /><span class="thing-name">{i.name}</span></a>}
                 </th>
                 <td class="num">{size(i.size)}</td>
-                <td><time dateTime={i.mtime}>{date(i.mtime)}</time></td>
+                <td><time dateTime={i.mtime ?? i.added}>{date(i.mtime ?? i.added)}</time></td>
                 <td class="source">{word('source', i.source)}</td>
                 <td class="acts">
                   <a class="icon-button" href={fileURL(i.path)} download={i.name} aria-label={t('files.download', { name: i.name })} title={t('files.downloadShort')}><Icon name="download" /></a>
@@ -149,7 +149,7 @@ export function FilesPage() {
         <Dialog title={shown.name} wide onClose={() => show(null)}>
           <img class="preview" src={fileURL(shown.path)} alt={shown.name} />
           <div class="row-end">
-            <p class="hint">{size(shown.size)} · {date(shown.mtime)} · {word('source', shown.source)}</p>
+            <p class="hint">{size(shown.size)} · {date(shown.mtime ?? shown.added)} · {word('source', shown.source)}</p>
             <a class="button main" href={fileURL(shown.path)} download={shown.name}><Icon name="download" /><span>{t('files.downloadShort')}</span></a>
           </div>
         </Dialog>

@@ -3,7 +3,7 @@ import { call } from './api';
 import { t } from './i18n';
 import { PasswordHint } from './password';
 import { PolicyText, usePolicy } from './policy';
-import { deviceName, session, signedIn } from './session';
+import { session, signedIn, thisDevice } from './session';
 import { Words } from './signin';
 import { Button, Field, Head, Password, ProblemNote, useAct } from './ui';
 
@@ -17,8 +17,8 @@ export function FirstRun() {
   const act = useAct();
   const submit = () =>
     act.run(async () => {
-      await call('POST', '/v1/bind', { serial: serial.trim(), code: code.replace(/\s|-/g, ''), username: username.trim(), password, device: { name: deviceName(), kind: 'browser' } }, true);
-      await signedIn(true);
+      const bind = { serial: serial.trim(), code: code.replace(/\s|-/g, ''), username: username.trim(), password, device: thisDevice() };
+      await signedIn(await call('POST', '/v1/bind', bind, true), true);
     });
   return (
     <>

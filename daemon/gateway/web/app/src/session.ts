@@ -1,5 +1,5 @@
 import { call, get, onSignedOut, Problem, type Box, type Me } from './api';
-import { Store } from './store';
+import { memory, Store } from './store';
 import { queue } from './upload/queue';
 
 /** Where the page stands. */
@@ -35,7 +35,8 @@ export async function begin() {
 }
 
 /** After signing in or binding; the session itself is a cookie that no script can read. */
-export async function signedIn(welcome: boolean) {
+export async function signedIn(answer: { device: string | null }, welcome: boolean) {
+  if (answer.device) memory.set('yunbox.device', answer.device);
   const [box, me] = await Promise.all([get<Box>('/.well-known/yunbox'), get<Me>('/v1/me')]);
   if (queue.user !== me.id) queue.clear();
   queue.user = me.id;
@@ -62,8 +63,13 @@ onSignedOut(() => session.value.me && forget());
 
 export const isAdmin = (me: Me) => me.role === 'owner' || me.role === 'admin';
 
-/** How this browser is called in the list of sessions. */
-export function deviceName(): string {
+/** What a sign-in says of this browser; the box gave it an id when it first came. */
+export function thisDevice(): { id?: string; name: string; kind: string } {
+  const id = memory.get('yunbox.device');
+  return { ...(id ? { id } : {}), name: browserName(), kind: 'browser' };
+}
+
+function browserName(): string {
   const ua = navigator.userAgent;
   const browser = /Edg\//.test(ua) ? 'Edge' : /Firefox\//.test(ua) ? 'Firefox' : /Chrome\//.test(ua) ? 'Chrome' : /Safari\//.test(ua) ? 'Safari' : 'Browser';
   const system = /Android/.test(ua) ? 'Android' : /iPhone|iPad/.test(ua) ? 'iOS' : /Mac OS/.test(ua) ? 'macOS' : /Windows/.test(ua) ? 'Windows' : /Linux/.test(ua) ? 'Linux' : '';

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { call } from './api';
 import { t } from './i18n';
-import { deviceName, session, signedIn } from './session';
+import { session, signedIn, thisDevice } from './session';
 import { Button, Field, Head, Password, ProblemNote, useAct } from './ui';
 
 export function SignIn() {
@@ -10,8 +10,7 @@ export function SignIn() {
   const act = useAct();
   const submit = () =>
     act.run(async () => {
-      await call('POST', '/v1/session', { username, password, device: { name: deviceName() } }, true);
-      await signedIn(false);
+      await signedIn(await call('POST', '/v1/session', { username: username.trim(), password, device: thisDevice() }, true), false);
     });
   return (
     <div class="card narrow">

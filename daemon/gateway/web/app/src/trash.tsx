@@ -8,7 +8,7 @@ import { Button, Dialog, Empty, Head, IconButton, Loading, ProblemNote, say, use
 
 /** What was deleted and can be taken back, or deleted for good. */
 export function TrashPage() {
-  const listing = useListing({ trash: 'true', recursive: 'true' });
+  const listing = useListing({ trash: 'true' });
   const [doomed, doom] = useState<Item | null>(null);
   const act = useAct();
   const restore = (i: Item) =>

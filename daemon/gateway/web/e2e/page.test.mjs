@@ -1,0 +1,366 @@
+// The admin page in a real browser against a real box that starts unbound.
+// One story, told in order: each test goes on where the one before it stopped.
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import https from 'node:https';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, test as run } from 'node:test';
+import { startBox } from './box.mjs';
+import { launch, open, settled, sound, visit } from './browser.mjs';
+
+const MiB = 1 << 20;
+const owner = { name: 'lin', password: 'quiet harbour seven lamps', fresh: 'eleven slow green kettles' };
+const member = { name: 'mei', password: 'paper boats on the river' };
+const files = mkdtempSync(path.join(os.tmpdir(), 'yunbox-files-'));
+let box, browser, page;
+
+/** One step of the story; after a broken one the rest would only wait in vain. */
+let broken = false;
+const test = (name, step) =>
+  run(name, async () => {
+    assert.equal(broken, false, 'an earlier step failed');
+    broken = true;
+    await step();
+    broken = false;
+  });
+
+before(async () => {
+  [box, browser] = await Promise.all([startBox(), launch()]);
+});
+after(async () => {
+  await browser?.close();
+  await box?.remove();
+  rmSync(files, { recursive: true, force: true });
+});
+
+/** A file on disk; its bytes are random unless given. */
+function make(name, bytes) {
+  const full = path.join(files, name);
+  mkdirSync(path.dirname(full), { recursive: true });
+  writeFileSync(full, typeof bytes === 'number' ? randomBytes(bytes) : bytes);
+  utimesSync(full, 1_700_000_000, 1_700_000_000);
+  return full;
+}
+const sha256 = (file) => createHash('sha256').update(readFileSync(file)).digest('hex');
+
+/** A request outside the browser, as a program with an app password makes it. */
+function ask(method, p, { user, password } = {}) {
+  return new Promise((ok, no) => {
+    const headers = user ? { Authorization: 'Basic ' + Buffer.from(`${user}:${password}`).toString('base64') } : {};
+    const req = https.request(box.url + p, { method, headers, rejectUnauthorized: false }, (res) => {
+      const parts = [];
+      res.on('data', (d) => parts.push(d));
+      res.on('end', () => ok({ status: res.statusCode, body: Buffer.concat(parts) }));
+    });
+    req.on('error', no);
+    req.end();
+  });
+}
+
+const row = (name) => page.locator('.transfer', { hasText: name });
+const toggle = (name) => page.getByRole('switch', { name, exact: true });
+/** Chooses files as a person does, and waits until each row says what became of it. */
+async function upload(list, became, source) {
+  await visit(page, 'upload');
+  if (source) await page.getByLabel('Where are they from?').selectOption(source);
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles(list);
+  for (const f of list) await row(path.basename(f)).locator('small', { hasText: became }).first().waitFor();
+}
+async function signIn(p, name, password) {
+  await p.getByLabel('Username').fill(name);
+  await p.getByLabel('Password', { exact: true }).fill(password);
+  await p.getByRole('button', { name: 'Sign in' }).click();
+}
+const errorText = (p) => p.getByRole('alert').innerText();
+
+test('first run: the six words are those of the box, nothing is pre-ticked', async () => { // R03 R20 R31
+  page = await open(browser, box);
+  await page.getByRole('heading', { name: 'Make this box yours' }).waitFor();
+  assert.deepEqual(await page.locator('.words li').allInnerTexts(), (await box.status()).words);
+  assert.equal(await page.locator('input[type=checkbox], input[type=radio]').count(), 0);
+  await page.getByText('Read the privacy policy').click();
+  await page.locator('.policy h3').first().waitFor();
+  await sound(page, 'first run');
+});
+
+test('first run: a wrong code and a weak password are refused in words', async () => { // R03 R36
+  const label = await box.label();
+  await page.getByLabel('Serial number').fill(label.serial);
+  await page.getByLabel('Verification code').fill(label.code === '00000000' ? '00000001' : '00000000');
+  await page.getByLabel('Username').fill(owner.name);
+  await page.getByLabel('Password', { exact: true }).fill('12345678');
+  await page.getByText('Too simple').waitFor();
+  await page.getByRole('button', { name: 'Make it mine' }).click();
+  assert.match(await errorText(page), /password/i);
+  await page.getByLabel('Password', { exact: true }).fill(owner.password);
+  await page.getByRole('button', { name: 'Make it mine' }).click();
+  await page.getByRole('alert').filter({ hasText: /code/i }).waitFor();
+  assert.equal((await box.status()).bound, false);
+});
+
+test('binding spends the code; the policy and every purpose come next, all off', async () => { // R03 R04 R20
+  await page.getByLabel('Verification code').fill((await box.label()).code);
+  await page.getByRole('button', { name: 'Make it mine' }).click();
+  await page.getByRole('heading', { name: 'What may the box do?' }).waitFor();
+  await settled(page);
+  assert.equal((await box.label()).spent, true);
+  assert.ok((await page.getByRole('switch').count()) >= 4);
+  assert.equal(await page.locator('input:checked').count(), 0);
+  await sound(page, 'welcome');
+
+  await page.getByRole('button', { name: 'Accept' }).click();
+  await page.getByText('Please tick the box first').waitFor();
+  await page.getByRole('button', { name: 'Go to my files' }).click();
+  await page.getByText('Nothing here yet').waitFor();
+});
+
+test('without consent an upload is refused, and the page leads to the switch', async () => { // R05 R20
+  const photo = make('IMG_1.jpg', 300_000);
+  await upload([photo], 'Refused', 'album');
+  await page.locator('.transfers').getByRole('link', { name: 'Open the switch for this purpose' }).click();
+  await page.locator('.purpose.wanted').getByRole('switch').click();
+  await page.locator('.purpose.wanted .tag', { hasText: 'On' }).waitFor();
+  assert.equal(await page.getByRole('switch', { checked: true }).count(), 1);
+  await visit(page, 'upload');
+  await page.getByRole('button', { name: 'Try IMG_1.jpg again' }).click();
+  await row('IMG_1.jpg').getByText('Stored').waitFor();
+});
+
+test('accepting the policy needs a tick; its receipt can be read and kept', async () => { // R20 R23
+  await visit(page, 'consents');
+  await page.getByLabel('I have read the privacy policy').check();
+  await page.getByRole('button', { name: 'Accept' }).click();
+  await page.getByText('Accepted', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'View' }).first().click();
+  const shown = JSON.parse(await page.locator('dialog pre').innerText());
+  assert.equal(shown.purpose.id, 'storage');
+  assert.equal(shown.event.state, 'granted');
+  const [saved] = await Promise.all([page.waitForEvent('download'), page.getByRole('dialog').getByRole('button', { name: 'Download receipt' }).click()]);
+  assert.deepEqual(JSON.parse(readFileSync(await saved.path(), 'utf8')), shown);
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+});
+
+test('a second upload of the same content sends nothing and says so', async () => { // R05 R13
+  const first = make('a/same.bin', 700_000);
+  await upload([first], 'Stored', 'other');
+  const sent = [];
+  page.on('request', (r) => /\/v1\/(uploads|files)/.test(r.url()) && sent.push([r.method(), r.postDataBuffer()?.length ?? 0]));
+  const copy = make('b/copy of same.bin', readFileSync(first));
+  await upload([copy], 'Already here', 'other');
+  assert.deepEqual(sent, [['PUT', 0]]);
+});
+
+test('a large file goes on where it stopped: after a cut, a dead box and a reload', async () => {
+  const big = make('big.bin', 40 * MiB); // more than the worker reads in one piece
+  let patches = 0;
+  let sent = 0;
+  await page.route('**/v1/uploads/*', async (route) => {
+    if (route.request().method() !== 'PATCH') return route.continue();
+    patches++;
+    if (patches === 2) return route.abort('connectionreset');
+    sent += route.request().postDataBuffer()?.length ?? 0;
+    await route.continue();
+    if (patches === 3) await box.stop('SIGKILL');
+  });
+  await visit(page, 'upload');
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles([big]);
+  await row('big.bin').getByText('Connection lost').waitFor();
+  while (patches < 3) await page.waitForTimeout(50);
+  await row('big.bin').getByText('Connection lost').waitFor();
+  await box.stop('SIGKILL');
+  await box.start();
+  while (patches < 4) await page.waitForTimeout(50);
+  await page.getByRole('button', { name: 'Pause big.bin' }).click();
+  await row('big.bin').getByText('Paused').waitFor();
+
+  await page.reload();
+  await settled(page);
+  await page.getByText('1 upload was interrupted').waitFor();
+  await upload([big], 'Stored');
+  await page.unroute('**/v1/uploads/*');
+  assert.equal(await page.evaluate(() => Object.keys(localStorage).filter((k) => k.startsWith('yunbox.upload.')).length), 0);
+  // 40 MiB, and for each of the four interruptions at most the chunk that was on its way.
+  assert.ok(sent <= 40 * MiB + 3 * 8 * MiB, `${sent} bytes were sent`);
+  const [saved] = await Promise.all([
+    page.waitForEvent('download'),
+    visit(page, 'files').then(() => page.getByRole('link', { name: 'Download big.bin' }).click()),
+  ]);
+  assert.equal(sha256(await saved.path()), sha256(big));
+});
+
+test('switching a purpose off stops the upload in the middle', async () => { // R22
+  const clip = make('clip.mp4', 24 * MiB);
+  let hold;
+  const held = new Promise((ok) => (hold = ok));
+  let letGo;
+  const go = new Promise((ok) => (letGo = ok));
+  await page.route('**/v1/uploads/*', async (route) => {
+    if (route.request().method() === 'PATCH') {
+      hold();
+      await go;
+    }
+    await route.continue();
+  });
+  await visit(page, 'upload');
+  await page.getByLabel('Where are they from?').selectOption('album');
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles([clip]);
+  await held;
+  await visit(page, 'consents');
+  await toggle('Phone album backup').click();
+  await page.locator('.purpose', { hasText: 'Phone album backup' }).getByText('Withdrawn').waitFor();
+  letGo();
+  await visit(page, 'upload');
+  await row('clip.mp4').getByText('Refused').waitFor();
+  await page.unroute('**/v1/uploads/*');
+  await visit(page, 'files');
+  assert.equal(await page.getByText('clip.mp4').count(), 0);
+});
+
+test('folders, pages of a listing, trash and back', async () => { // R26 R27
+  const many = Array.from({ length: 103 }, (_, i) => make(`many/note ${String(i).padStart(3, '0')}.txt`, `note ${i}\n`));
+  await visit(page, 'upload/Notes/2026 年');
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles(many);
+  await page.getByRole('heading', { name: 'All done' }).waitFor();
+
+  await visit(page, 'files');
+  await page.getByRole('link', { name: 'Notes' }).click();
+  await page.getByRole('link', { name: '2026 年' }).click();
+  await page.getByText('note 099.txt').waitFor();
+  assert.equal(await page.getByText('note 102.txt').count(), 0);
+  await page.getByRole('button', { name: 'Show more' }).click();
+  await page.getByText('note 102.txt').waitFor();
+  assert.equal(await page.locator('.files tbody tr').count(), 103);
+
+  await page.getByRole('button', { name: 'Move note 000.txt to the trash' }).click();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByText('note 000.txt').waitFor();
+  for (const n of ['001', '002']) await page.getByRole('button', { name: `Move note ${n}.txt to the trash` }).click();
+  await page.getByText('note 002.txt is in the trash.').waitFor();
+  await page.getByRole('navigation', { name: 'Folders above' }).getByRole('link', { name: 'Notes' }).click();
+  await page.getByRole('heading', { name: 'Notes' }).waitFor();
+
+  await visit(page, 'trash');
+  await page.getByRole('button', { name: 'Restore note 001.txt' }).click();
+  await page.getByText('note 001.txt is back in its folder.').waitFor();
+  await page.getByRole('button', { name: 'Delete note 002.txt for good' }).click();
+  await sound(page, 'a dialog');
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete for good' }).click();
+  await page.getByText('The trash is empty').waitFor();
+});
+
+test('storage shows what keeping each content once saves', async () => { // R13
+  await visit(page, 'storage');
+  const mine = page.locator('.card', { hasText: 'My files' }).last();
+  await mine.getByText('700 kB').waitFor(); // same.bin and its copy
+  await page.getByRole('heading', { name: 'The whole box' }).waitFor();
+});
+
+test('an app password is shown once, works, and stops when it is revoked', async () => { // R34
+  await visit(page, 'account');
+  await page.getByLabel('What is it for?').fill('PhotoSync');
+  await page.getByRole('button', { name: 'Create' }).click();
+  const token = await page.locator('dialog .secret code').innerText();
+  await page.getByRole('button', { name: 'I have it' }).click();
+  const list = () => ask('GET', '/v1/items', { user: owner.name, password: token });
+  assert.equal((await list()).status, 200);
+  await page.getByRole('button', { name: 'Revoke PhotoSync' }).click();
+  await page.getByText('No app passwords').waitFor();
+  assert.equal((await list()).status, 401);
+  assert.equal((await page.content()).includes(token), false);
+});
+
+test('the password is changed only with the old one', async () => { // R36
+  await page.getByLabel('Current password').fill('not my password');
+  await page.getByLabel('New password').fill(owner.fresh);
+  await page.getByRole('button', { name: 'Change password' }).click();
+  await page.locator('[role=alert]').waitFor();
+  await page.getByLabel('Current password').fill(owner.password);
+  await page.getByRole('button', { name: 'Change password' }).click();
+  await page.getByText('Your password has been changed.').waitFor();
+});
+
+test('another person has files of their own, sees no one else, and can be disabled', async () => { // R34
+  await page.getByRole('button', { name: 'Add a person' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Username').fill(member.name);
+  await dialog.getByLabel('First password', { exact: true }).fill(member.password);
+  await dialog.getByRole('button', { name: 'Add a person' }).click();
+  await page.getByText('mei can now sign in.').waitFor();
+
+  const other = await open(browser, box, { locale: 'zh-CN', viewport: { width: 360, height: 740 } });
+  assert.equal(await other.evaluate(() => document.documentElement.lang), 'zh-CN');
+  await sound(other, 'sign-in in Chinese');
+  await other.getByRole('button', { name: 'English' }).click();
+  await signIn(other, member.name, 'a wrong password');
+  await other.locator('[role=alert]').waitFor();
+  await signIn(other, member.name, member.password);
+  await other.getByRole('heading', { name: 'What may the box do?' }).waitFor();
+  await settled(other);
+  assert.equal(await other.locator('input:checked').count(), 0);
+  await other.getByRole('button', { name: 'Go to my files' }).click();
+  await other.getByText('Nothing here yet').waitFor();
+  await visit(other, 'account');
+  assert.equal(await other.getByRole('heading', { name: 'People' }).count(), 0);
+  await visit(other, 'storage');
+  assert.equal(await other.getByRole('heading', { name: 'The whole box' }).count(), 0);
+
+  await page.getByRole('button', { name: 'Disable mei' }).click();
+  await page.getByText('mei can no longer sign in.').waitFor();
+  await visit(other, 'files');
+  await other.getByRole('heading', { name: 'Sign in' }).waitFor();
+  assert.deepEqual(other.faults, []);
+  await other.context().close();
+});
+
+test('every page is sound: both languages, light and dark, 360 px and 1440 px', async () => {
+  const state = await page.context().storageState();
+  await Promise.all([['en', 'light', 360], ['en', 'dark', 1440], ['zh', 'light', 1440], ['zh', 'dark', 360]].map(async ([lang, colorScheme, width]) => {
+    const p = await open(browser, box, { storageState: state, locale: lang === 'zh' ? 'zh-CN' : 'en-GB', colorScheme, viewport: { width, height: 800 } });
+    for (const where of ['files', 'files/Notes', 'trash', 'upload', 'consents', 'storage', 'account']) {
+      await visit(p, where);
+      assert.match(await p.title(), /· Yunbox$/);
+      await sound(p, `${where} ${lang} ${colorScheme} ${width}`);
+    }
+    assert.equal(await p.evaluate(() => document.documentElement.lang), lang === 'zh' ? 'zh-CN' : 'en');
+    assert.deepEqual(p.faults, []);
+    await p.context().close();
+  }));
+});
+
+test('the keyboard alone is enough, and the language is kept', async () => {
+  await visit(page, 'files');
+  await page.reload();
+  await settled(page);
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Tab');
+  await page.getByRole('link', { name: 'Consents' }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Consents', level: 1 }).waitFor();
+  await settled(page);
+  const wechat = toggle('WeChat backup');
+  await wechat.focus();
+  await page.keyboard.press('Space');
+  await page.locator('.purpose', { hasText: 'WeChat backup' }).getByText('On', { exact: true }).waitFor();
+  await page.getByRole('button', { name: '中文' }).click();
+  await page.getByRole('heading', { name: '授权', level: 1 }).waitFor();
+  await page.reload();
+  await page.getByRole('heading', { name: '授权', level: 1 }).waitFor();
+  assert.equal(await page.evaluate(() => document.documentElement.lang), 'zh-CN');
+});
+
+test('signing out ends the session', async () => {
+  await page.getByRole('button', { name: '退出' }).click();
+  await page.getByRole('heading', { name: '登录' }).waitFor();
+  await page.reload();
+  await page.getByRole('heading', { name: '登录' }).waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
+test('the log names nobody and no file', () => {
+  for (const secret of [owner.password, owner.fresh, member.password, 'IMG_1.jpg', 'big.bin', 'same.bin']) {
+    assert.equal(box.log().includes(secret), false, `the log has ${secret}`);
+  }
+});
