@@ -63,6 +63,7 @@ type bench struct {
 	out    io.Writer // for people
 	report report
 	seed   uint64
+	disk   *blockdev.Disk // the slowed disk, while the stage that uses it runs
 
 	smallFiles, smallRounds int
 	largeBytes              int64
@@ -233,7 +234,11 @@ func (b *bench) slow(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, disk.Close(), os.RemoveAll(filepath.Join(b.work, "disk"))) }()
+	b.disk = disk
+	defer func() {
+		b.disk = nil
+		err = errors.Join(err, disk.Close(), os.RemoveAll(filepath.Join(b.work, "disk")))
+	}()
 	if err := blockdev.Format("ext4", disk.Image()); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type result struct {
 	RSS       int64   `json:"rss_bytes"`        // the most seen at once, summed over its processes
 	Median    float64 `json:"median_ms"`        // of one upload
 	Rounds    int     `json:"rounds"`
+	Flushes   float64 `json:"flushes,omitempty"`   // of the slowed disk
 	Syncs     string  `json:"syncs_before_answer"` // see syncs; "" not asked
 	Err       string  `json:"error,omitempty"`
 }
@@ -49,9 +50,11 @@ func (b *bench) upload(ctx context.Context, c contender, load *corpus, dir strin
 		return r, err
 	}
 	sampler := s.Sample(20 * time.Millisecond)
+	flushes := b.flushes()
 	began := time.Now()
 	times, err := uploadAll(ctx, s, load)
 	r.Answered = time.Since(began).Seconds()
+	r.Flushes = float64(b.flushes() - flushes)
 	if err == nil {
 		err = syncFS(dir)
 	}
@@ -71,6 +74,14 @@ func (b *bench) upload(ctx context.Context, c contender, load *corpus, dir strin
 		r.Median = times[len(times)/2].Seconds() * 1000
 	}
 	return r, nil
+}
+
+// flushes counts those of the slowed disk, while there is one.
+func (b *bench) flushes() int64 {
+	if b.disk == nil {
+		return 0
+	}
+	return b.disk.Flushes()
 }
 
 // uploadAll uploads each lane's files one after the other, all lanes at a time.
@@ -172,6 +183,7 @@ func median(runs []result) result {
 	pick(func(r *result) *float64 { return &r.Durable })
 	pick(func(r *result) *float64 { return &r.CPU })
 	pick(func(r *result) *float64 { return &r.Median })
+	pick(func(r *result) *float64 { return &r.Flushes })
 	for _, r := range runs {
 		merged.RSS = max(merged.RSS, r.RSS)
 	}

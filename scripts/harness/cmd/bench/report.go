@@ -64,6 +64,9 @@ func (t table) print(w io.Writer) {
 		if r.Median > 0 {
 			single = fmt.Sprintf("%.1f ms", r.Median)
 		}
+		if r.Flushes > 0 {
+			rate += fmt.Sprintf(", %.2f flushes each", r.Flushes/float64(t.Files))
+		}
 		fmt.Fprintf(out, "| %s \t| %s \t| %.2f × \t| %.2f s \t| %.2f s \t| %s \t| %.2f s \t| %.0f MiB \t|\n",
 			r.Contender, rate, r.Answered/t.Results[0].Answered, r.Answered, r.Durable, single, r.CPU, float64(r.RSS)/(1<<20))
 	}
