@@ -57,8 +57,8 @@ type Added struct {
 
 // What u has of a content: a row at all, and one that is not in the trash.
 const holds = `SELECT
-  EXISTS (SELECT 1 FROM item WHERE ref = ?1 AND user = ?2) OR EXISTS (SELECT 1 FROM version WHERE ref = ?1 AND user = ?2),
-  EXISTS (SELECT 1 FROM item WHERE ref = ?1 AND user = ?2 AND trashed IS NULL) OR EXISTS (SELECT 1 FROM version WHERE ref = ?1 AND user = ?2 AND trashed IS NULL)`
+  EXISTS (SELECT 1 FROM item WHERE ref = +?1 AND user = +?2) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1 AND user = +?2),
+  EXISTS (SELECT 1 FROM item WHERE ref = +?1 AND user = +?2 AND trashed IS NULL) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1 AND user = +?2 AND trashed IS NULL)`
 
 type holding struct{ any, live bool }
 
@@ -93,7 +93,7 @@ func (c *Catalog) Add(tx *db.Tx, e Entry) (Added, error) {
 // ErrUnknown is returned by AddKnown.
 var ErrUnknown = errors.New("catalog: the person does not keep this content")
 
-const sizeOfSound = `SELECT size FROM blob WHERE ref = ? AND doubted IS NULL AND dead IS NULL`
+const sizeOfSound = `SELECT size FROM blob WHERE ref = +? AND doubted IS NULL AND dead IS NULL`
 
 // AddKnown is Add for a content that the person keeps already, without its
 // bytes: e.Size and e.SHA1 are ignored. It returns ErrUnknown if the person does
@@ -121,8 +121,8 @@ func (c *Catalog) AddKnown(tx *db.Tx, e Entry) (Added, error) {
 const insertItem = `INSERT INTO item (id, user, folder, name, ref, size, mtime, added, source, device, seq)
 SELECT ?1, ?2, f.id, ?4, ?5, ?6, ?7, ?8, ?9, ?10, g.seq + 1
 FROM folder f CROSS JOIN usage g
-WHERE f.user = ?2 AND f.path = ?3 AND g.user = ?2
-  AND NOT EXISTS (SELECT 1 FROM folder c WHERE c.parent = f.id AND c.name = ?4)
+WHERE f.user = +?2 AND f.path = +?3 AND g.user = +?2
+  AND NOT EXISTS (SELECT 1 FROM folder c WHERE c.parent = f.id AND c.name = +?4)
 ON CONFLICT DO NOTHING`
 
 func (c *Catalog) put(tx *db.Tx, e Entry, h holding) (Added, error) {
@@ -244,7 +244,7 @@ func replace(tx *db.Tx, it *Item, old Item) error {
 	it.ID = old.ID
 	if _, err := tx.Exec(`INSERT INTO version (item, seq, user, ref, size, mtime, added, source, device, replaced)
 		SELECT i.id, g.seq + 1, i.user, i.ref, i.size, i.mtime, i.added, i.source, i.device, ?
-		FROM item i CROSS JOIN usage g ON g.user = i.user WHERE i.id = ?`, it.Added.UnixMilli(), int64(it.ID)); err != nil {
+		FROM item i CROSS JOIN usage g ON g.user = i.user WHERE i.id = +?`, it.Added.UnixMilli(), int64(it.ID)); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`UPDATE item SET ref = ?, size = ?, mtime = ?, added = ?, source = ?, device = ?,

@@ -98,6 +98,12 @@ type Totals struct {
 	PhysicalBytes int64 // their bytes
 }
 
+// The queries of this package write `= +?` and `LIMIT +?` on purpose. For a bare
+// parameter in a join, or with ORDER BY or max, SQLite's planner notes that
+// another value might deserve another plan; the driver clears all parameters
+// after each use, and so the cached statement would be parsed anew every time.
+// The plus hides the parameter from the planner and changes nothing else.
+
 // columns of an item, for scanItem. They need item as i and its folder as f.
 const columns = `i.id, i.user, coalesce(f.path, i.origin), i.name, i.ref, i.size, i.mtime, i.added, i.source, i.device, i.trashed, i.seq`
 
@@ -141,7 +147,7 @@ func notFound(op, what string) error {
 	}
 }
 
-const itemByID = `SELECT ` + columns + ` FROM item i LEFT JOIN folder f ON f.id = i.folder WHERE i.id = ? AND i.user = ?`
+const itemByID = `SELECT ` + columns + ` FROM item i LEFT JOIN folder f ON f.id = i.folder WHERE i.id = +? AND i.user = +?`
 
 func itemIn(tx *db.Tx, op string, u ident.UserID, id ident.ItemID) (Item, error) {
 	it, err := scanItem(tx.QueryRow(itemByID, int64(id), int64(u)))
@@ -161,7 +167,7 @@ func (c *Catalog) Item(ctx context.Context, u ident.UserID, id ident.ItemID) (it
 	return it, err
 }
 
-const itemByPath = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id WHERE f.user = ? AND f.path = ? AND i.name = ?`
+const itemByPath = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id WHERE f.user = +? AND f.path = +? AND i.name = +?`
 
 // Lookup returns the live item of u at path, which need not be clean.
 func (c *Catalog) Lookup(ctx context.Context, u ident.UserID, path string) (it Item, err error) {
@@ -183,7 +189,7 @@ func (c *Catalog) Lookup(ctx context.Context, u ident.UserID, path string) (it I
 // maxVersions is how many versions Versions returns.
 const maxVersions = 1000
 
-const versionsOf = `SELECT ref, size, mtime, added, replaced, source, device FROM version WHERE item = ? AND user = ? ORDER BY seq DESC LIMIT ?`
+const versionsOf = `SELECT ref, size, mtime, added, replaced, source, device FROM version WHERE item = +? AND user = +? ORDER BY seq DESC LIMIT +?`
 
 // Versions returns what an item of u held before, newest first, a thousand at
 // most. All of them are kept until the item is purged.
@@ -215,7 +221,7 @@ func (c *Catalog) Versions(ctx context.Context, u ident.UserID, id ident.ItemID)
 }
 
 const usageOf = `SELECT coalesce(g.items, 0), coalesce(g.bytes, 0), coalesce(g.distinct_bytes, 0), coalesce(g.seq, 0), coalesce(p.quota_bytes, -1)
-FROM user p LEFT JOIN usage g ON g.user = p.id WHERE p.id = ?`
+FROM user p LEFT JOIN usage g ON g.user = p.id WHERE p.id = +?`
 
 // UsageIn is Usage as of tx.
 func (c *Catalog) UsageIn(tx *db.Tx, u ident.UserID) (Usage, error) {

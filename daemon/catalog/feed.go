@@ -34,7 +34,7 @@ type Change struct {
 
 const listChanges = `SELECT c.seq, c.kind, c.item, c.time, coalesce(f.path, i.origin), i.name
 FROM change c LEFT JOIN item i ON i.id = c.item LEFT JOIN folder f ON f.id = i.folder
-WHERE c.user = ? AND c.seq > ? ORDER BY c.seq LIMIT ?`
+WHERE c.user = +? AND c.seq > ? ORDER BY c.seq LIMIT +?`
 
 // Since returns the changes of u after seq, oldest first: at most limit of them,
 // and never more than MaxLimit.

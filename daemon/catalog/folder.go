@@ -11,20 +11,20 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-const folderByPath = `SELECT id, seq FROM folder WHERE user = ? AND path = ?`
+const folderByPath = `SELECT id, seq FROM folder WHERE user = +? AND path = +?`
 
 func folderIn(tx *db.Tx, u ident.UserID, path string) (id, seq int64, err error) {
 	err = tx.QueryRow(folderByPath, int64(u), path).Scan(&id, &seq)
 	return id, seq, err
 }
 
-const childFolder = `SELECT 1 FROM folder WHERE parent = ? AND name = ?`
+const childFolder = `SELECT 1 FROM folder WHERE parent = +? AND name = +?`
 
 func hasFolder(tx *db.Tx, parent int64, name string) (bool, error) {
 	return exists(tx.QueryRow(childFolder, parent, name))
 }
 
-const itemNamed = `SELECT 1 FROM item WHERE folder = ? AND name = ?`
+const itemNamed = `SELECT 1 FROM item WHERE folder = +? AND name = +?`
 
 func hasItem(tx *db.Tx, folder int64, name string) (bool, error) {
 	return exists(tx.QueryRow(itemNamed, folder, name))
@@ -66,7 +66,7 @@ func makeFolders(tx *db.Tx, u ident.UserID, path string) (id int64, made int, er
 		} else if taken {
 			return 0, 0, inTheWay("a file", p)
 		}
-		res, err := tx.Exec(`INSERT INTO folder (user, parent, name, path, seq) SELECT ?1, ?2, ?3, ?4, seq + 1 FROM usage WHERE user = ?1`,
+		res, err := tx.Exec(`INSERT INTO folder (user, parent, name, path, seq) SELECT ?1, ?2, ?3, ?4, seq + 1 FROM usage WHERE user = +?1`,
 			int64(u), above, name, p)
 		if err != nil {
 			return 0, 0, err
@@ -232,7 +232,7 @@ func (c *Catalog) MoveFolder(ctx context.Context, u ident.UserID, from, to strin
 }
 
 const longestBelow = `SELECT coalesce(max(length(CAST(f.path AS BLOB)) + 1 + coalesce((SELECT max(length(CAST(i.name AS BLOB))) FROM item i WHERE i.folder = f.id), 0)), 0)
-FROM folder f WHERE f.user = ?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = ?2 OR f.path > ?3)`
+FROM folder f WHERE f.user = +?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = +?2 OR f.path > ?3)`
 
 // moveTree rewrites the paths of the folder from and of all below it.
 func moveTree(tx *db.Tx, u ident.UserID, from, to string) error {

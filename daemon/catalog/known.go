@@ -17,8 +17,8 @@ const MaxKnown = 5000
 // One query for all: the array is parsed once, and each element costs at most
 // three look-ups in indices that hold all they need.
 const listKnown = `SELECT r.key FROM json_each(?1) r
-WHERE (EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = ?2 AND i.trashed IS NULL)
-    OR EXISTS (SELECT 1 FROM version v WHERE v.ref = unhex(r.value) AND v.user = ?2 AND v.trashed IS NULL))
+WHERE (EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = +?2 AND i.trashed IS NULL)
+    OR EXISTS (SELECT 1 FROM version v WHERE v.ref = unhex(r.value) AND v.user = +?2 AND v.trashed IS NULL))
   AND NOT EXISTS (SELECT 1 FROM blob b INDEXED BY blob_doubted WHERE b.ref = unhex(r.value) AND b.doubted IS NOT NULL)`
 
 // Known returns those of refs, in their order, that u need not send because u
@@ -64,7 +64,7 @@ func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref)
 	return known, err
 }
 
-const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = ?1) OR EXISTS (SELECT 1 FROM version WHERE ref = ?1)`
+const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = +?1) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1)`
 
 // Live reports whether anybody keeps ref, the trash included. It is what the
 // sweep of storage asks before it removes a file.
@@ -75,7 +75,7 @@ func (c *Catalog) Live(ctx context.Context, ref storage.Ref) (live bool, err err
 	return live, err
 }
 
-const listDead = `SELECT ref FROM blob WHERE dead IS NOT NULL ORDER BY dead LIMIT ?`
+const listDead = `SELECT ref FROM blob WHERE dead IS NOT NULL ORDER BY dead LIMIT +?`
 
 // Dead returns up to limit contents that lost their last row, longest ago first.
 // Their files may be removed once Live says no under the lock of storage.
@@ -114,7 +114,7 @@ func (c *Catalog) announceDeath() {
 func (c *Catalog) Forget(ctx context.Context, refs []storage.Ref) error {
 	return c.db.Write(ctx, func(tx *db.Tx) error {
 		for _, ref := range refs {
-			if _, err := tx.Exec(`DELETE FROM blob WHERE ref = ? AND dead IS NOT NULL`, ref[:]); err != nil {
+			if _, err := tx.Exec(`DELETE FROM blob WHERE ref = +? AND dead IS NOT NULL`, ref[:]); err != nil {
 				return err
 			}
 		}
@@ -144,7 +144,7 @@ type Blob struct {
 	Doubted bool // a check found its bytes damaged or missing
 }
 
-const listBlobs = `SELECT ref, size, doubted IS NOT NULL FROM blob WHERE ref > ? AND dead IS NULL ORDER BY ref LIMIT ?`
+const listBlobs = `SELECT ref, size, doubted IS NOT NULL FROM blob WHERE ref > ? AND dead IS NULL ORDER BY ref LIMIT +?`
 
 // Blobs returns up to limit (MaxLimit at most) contents that somebody keeps,
 // after the given one in the order of their refs. The zero Ref begins.

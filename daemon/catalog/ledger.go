@@ -36,10 +36,10 @@ type Offer struct {
 const KeptOffers = 100_000
 
 const insertOffer = `INSERT INTO ledger (user, device, n, time, path, ref, size, outcome, reason, item)
-SELECT ?1, ?2, coalesce((SELECT max(n) FROM ledger WHERE user = ?1 AND device = ?2), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+SELECT ?1, ?2, coalesce((SELECT max(n) FROM ledger WHERE user = +?1 AND device = +?2), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9
 RETURNING n`
 
-const dropOffers = `DELETE FROM ledger WHERE user = ? AND device = ? AND n <= ?`
+const dropOffers = `DELETE FROM ledger WHERE user = +? AND device = +? AND n <= ?`
 
 // Offer writes o into the ledger of its device.
 func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
@@ -59,7 +59,7 @@ func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
 }
 
 const listLedger = `SELECT n, time, path, ref, size, outcome, reason, item FROM ledger
-WHERE user = ? AND device = ? AND n < ? ORDER BY n DESC LIMIT ?`
+WHERE user = +? AND device = +? AND n < ? ORDER BY n DESC LIMIT +?`
 
 // Ledger returns what the device of u offered (0: what no particular device
 // did), newest first, and the cursor of the next page, "" after the last. A

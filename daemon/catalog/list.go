@@ -48,22 +48,22 @@ type Page struct {
 
 // Every listing goes by an index from where the page before ended.
 const (
-	listFolders = `SELECT f.path, f.name, f.seq FROM folder f WHERE f.parent = ? AND f.name > ? ORDER BY f.name LIMIT ?`
+	listFolders = `SELECT f.path, f.name, f.seq FROM folder f WHERE f.parent = +? AND f.name > ? ORDER BY f.name LIMIT +?`
 
 	listItems = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
-WHERE f.user = ? AND f.path = ? AND i.name > ? ORDER BY i.name LIMIT ?`
+WHERE f.user = +? AND f.path = +? AND i.name > ? ORDER BY i.name LIMIT +?`
 
 	listTree = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
-WHERE f.user = ? AND f.path > ? AND f.path < ? ORDER BY f.path, i.name LIMIT ?`
+WHERE f.user = +? AND f.path > ? AND f.path < ? ORDER BY f.path, i.name LIMIT +?`
 
 	listAll = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
-WHERE f.user = ? AND f.path > ? ORDER BY f.path, i.name LIMIT ?`
+WHERE f.user = +? AND f.path > ? ORDER BY f.path, i.name LIMIT +?`
 
 	listSource = `SELECT ` + columns + ` FROM item i JOIN folder f ON f.id = i.folder
-WHERE i.user = ? AND i.source = ? AND i.folder IS NOT NULL AND i.id < ? ORDER BY i.id DESC LIMIT ?`
+WHERE i.user = +? AND i.source = +? AND i.folder IS NOT NULL AND i.id < ? ORDER BY i.id DESC LIMIT +?`
 
 	listTrash = `SELECT ` + columns + ` FROM item i LEFT JOIN folder f ON f.id = i.folder
-WHERE i.user = ? AND i.trashed IS NOT NULL AND (i.trashed, i.id) < (?, ?) ORDER BY i.trashed DESC, i.id DESC LIMIT ?`
+WHERE i.user = +? AND i.trashed IS NOT NULL AND (i.trashed, i.id) < (?, ?) ORDER BY i.trashed DESC, i.id DESC LIMIT +?`
 )
 
 // Listing is a query that a page or a phone can cause, with arguments of the
@@ -100,6 +100,7 @@ func Listings() []Listing {
 		{"item named", itemNamed, []any{1, "a"}},
 		{"items below", itemsBelow, []any{1, "a", "a/", "a0", 10}},
 		{"longest below", longestBelow, []any{1, "a", "a/", "a0"}},
+		{"insert item", insertItem, []any{1, 1, "a", "b", ref, 1, 1, 1, "album", 1}},
 		{"holds", holds, []any{ref, 1}},
 		{"dead mark", markDead, []any{ref, 1}},
 		{"usage", usageOf, []any{1}},

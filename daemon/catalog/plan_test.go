@@ -59,3 +59,15 @@ func TestThePlanTestCanFail(t *testing.T) {
 		}
 	}
 }
+
+// A bare parameter in these places has the statement parsed anew on every use:
+// see the comment in catalog.go.
+func TestNoStatementIsParsedTwice(t *testing.T) {
+	planned := regexp.MustCompile(`\bJOIN\b|\bORDER BY\b|\bmax\(|\bmin\(`)
+	bare := regexp.MustCompile(`([^<>]= |LIMIT )\?`)
+	for _, q := range catalog.Listings() {
+		if planned.MatchString(q.SQL) && bare.MatchString(q.SQL) {
+			t.Errorf("%s: write `= +?` and `LIMIT +?`:\n%s", q.Name, q.SQL)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func (c *Catalog) trash(tx *db.Tx, it Item) error {
 const trashAtOnce = 256
 
 const itemsBelow = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
-WHERE f.user = ?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = ?2 OR f.path > ?3) LIMIT ?5`
+WHERE f.user = +?1 AND f.path >= ?2 AND f.path < ?4 AND (f.path = +?2 OR f.path > ?3) LIMIT +?5`
 
 // TrashFolder moves everything in the folder of u at path to the trash and
 // removes the folder. Of a large folder it moves one part after the other: if it
@@ -85,7 +85,7 @@ func (c *Catalog) TrashFolder(ctx context.Context, u ident.UserID, path string) 
 // may hold a live item.
 func (c *Catalog) removeFolders(tx *db.Tx, u ident.UserID, path string) error {
 	lo, hi := below(path)
-	rows, err := tx.Query(`SELECT id FROM folder WHERE user = ?1 AND path >= ?2 AND path < ?4 AND (path = ?2 OR path > ?3) ORDER BY path DESC`, int64(u), path, lo, hi)
+	rows, err := tx.Query(`SELECT id FROM folder WHERE user = +?1 AND path >= ?2 AND path < ?4 AND (path = +?2 OR path > ?3) ORDER BY path DESC`, int64(u), path, lo, hi)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (c *Catalog) removeFolders(tx *db.Tx, u ident.UserID, path string) error {
 		return err
 	}
 	for _, id := range ids { // a folder's path sorts before those below it
-		if _, err := tx.Exec(`DELETE FROM folder WHERE id = ?`, id); err != nil {
+		if _, err := tx.Exec(`DELETE FROM folder WHERE id = +?`, id); err != nil {
 			return err
 		}
 	}
@@ -201,10 +201,10 @@ func (c *Catalog) purge(tx *db.Tx, it Item) error {
 		return err
 	}
 	freed += it.Size
-	if _, err := tx.Exec(`DELETE FROM version WHERE item = ?`, int64(it.ID)); err != nil {
+	if _, err := tx.Exec(`DELETE FROM version WHERE item = +?`, int64(it.ID)); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`DELETE FROM item WHERE id = ?`, int64(it.ID)); err != nil {
+	if _, err := tx.Exec(`DELETE FROM item WHERE id = +?`, int64(it.ID)); err != nil {
 		return err
 	}
 	d := delta{bytes: -freed}
@@ -225,7 +225,7 @@ func (c *Catalog) purge(tx *db.Tx, it Item) error {
 // versionsIn adds the contents of an item's versions to sizes and returns the
 // bytes that the versions count.
 func versionsIn(tx *db.Tx, id ident.ItemID, sizes map[storage.Ref]int64) (total int64, err error) {
-	rows, err := tx.Query(`SELECT ref, size FROM version WHERE item = ?`, int64(id))
+	rows, err := tx.Query(`SELECT ref, size FROM version WHERE item = +?`, int64(id))
 	if err != nil {
 		return 0, err
 	}
