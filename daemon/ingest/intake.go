@@ -245,11 +245,7 @@ func (i *Intake) broken(err error) error {
 		// Nothing can become of it.
 		return errors.Join(err, i.Discard())
 	}
-	if i.persisted && !i.provisional && !i.done {
-		if cerr := i.up.Checkpoint(context.WithoutCancel(i.ctx)); cerr != nil {
-			i.in.log.Warn("what had arrived of an upload could not be kept", "err", cerr)
-		}
-	}
+	i.keep()
 	var p *problem.Error
 	if errors.As(err, &p) {
 		return err
@@ -258,6 +254,17 @@ func (i *Intake) broken(err error) error {
 		Kind: problem.Canceled, Op: "ingest", Title: "The body broke off", Err: err,
 		Detail: "The connection ended before the file did.",
 		Hint:   "Go on with the upload where it stands, or send the file again.",
+	}
+}
+
+// keep makes what has arrived of a persisted upload resumable, as far as it is
+// proven.
+func (i *Intake) keep() {
+	if !i.persisted || i.provisional || i.done {
+		return
+	}
+	if err := i.up.Checkpoint(context.WithoutCancel(i.ctx)); err != nil && !errors.Is(err, storage.ErrClosed) {
+		i.in.log.Warn("what had arrived of an upload could not be kept", "err", err)
 	}
 }
 
@@ -361,10 +368,12 @@ func (i *Intake) Discard() error {
 	return err
 }
 
-// Close lets go of the upload: a persisted one can be resumed, any other
-// vanishes. It is harmless after Finish and Discard, and when called twice.
+// Close lets go of the upload: a persisted one can be resumed with all that has
+// arrived, any other vanishes. It is harmless after Finish and Discard, and when
+// called twice.
 func (i *Intake) Close() (err error) {
 	i.closed.Do(func() {
+		i.keep()
 		err = i.up.Close()
 		i.release()
 		i.in.free(i.ID(), i.slot)

@@ -96,7 +96,7 @@ func (in *Ingest) live(ctx context.Context) func(storage.Ref) (bool, error) {
 	return func(ref storage.Ref) (bool, error) { return in.cat.Live(ctx, ref) }
 }
 
-const expiredUploads = `SELECT id FROM upload WHERE expires <= ? ORDER BY expires LIMIT ?`
+const expiredUploads = `SELECT id FROM upload WHERE expires <= ? ORDER BY expires LIMIT +?`
 
 // expire removes resumable uploads whose time is over.
 func (in *Ingest) expire(ctx context.Context) (n int, err error) {
