@@ -142,7 +142,7 @@ func full(p ident.Principal, op string) error {
 }
 
 func notFound(op, what string) error {
-	return &problem.Error{Kind: problem.NotFound, Op: op, 
+	return &problem.Error{Kind: problem.NotFound, Op: op,
 		Detail: "There is no such " + what + ".", Hint: "It may have been removed meanwhile: list them again."}
 }
 

@@ -71,11 +71,7 @@ func sameSite(r *http.Request) error {
 	switch h.Get("Sec-Fetch-Site") {
 	case "same-origin":
 		return nil
-	case "none": // typed or bookmarked by the person
-		if safe(r.Method) {
-			return nil
-		}
-	case "":
+	case "", "none": // a program, or typed and bookmarked by the person
 	default:
 		if safe(r.Method) && r.URL.Path == "/" && h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document" {
 			return nil

@@ -111,13 +111,14 @@ func (b *progressBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cause is why reading ended.
+// cause is why reading ended. The end of the patience also ends the request's
+// context, so it has to be looked at first.
 func (b *progressBody) cause(err error) error {
-	if b.ctx.Err() != nil {
-		return context.Cause(b.ctx)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !b.set.IsZero() && !time.Now().Before(b.set):
 		return errors.Join(errSlow, err)
+	case b.ctx.Err() != nil:
+		return context.Cause(b.ctx)
 	}
 	return err
 }

@@ -277,6 +277,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.record(out, r, begin)
 	}()
 	secureHeaders(out.Header())
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// If there was a Content-Length too, net/http has removed it, and a proxy in
+		// between may have believed it: what follows on the connection could be a
+		// request that somebody smuggled in (RFC 9112 §6.1: the server MUST close).
+		out.Header().Set("Connection", "close")
+	}
 	if err := s.welcome(r); err != nil {
 		WriteProblem(out, r, err)
 		return

@@ -1,0 +1,23 @@
+package httpd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+)
+
+// ChainForTest is what a client sees that connects by no known address.
+func ChainForTest(id *Identity, names []string) ([]*x509.Certificate, error) {
+	c, err := id.certificate(&tls.ClientHelloInfo{}, names, func(error) {})
+	if err != nil {
+		return nil, err
+	}
+	var out []*x509.Certificate
+	for _, der := range c.Certificate {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, cert)
+	}
+	return out, nil
+}

@@ -1,0 +1,280 @@
+package httpd_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"yunbox.local/daemon/httpd"
+)
+
+func load(t *testing.T, dir string, now func() time.Time) *httpd.Identity {
+	t.Helper()
+	id, err := httpd.LoadIdentity(dir, now)
+	check(t, err)
+	t.Cleanup(func() { id.Close() })
+	return id
+}
+
+func authority(t *testing.T, id *httpd.Identity) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode(id.CertificatePEM())
+	cert, err := x509.ParseCertificate(block.Bytes)
+	check(t, err)
+	return cert
+}
+
+// shake is what a client sees that connects to server by name.
+func shake(t *testing.T, id *httpd.Identity, now func() time.Time, names ...string) []*x509.Certificate {
+	t.Helper()
+	chain, err := httpd.ChainForTest(id, names)
+	check(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(authority(t, id))
+	for _, name := range append([]string{id.HostName(), "localhost", "127.0.0.1", "::1"}, names...) {
+		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: now()}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	return chain
+}
+
+func TestIdentityIsKept(t *testing.T) { // R06
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "keys")
+	id := load(t, dir, nil)
+	chain := shake(t, id, time.Now)
+	if len(chain) != 2 || !chain[1].Equal(authority(t, id)) {
+		t.Error("the chain does not end with the authority")
+	}
+	sum := sha256.Sum256(authority(t, id).RawSubjectPublicKeyInfo)
+	if id.Fingerprint() != base64.RawURLEncoding.EncodeToString(sum[:]) || id.Sum() != sum {
+		t.Error("the fingerprint is not that of the authority's key")
+	}
+	if !regexp.MustCompile(`^[a-z2-7]{16}$`).MatchString(id.ID()) || !regexp.MustCompile(`^yunbox-[0-9a-f]{4}\.local$`).MatchString(id.HostName()) {
+		t.Errorf("id %q, host name %q", id.ID(), id.HostName())
+	}
+	again := load(t, dir, nil)
+	if again.Fingerprint() != id.Fingerprint() || again.ID() != id.ID() || again.Words() != id.Words() {
+		t.Error("a restart makes another box of it")
+	}
+	if !shake(t, again, time.Now)[0].Equal(chain[0]) {
+		t.Error("a restart makes another certificate, and every browser asks again")
+	}
+	for _, name := range []string{"ca.key", "ca.crt", "leaf.pem"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		check(t, err)
+		if info.Mode() != 0o400 {
+			t.Errorf("%s has mode %v", name, info.Mode())
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder has mode %v, %v", info.Mode(), err)
+	}
+	if other := load(t, filepath.Join(t.TempDir(), "keys"), nil); other.Fingerprint() == id.Fingerprint() {
+		t.Error("two boxes have the same key")
+	}
+}
+
+func TestLeafLivesNoLongerThanClientsAccept(t *testing.T) { // R06
+	t.Parallel()
+	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
+	leaf := shake(t, id, time.Now)[0]
+	if life := leaf.NotAfter.Sub(leaf.NotBefore) + time.Second; life > 397*24*time.Hour {
+		t.Errorf("it lives %v", life)
+	}
+	if leaf.IsCA || leaf.KeyUsage != x509.KeyUsageDigitalSignature || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) {
+		t.Error("it may do more than serve")
+	}
+}
+
+func TestLeafIsRenewed(t *testing.T) { // R06
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "keys")
+	at := time.Date(2026, 11, 26, 5, 0, 0, 0, time.UTC)
+	now := func() time.Time { return at }
+	id := load(t, dir, now)
+	first := shake(t, id, now)[0]
+	for range 20 {
+		at = at.Add(10 * 24 * time.Hour)
+		if !shake(t, id, now)[0].Equal(first) {
+			t.Fatal("it is renewed too early")
+		}
+	}
+	for range 40 {
+		at = at.Add(30 * 24 * time.Hour)
+		shake(t, id, now) // verifies at that time
+	}
+	if shake(t, id, now)[0].PublicKey.(*ecdsa.PublicKey).Equal(first.PublicKey) {
+		t.Error("the leaf's key is never renewed")
+	}
+	// A box without a battery starts in 1970, and gets the time later.
+	at = time.Unix(100, 0)
+	leaf := shake1970(t, id)
+	at = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	if shake(t, id, now)[0].Equal(leaf) {
+		t.Error("the certificate of 1970 is kept")
+	}
+	if load(t, dir, now).Fingerprint() != id.Fingerprint() {
+		t.Error("the identity changed")
+	}
+}
+
+// shake1970 only looks: no chain can be valid before the authority is.
+func shake1970(t *testing.T, id *httpd.Identity) *x509.Certificate {
+	t.Helper()
+	chain, err := httpd.ChainForTest(id, nil)
+	check(t, err)
+	if chain[0].NotBefore.Year() > 1970 {
+		t.Errorf("valid from %v", chain[0].NotBefore)
+	}
+	return chain[0]
+}
+
+func TestLeafFollowsTheNames(t *testing.T) { // R06
+	t.Parallel()
+	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
+	first := shake(t, id, time.Now)[0]
+	second := shake(t, id, time.Now, "yunbox-7f3a-2.local", "kitchen.local")[0]
+	if first.Equal(second) || !first.PublicKey.(*ecdsa.PublicKey).Equal(second.PublicKey) {
+		t.Error("another name wants another certificate with the same key")
+	}
+	// What the authority may not speak for is left out rather than breaking the rest.
+	third, err := httpd.ChainForTest(id, []string{"kitchen.local", "www.example.com", "evil_name.local", "192.168.1.1", "*.local", ""})
+	check(t, err)
+	for _, n := range third[0].DNSNames {
+		if strings.Contains(n, "example") || strings.ContainsAny(n, "_*") {
+			t.Errorf("the certificate names %q", n)
+		}
+	}
+	for _, ip := range third[0].IPAddresses {
+		if !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !(&net.IPNet{IP: net.IPv4(100, 64, 0, 0), Mask: net.CIDRMask(10, 32)}).Contains(ip) {
+			t.Errorf("the certificate has the public address %v", ip)
+		}
+	}
+}
+
+func TestStolenAuthorityIsGoodForTheLocalNetworkOnly(t *testing.T) { // R06
+	t.Parallel()
+	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
+	ca := authority(t, id)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	forge := func(isCA bool, names []string, ips ...net.IP) *x509.Certificate {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		check(t, err)
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			DNSNames: names, IPAddresses: ips, IsCA: isCA, BasicConstraintsValid: true,
+		}, ca, &key.PublicKey, id.Signer())
+		check(t, err)
+		cert, err := x509.ParseCertificate(der)
+		check(t, err)
+		return cert
+	}
+	for name, c := range map[string]*x509.Certificate{
+		"www.example.com":   forge(false, []string{"www.example.com"}),
+		"local.example.com": forge(false, []string{"local.example.com"}),
+		"8.8.8.8":           forge(false, nil, net.IPv4(8, 8, 8, 8)),
+		"2001:db8::1":       forge(false, nil, net.ParseIP("2001:db8::1")),
+		"mixed.local":       forge(false, []string{"mixed.local", "www.example.com"}),
+	} {
+		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err == nil {
+			t.Errorf("whoever steals the key can be %s", name)
+		}
+	}
+	if _, err := forge(false, []string{"other.local"}).Verify(x509.VerifyOptions{Roots: roots, DNSName: "other.local"}); err != nil {
+		t.Errorf("the control fails: %v", err)
+	}
+	if !ca.MaxPathLenZero || !ca.PermittedDNSDomainsCritical {
+		t.Error("it may make further authorities, or its constraints may be ignored")
+	}
+}
+
+func TestIdentityAfterCutsAndDamage(t *testing.T) { // R06
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "keys")
+	id := load(t, dir, nil)
+	shake(t, id, time.Now)
+	replace := func(name, content string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		_ = os.Remove(path)
+		if content != "" {
+			check(t, os.WriteFile(path, []byte(content), 0o400))
+		}
+	}
+	// The cut came after the key and before its certificate.
+	crt, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	check(t, err)
+	replace("ca.crt", "")
+	if again := load(t, dir, nil); again.Fingerprint() != id.Fingerprint() {
+		t.Error("the identity is another one")
+	} else {
+		shake(t, again, time.Now)
+	}
+	for _, leaf := range []string{"", "garbage", string(crt)} {
+		replace("leaf.pem", leaf)
+		shake(t, load(t, dir, nil), time.Now)
+	}
+	replace("leaf.pem.new", "half a file")
+	replace("leaf.pem", "")
+	shake(t, load(t, dir, nil), time.Now)
+
+	other := load(t, filepath.Join(t.TempDir(), "keys"), nil)
+	for name, content := range map[string]string{"damaged": "-----BEGIN", "another box's": string(other.CertificatePEM())} {
+		replace("ca.crt", content)
+		if _, err := httpd.LoadIdentity(dir, nil); err == nil || !strings.Contains(err.Error(), "ca.crt") {
+			t.Errorf("%s ca.crt: %v", name, err)
+		}
+	}
+	replace("ca.key", "garbage")
+	if _, err := httpd.LoadIdentity(dir, nil); err == nil || !strings.Contains(err.Error(), "ca.key") {
+		t.Errorf("damaged ca.key: %v", err)
+	}
+}
+
+func TestTLSVersions(t *testing.T) { // R06
+	h := open(t, httpd.Limits{}, each)
+	for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		for _, name := range []string{h.id.HostName(), "localhost", "127.0.0.1", "nas.home.arpa"} {
+			cfg := h.pin(name)
+			cfg.MinVersion, cfg.MaxVersion = version, version
+			c, err := tls.Dial("tcp", h.addr, cfg)
+			if (err == nil) != want {
+				t.Errorf("%s to %s: %v", tls.VersionName(version), name, err)
+			}
+			if err == nil {
+				c.Close()
+			}
+		}
+	}
+	weak := h.pin("localhost")
+	weak.MaxVersion = tls.VersionTLS12
+	weak.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
+	if c, err := tls.Dial("tcp", h.addr, weak); err == nil {
+		c.Close()
+		t.Error("a CBC suite is accepted")
+	}
+	// A man in the middle has another key.
+	stranger := load(t, filepath.Join(t.TempDir(), "keys"), nil)
+	cfg := (&hall{t: t, id: stranger}).pin("127.0.0.1")
+	if c, err := tls.Dial("tcp", h.addr, cfg); err == nil {
+		c.Close()
+		t.Error("the pin accepts any box")
+	}
+}

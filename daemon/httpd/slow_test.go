@@ -1,0 +1,424 @@
+package httpd_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"yunbox.local/daemon/httpd"
+)
+
+// closes waits until the server closes c, and returns what it said before.
+func closes(t *testing.T, c net.Conn) string {
+	t.Helper()
+	check(t, c.SetReadDeadline(time.Now().Add(15*time.Second)))
+	said, err := io.ReadAll(c)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		t.Fatalf("the connection is still open; it said %q", said)
+	}
+	return string(said)
+}
+
+func TestSlowHeadersAreDropped(t *testing.T) { // R09
+	h := open(t, httpd.Limits{HeaderTimeout: 300 * time.Millisecond, ConnsPerSource: 1000, Conns: 1000}, each)
+	var slow []net.Conn
+	for i := range 20 {
+		c := h.raw()
+		fmt.Fprintf(c, "GET /public HTTP/1.1\r\nHost: %s\r\nX-%d: ", h.addr, i)
+		slow = append(slow, c)
+	}
+	mute, err := net.Dial("tcp", h.addr) // not even a TLS handshake
+	check(t, err)
+	defer mute.Close()
+	if resp := h.request("GET", "/public", nil, nil); resp.StatusCode != 200 {
+		t.Errorf("others wait meanwhile: %d", resp.StatusCode)
+	}
+	for _, c := range append(slow, mute) {
+		if said := closes(t, c); strings.Contains(said, "200 OK") {
+			t.Errorf("half a header was answered: %q", said)
+		}
+	}
+}
+
+func TestHugeHeadersAreRefused(t *testing.T) { // R09
+	h := open(t, httpd.Limits{}, each)
+	got := h.speak("GET /public HTTP/1.1\nHost: HOST\nX: "+strings.Repeat("x", 40<<10)+"\n\n", 1)
+	if len(got) != 1 || got[0].StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%+v", got)
+	}
+}
+
+// drip sends a body in pieces of n bytes with a pause before each.
+type drip struct {
+	n     int
+	pause time.Duration
+	left  int
+}
+
+func (d *drip) Read(p []byte) (int, error) {
+	if d.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(d.pause)
+	n := min(d.n, d.left, len(p))
+	d.left -= n
+	return n, nil
+}
+
+func TestSlowBodies(t *testing.T) { // R09
+	errs := make(chan error, 1)
+	h := open(t, httpd.Limits{Patience: time.Second}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			errs <- err
+			if err != nil {
+				httpd.WriteProblem(w, r, err)
+			}
+		}), httpd.Files)
+		h.Handle("POST /stranger", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			errs <- err
+			if err != nil {
+				httpd.WriteProblem(w, r, err)
+			}
+		}), httpd.Public)
+	})
+	put := func(path string, body *drip, edit func(*http.Request)) {
+		r, err := http.NewRequestWithContext(t.Context(), strings.Fields(path)[0], "https://"+h.addr+strings.Fields(path)[1], body)
+		check(t, err)
+		r.ContentLength = int64(body.left)
+		if edit != nil {
+			edit(r)
+		}
+		if resp, err := h.client.Do(r); err == nil {
+			resp.Body.Close()
+		}
+	}
+	for _, http2 := range []bool{true, false} {
+		h.client = h.newClient(http2)
+		put("PUT /files/x", &drip{n: 64, pause: 100 * time.Millisecond, left: 1 << 20}, bearer(h.files))
+		if err := <-errs; err == nil || !strings.Contains(err.Error(), "slowly") {
+			t.Errorf("http2 %v: less than 1 KiB/s: %v", http2, err)
+		}
+		put("PUT /files/x", &drip{n: 1024, pause: 100 * time.Millisecond, left: 25 * 1024}, bearer(h.files))
+		if err := <-errs; err != nil {
+			t.Errorf("http2 %v: 10 KiB/s for longer than the patience: %v", http2, err)
+		}
+		put("POST /stranger", &drip{n: 1024, pause: 100 * time.Millisecond, left: 25 * 1024}, nil)
+		if err := <-errs; err == nil {
+			t.Errorf("http2 %v: a stranger may take his time", http2)
+		}
+	}
+}
+
+func TestSlowHandlersAreNotSlowClients(t *testing.T) { // R09
+	h := open(t, httpd.Limits{Patience: 300 * time.Millisecond}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := make([]byte, 100)
+			for range 3 {
+				if _, err := io.ReadFull(r.Body, b); err != nil {
+					httpd.WriteProblem(w, r, err)
+					return
+				}
+				time.Sleep(400 * time.Millisecond) // the disk
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				httpd.WriteProblem(w, r, err)
+				return
+			}
+			time.Sleep(400 * time.Millisecond) // making it durable
+			if err := r.Context().Err(); err != nil {
+				t.Errorf("the client is taken for gone: %v", err)
+			}
+		}), httpd.Files)
+	})
+	for _, http2 := range []bool{true, false} {
+		h.client = h.newClient(http2)
+		resp := h.request("PUT", "/files/x", bytes.NewReader(make([]byte, 300<<10)), bearer(h.files))
+		if resp.StatusCode != 200 {
+			body, _ := io.ReadAll(resp.Body)
+			t.Errorf("over HTTP/%d: %d %s", resp.ProtoMajor, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestSlowReadersAreDropped(t *testing.T) { // R09
+	ended := make(chan error, 1)
+	h := open(t, httpd.Limits{WriteTimeout: 300 * time.Millisecond}, func(h *hall) {
+		h.Handle("GET /big", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(w, io.LimitReader(zeros{}, 1<<30))
+			ended <- err
+		}), httpd.Public)
+		h.Handle("GET /quiet", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for range 3 {
+				fmt.Fprintln(w, "still here")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(400 * time.Millisecond) // longer than the timeout, but nothing is being written
+			}
+		}), httpd.Public)
+	})
+	c := h.raw()
+	fmt.Fprintf(c, "GET /big HTTP/1.1\r\nHost: %s\r\n\r\n", h.addr)
+	if err := <-ended; err == nil {
+		t.Error("1 GiB was written to nobody")
+	}
+	for _, http2 := range []bool{true, false} {
+		h.client = h.newClient(http2)
+		resp := h.request("GET", "/big", nil, nil)
+		if err := <-ended; err == nil {
+			t.Errorf("over HTTP/%d 1 GiB was written to nobody", resp.ProtoMajor)
+		}
+		resp.Body.Close()
+		quiet := h.request("GET", "/quiet", nil, nil)
+		if body, err := io.ReadAll(quiet.Body); err != nil || strings.Count(string(body), "still here") != 3 {
+			t.Errorf("over HTTP/%d a stream with pauses: %q, %v", quiet.ProtoMajor, body, err)
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestReadingEndsWithTheContext(t *testing.T) { // R05: withdrawal stops an upload
+	withdrawn := errors.New("withdrawn")
+	cancel := make(chan context.CancelCauseFunc, 1)
+	errs := make(chan error, 1)
+	h := open(t, httpd.Limits{}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, stop := context.WithCancelCause(context.WithoutCancel(r.Context()))
+			cancel <- stop
+			_, err := io.Copy(io.Discard, httpd.ProgressReader(w, r.WithContext(ctx)))
+			errs <- err
+			if err != nil {
+				httpd.WriteProblem(w, r, err)
+			}
+		}), httpd.Files)
+	})
+	for _, http2 := range []bool{true, false} {
+		h.client = h.newClient(http2)
+		body, more := io.Pipe()
+		go func() { _, _ = more.Write([]byte("some")) }()
+		go func() {
+			r, _ := http.NewRequestWithContext(t.Context(), "PUT", "https://"+h.addr+"/files/x", body)
+			bearer(h.files)(r)
+			if resp, err := h.client.Do(r); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		stop := <-cancel
+		time.Sleep(20 * time.Millisecond) // let it block
+		begin := time.Now()
+		stop(withdrawn)
+		if err := <-errs; !errors.Is(err, withdrawn) {
+			t.Errorf("http2 %v: %v", http2, err)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("http2 %v: it took %v", http2, took)
+		}
+		more.Close()
+
+		// Once the body is over, the context may end without harm to what follows.
+		for range 3 {
+			resp := h.request("PUT", "/files/x", strings.NewReader("all of it"), bearer(h.files))
+			if resp.StatusCode != 200 {
+				t.Errorf("http2 %v: %d", http2, resp.StatusCode)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			(<-cancel)(withdrawn)
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestIdleConnectionsMakeRoom(t *testing.T) { // R09
+	h := open(t, httpd.Limits{Conns: 10, ConnsPerSource: 8}, each)
+	var idle []*tls.Conn
+	for range 40 {
+		idle = append(idle, h.raw().(*tls.Conn)) // each handshake succeeds: an older one went
+	}
+	if resp := h.request("GET", "/public", nil, nil); resp.StatusCode != 200 {
+		t.Error(resp.Status)
+	}
+	closed := 0
+	for _, c := range idle {
+		check(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		var timeout net.Error
+		if _, err := c.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
+			closed++
+		}
+	}
+	if closed < 32 {
+		t.Errorf("of 40 connections from one address %d were closed, want at least 32", closed)
+	}
+}
+
+func TestBusyConnectionsAreNotDropped(t *testing.T) { // R09
+	var begun sync.WaitGroup
+	begun.Add(3)
+	release := make(chan struct{})
+	h := open(t, httpd.Limits{Conns: 3}, func(h *hall) {
+		h.Handle("GET /wait", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			begun.Done()
+			<-release
+		}), httpd.Public)
+	})
+	var conns []net.Conn
+	for range 3 {
+		c := h.raw()
+		fmt.Fprintf(c, "GET /wait HTTP/1.1\r\nHost: %s\r\n\r\n", h.addr)
+		conns = append(conns, c)
+	}
+	begun.Wait()
+	if c, err := tls.Dial("tcp", h.addr, h.pin("127.0.0.1")); err == nil {
+		c.Close()
+		t.Error("there was room for one more")
+	}
+	close(release)
+	for _, c := range conns {
+		if got := h.answers(c, 1); len(got) != 1 || got[0].StatusCode != 200 {
+			t.Errorf("a busy connection got %+v", got)
+		}
+	}
+}
+
+func TestAmbiguousFraming(t *testing.T) { // R09: request smuggling
+	h := open(t, httpd.Limits{}, each)
+	hidden := "GET /signedin HTTP/1.1\nHost: HOST\n\n"
+	head := "POST /public HTTP/1.1\nHost: HOST\n"
+	for name, text := range map[string]string{
+		"two lengths":             head + "Content-Length: 5\nContent-Length: 6\n\nhello" + hidden,
+		"a list of lengths":       head + "Content-Length: 5, 6\n\nhello" + hidden,
+		"negative length":         head + "Content-Length: -5\n\n" + hidden,
+		"signed length":           head + "Content-Length: +5\n\nhello" + hidden,
+		"hex length":              head + "Content-Length: 0x5\n\nhello" + hidden,
+		"absurd length":           head + "Content-Length: 99999999999999999999\n\nhello" + hidden,
+		"unknown coding":          head + "Transfer-Encoding: xchunked\n\n0\n\n" + hidden,
+		"identity and chunked":    head + "Transfer-Encoding: chunked, identity\n\n0\n\n" + hidden,
+		"two codings":             head + "Transfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n0\n\n" + hidden,
+		"space before the colon":  head + "Content-Length : 5\n\nhello" + hidden,
+		"folded header":           head + "X: a\n b\nContent-Length: 5\n b\n\nhello" + hidden,
+		"space in the chunk size": head + "Transfer-Encoding: chunked\n\n5 x\nhello\n0\n\n" + hidden,
+		"signed chunk size":       head + "Transfer-Encoding: chunked\n\n+5\nhello\n0\n\n" + hidden,
+		"two hosts":               "GET /public HTTP/1.1\nHost: HOST\nHost: evil.example\n\n" + hidden,
+		"NUL in a header":         head + "X: a\x00b\nContent-Length: 0\n\n" + hidden,
+		"no version":              "GET /public\nHost: HOST\n\n" + hidden,
+		"bare CR":                 "GET /public HTTP/1.1\rX: y\nHost: HOST\n\n" + hidden,
+	} {
+		got := h.speak(text, 3)
+		if len(got) != 1 || got[0].StatusCode < 400 || !got[0].Close {
+			for _, g := range got {
+				t.Errorf("%s: answered %d, closes %v", name, g.StatusCode, g.Close)
+			}
+			if len(got) == 0 {
+				t.Errorf("%s: no answer", name)
+			}
+		}
+	}
+	// With both, the coding counts and the connection ends (RFC 9112 §6.1): what
+	// follows cannot be taken for a request by one side and for a body by the other.
+	got := h.speak(head+"Content-Length: 4\nTransfer-Encoding: chunked\n\n5\nhello\n0\n\n"+hidden, 3)
+	if len(got) == 0 || got[0].StatusCode != 200 && got[0].StatusCode != 400 {
+		t.Errorf("%+v", got)
+	}
+	if len(got) > 1 {
+		t.Errorf("the hidden request was answered %d", got[1].StatusCode)
+	}
+}
+
+func TestShutdownLetsUploadsFinish(t *testing.T) { // R09
+	begun, end := make(chan struct{}), make(chan struct{})
+	h := open(t, httpd.Limits{}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := make([]byte, 4)
+			_, _ = io.ReadFull(r.Body, b)
+			close(begun)
+			echo(w, r)
+		}), httpd.Files)
+		h.Handle("GET /events", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			<-httpd.Stopping(r.Context())
+			close(end)
+		}), httpd.Public)
+	})
+	events := h.request("GET", "/events", nil, nil)
+	body, more := io.Pipe()
+	answer := make(chan int, 1)
+	go func() {
+		r, _ := http.NewRequestWithContext(t.Context(), "PUT", "https://"+h.addr+"/files/x", body)
+		bearer(h.files)(r)
+		resp, err := h.client.Do(r)
+		if err != nil {
+			t.Error(err)
+			answer <- 0
+			return
+		}
+		resp.Body.Close()
+		answer <- resp.StatusCode
+	}()
+	_, _ = more.Write([]byte("some"))
+	<-begun
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.Shutdown(t.Context()) }()
+	<-end // the stream of events ends by itself
+	events.Body.Close()
+	_, _ = more.Write(make([]byte, 1<<20))
+	more.Close()
+	if got := <-answer; got != 200 {
+		t.Errorf("the upload got %d", got)
+	}
+	check(t, <-stopped)
+	if c, err := net.Dial("tcp", h.addr); err == nil {
+		c.Close()
+		t.Error("it still takes connections")
+	}
+}
+
+func TestShutdownDoesNotWaitForEver(t *testing.T) { // R09
+	begun, errs := make(chan struct{}), make(chan error, 1)
+	h := open(t, httpd.Limits{}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(begun)
+			_, err := io.Copy(io.Discard, r.Body)
+			errs <- err
+		}), httpd.Files)
+	})
+	c := h.raw()
+	fmt.Fprintf(c, "PUT /files/x HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n", h.addr, h.files)
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if err := <-errs; err == nil {
+		t.Error("the upload was whole")
+	}
+}
+
+func TestLargeUploadsOverHTTP2(t *testing.T) {
+	h := open(t, httpd.Limits{}, each)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			resp := h.request("PUT", "/files/x", io.LimitReader(zeros{}, 8<<20), bearer(h.files))
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.ProtoMajor != 2 || !strings.Contains(string(body), fmt.Sprint(8<<20)) {
+				t.Errorf("HTTP/%d: %s, %v", resp.ProtoMajor, body, err)
+			}
+		})
+	}
+	wg.Wait()
+}
