@@ -30,7 +30,7 @@ func (a *API) registerAbout() {
 		Summary: "This document",
 	}, httpd.Public, "/v1/openapi.json", map[string]*huma.Response{"200": {
 		Description: "OpenAPI 3.1",
-		Content:     map[string]*huma.MediaType{"application/vnd.oai.openapi+json;version=3.1": {Schema: &huma.Schema{Type: huma.TypeObject}}},
+		Content:     map[string]*huma.MediaType{"application/vnd.oai.openapi+json;version=3.1": {Schema: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}}},
 	}}, a.serveOpenAPI)
 	register(a, route{
 		Method: "GET", Path: "/healthz", ID: "get-health", Tag: "box",
@@ -57,7 +57,7 @@ type BoxDescription struct {
 	State          string   `json:"state" enum:"u,b" doc:"u: unbound, b: bound; as in the mDNS record"`
 	API            string   `json:"api" doc:"Base path of this interface"`
 	Fingerprint    string   `json:"fingerprint" doc:"base64url SHA-256 of the public key of the box's authority"`
-	Words          []string `json:"words" nullable:"false" minItems:"6" maxItems:"6" doc:"The fingerprint as six words, to compare by eye"`
+	Words          []string `json:"words" minItems:"6" maxItems:"6" doc:"The fingerprint as six words, to compare by eye"`
 	PolicyRevision string   `json:"policy_revision" doc:"The privacy policy in force"`
 	Version        string   `json:"version" doc:"Version of the software"`
 }

@@ -84,10 +84,29 @@ func New(o Options) *API {
 	a.registerFiles()
 	a.registerEvents()
 
+	schemas := config.Components.Schemas.Map()
 	// huma describes its own error model beside ours; it never leaves the box.
-	delete(config.Components.Schemas.Map(), "ErrorModel")
-	delete(config.Components.Schemas.Map(), "ErrorDetail")
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
+	for _, s := range schemas {
+		neverNull(s)
+	}
 	return a
+}
+
+// neverNull says that the lists in s are always there: huma thinks of nil slices,
+// this interface sends and takes an empty list.
+func neverNull(s *huma.Schema) {
+	if s.Type == huma.TypeArray {
+		s.Nullable = false
+		neverNull(s.Items)
+	}
+	for _, p := range s.Properties {
+		neverNull(p)
+	}
+	if of, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		neverNull(of)
+	}
 }
 
 func (a *API) config() huma.Config {
@@ -98,7 +117,8 @@ func (a *API) config() huma.Config {
 				Title:   "yunbox",
 				Version: a.box.Version,
 				Description: "The interface of a box at home that keeps photos and files. Errors are problem documents (RFC 9457) " +
-					"with a stable type. Times are RFC 3339 in UTC, hashes are 64 lower-case hex digits, sizes are bytes.",
+					"with a stable type. Times are RFC 3339 in UTC, hashes are 64 lower-case hex digits, sizes are bytes. " +
+					"`x-access` says who may use an operation: public, files (app tokens for files suffice), signed-in, admin.",
 			},
 			Servers: []*huma.Server{{URL: "/", Description: "This box"}},
 			Components: &huma.Components{

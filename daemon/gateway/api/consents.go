@@ -16,8 +16,9 @@ import (
 func (a *API) registerConsents() {
 	register(a, route{
 		Method: "GET", Path: "/v1/policy", ID: "get-policy", Tag: "consent",
-		Summary: "The privacy policy in force, and whether the asker accepted it",
-	}, httpd.SignedIn, a.policy)
+		Summary:     "The privacy policy in force, and whether the asker accepted it",
+		Description: "Public: it can be read before there is an account. `accepted` is null for the one who is not signed in.",
+	}, httpd.Public, a.policy)
 	register(a, route{
 		Method: "PUT", Path: "/v1/policy", ID: "accept-policy", Tag: "consent",
 		Summary:     "Accept the privacy policy",
@@ -26,7 +27,7 @@ func (a *API) registerConsents() {
 	register(a, route{
 		Method: "GET", Path: "/v1/purposes", ID: "list-purposes", Tag: "consent",
 		Summary: "What the box may process personal data for, each to be consented to by itself",
-	}, httpd.Files, a.purposes)
+	}, httpd.Public, a.purposes)
 	register(a, route{
 		Method: "GET", Path: "/v1/consents", ID: "list-consents", Tag: "consent",
 		Summary: "The asker's consents as they stand",
@@ -105,6 +106,9 @@ func (a *API) policy(ctx context.Context, in *Localized) (*policyAnswer, error) 
 
 // acceptance returns the acceptance that is in force, nil when there is none.
 func (a *API) acceptance(ctx context.Context, u ident.UserID) (*Acceptance, error) {
+	if u == 0 {
+		return nil, nil
+	}
 	state, err := a.consent.State(ctx, u)
 	if err != nil {
 		return nil, err
@@ -139,7 +143,7 @@ func (a *API) acceptPolicy(ctx context.Context, in *acceptInput) (*receiptAnswer
 type purposesAnswer struct {
 	ContentLanguage string `header:"Content-Language"`
 	Body            struct {
-		Purposes []PurposeText `json:"purposes" nullable:"false"`
+		Purposes []PurposeText `json:"purposes"`
 	} `nameHint:"Purposes"`
 }
 
@@ -150,13 +154,13 @@ type PurposeText struct {
 	Title     string   `json:"title"`
 	What      string   `json:"what" doc:"What the box does for it"`
 	Without   string   `json:"without" doc:"What happens if one says no"`
-	Data      []string `json:"data" nullable:"false" doc:"Categories of data"`
+	Data      []string `json:"data" doc:"Categories of data"`
 	Sensitive bool     `json:"sensitive"`
 	Retention string   `json:"retention"`
 	Processor string   `json:"processor" doc:"Who processes the data"`
 	Core      bool     `json:"core" doc:"Part of the service itself; every other purpose can be refused without losing it"`
 	PerDevice bool     `json:"per_device" doc:"It can be decided for each device apart"`
-	Sources   []string `json:"sources" nullable:"false" doc:"Values of source that need this purpose"`
+	Sources   []string `json:"sources" doc:"Values of source that need this purpose"`
 	Available bool     `json:"available" doc:"Whether this version of the box does it at all"`
 }
 
@@ -177,7 +181,7 @@ func (a *API) purposes(_ context.Context, in *Localized) (*purposesAnswer, error
 
 type consentsAnswer struct {
 	Body struct {
-		Consents []ConsentState `json:"consents" nullable:"false"`
+		Consents []ConsentState `json:"consents"`
 	} `nameHint:"Consents"`
 }
 
@@ -268,7 +272,7 @@ func (a *API) record(ctx context.Context, d consent.Decision) (*receiptAnswer, e
 
 type receiptsAnswer struct {
 	Body struct {
-		Receipts []consent.Receipt `json:"receipts" nullable:"false"`
+		Receipts []consent.Receipt `json:"receipts"`
 	} `nameHint:"Receipts"`
 }
 

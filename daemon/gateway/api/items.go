@@ -50,13 +50,13 @@ func (a *API) registerItems() {
 
 type knownInput struct {
 	Body struct {
-		SHA256 []string `json:"sha256" nullable:"false" maxItems:"5000" pattern:"^[0-9a-f]{64}$" patternDescription:"64 lower-case hex digits"`
+		SHA256 []string `json:"sha256" maxItems:"5000" pattern:"^[0-9a-f]{64}$" patternDescription:"64 lower-case hex digits"`
 	} `nameHint:"KnownQuestion"`
 }
 
 type knownAnswer struct {
 	Body struct {
-		Known []storage.Ref `json:"known" nullable:"false"`
+		Known []storage.Ref `json:"known"`
 	} `nameHint:"KnownAnswer"`
 }
 
@@ -89,8 +89,8 @@ type itemsInput struct {
 
 type itemsAnswer struct {
 	Body struct {
-		Folders []FolderEntry `json:"folders" nullable:"false"`
-		Items   []ItemEntry   `json:"items" nullable:"false"`
+		Folders []FolderEntry `json:"folders"`
+		Items   []ItemEntry   `json:"items"`
 		Next    *string       `json:"next" doc:"cursor of the next page; null: this is the last"`
 	} `nameHint:"ItemPage"`
 }
@@ -160,7 +160,7 @@ func (a *API) item(ctx context.Context, in *itemInput) (*itemAnswer, error) {
 
 type versionsAnswer struct {
 	Body struct {
-		Versions []VersionEntry `json:"versions" nullable:"false"`
+		Versions []VersionEntry `json:"versions"`
 	} `nameHint:"Versions"`
 }
 

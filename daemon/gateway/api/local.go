@@ -208,12 +208,28 @@ func (l *Local) patchUser(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// chainReport is how a hash-chained record stands. Bad is null if all of it holds.
+type chainReport struct {
+	Entries int64      `json:"entries"`
+	Head    string     `json:"head"`
+	Bad     *audit.Bad `json:"bad"`
+}
+
+// auditVerify verifies both records that are chained: who did what, and who
+// consented to what.
 func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
-	report, err := l.api.audit.Verify(r.Context())
+	acts, err := l.api.audit.Verify(r.Context())
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, report)
+	consents, err := l.api.consent.Verify(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		chainReport
+		Consent chainReport `json:"consent"`
+	}{chainReport(acts), chainReport(consents)})
 	return nil
 }
 

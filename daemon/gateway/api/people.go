@@ -66,7 +66,7 @@ func deviceEntry(d account.Device) DeviceEntry {
 
 type devicesAnswer struct {
 	Body struct {
-		Devices []DeviceEntry `json:"devices" nullable:"false"`
+		Devices []DeviceEntry `json:"devices"`
 	} `nameHint:"Devices"`
 }
 
@@ -143,7 +143,7 @@ type offersInput struct {
 
 type offersAnswer struct {
 	Body struct {
-		Entries []OfferEntry `json:"entries" nullable:"false"`
+		Entries []OfferEntry `json:"entries"`
 		Next    *string      `json:"next" doc:"cursor of the next page; null: this is the last"`
 	} `nameHint:"OfferPage"`
 }
@@ -195,7 +195,7 @@ func userEntry(u account.User) UserEntry {
 
 // UserList is everybody on the box.
 type UserList struct {
-	Users []UserEntry `json:"users" nullable:"false"`
+	Users []UserEntry `json:"users"`
 }
 
 type usersAnswer struct {

@@ -66,6 +66,7 @@ func (a *API) operation(rt route, access httpd.Access) huma.Operation {
 		BodyReadTimeout: -1, // httpd watches every body for progress instead
 		Metadata:        map[string]any{accessKey: access},
 		Security:        security(access),
+		Extensions:      map[string]any{"x-access": accessName(access)},
 		Responses:       map[string]*huma.Response{"default": ProblemResponse()},
 	}
 }
@@ -76,6 +77,22 @@ func security(access httpd.Access) []map[string][]string {
 		return []map[string][]string{}
 	}
 	return []map[string][]string{{"session": {}}, {"bearer": {}}, {"basic": {}}}
+}
+
+// accessName is x-access in the OpenAPI document: what OpenAPI's own security
+// requirements cannot say.
+func accessName(access httpd.Access) string {
+	switch access {
+	case httpd.Public:
+		return "public"
+	case httpd.Files:
+		return "files"
+	case httpd.AdminOnly:
+		return "admin"
+	case httpd.SignedIn:
+		return "signed-in"
+	}
+	panic("api: an access level that httpd does not have")
 }
 
 // ProblemResponse is the answer that every operation may give instead of the

@@ -226,7 +226,7 @@ func (a *API) changePassword(ctx context.Context, in *passwordInput) (*sessionAn
 
 type tokensAnswer struct {
 	Body struct {
-		Tokens []TokenInfo `json:"tokens" nullable:"false"`
+		Tokens []TokenInfo `json:"tokens"`
 	} `nameHint:"Tokens"`
 }
 

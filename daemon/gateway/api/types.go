@@ -80,5 +80,5 @@ type Problem struct {
 	Status int          `json:"status" minimum:"400" maximum:"599"`
 	Detail string       `json:"detail,omitempty" doc:"What happened in this case"`
 	Hint   string       `json:"hint,omitempty" doc:"What to do next"`
-	Errors []fieldError `json:"errors,omitempty" nullable:"false" doc:"With type invalid: the fields that are not as expected"`
+	Errors []fieldError `json:"errors,omitempty" doc:"With type invalid: the fields that are not as expected"`
 }

@@ -32,8 +32,10 @@ func (h *Handler) Register(server *httpd.Server, doc *huma.OpenAPI) {
 		}
 		rt.op.Tags = []string{"uploads"}
 		rt.op.Security = []map[string][]string{{"session": {}}, {"bearer": {}}, {"basic": {}}}
+		rt.op.Extensions = map[string]any{"x-access": "files"}
 		if rt.access == httpd.Public {
 			rt.op.Security = []map[string][]string{}
+			rt.op.Extensions = map[string]any{"x-access": "public"}
 		}
 		rt.op.Responses["default"] = problemResponse()
 		doc.AddOperation(&rt.op)
