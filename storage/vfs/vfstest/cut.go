@@ -1,0 +1,154 @@
+package vfstest
+
+import (
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// Seed returns the random numbers of a test. It logs their seed; with
+// YUNBOX_SEED set to that number the test does the same again.
+func Seed(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("YUNBOX_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("YUNBOX_SEED: %v", err)
+		}
+	}
+	t.Logf("YUNBOX_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// Kill ends the process that uses the disk, as kill -9 does, and returns the
+// disk as the next process finds it: its files are closed, its locks are gone,
+// but what it wrote is there, synced or not. The old Disk is off.
+func (d *Disk) Kill() *Disk {
+	m := d.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.life++
+	m.locks = make(map[string]bool)
+	m.faults, m.cutIn = nil, 0
+	m.root.closeAll()
+	m.used = m.root.room(make(map[*inode]bool))
+	return &Disk{m: m, life: m.life}
+}
+
+func (n *inode) closeAll() {
+	n.opens = 0
+	for _, child := range n.entries {
+		child.closeAll()
+	}
+}
+
+// room is what a tree takes.
+func (n *inode) room(seen map[*inode]bool) int64 {
+	if seen[n] {
+		return 0
+	}
+	seen[n] = true
+	sum := blocks(n)
+	for _, child := range n.entries {
+		sum += child.room(seen)
+	}
+	return sum
+}
+
+// PowerCut returns the disk as it may look after a power cut at this moment.
+// Everything synced is there. Of the rest, sectors, sizes and names have
+// survived or not, as rng decides. The old Disk is off.
+func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
+	m := d.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.life++
+	after := &media{capacity: m.capacity, now: m.now, locks: make(map[string]bool)}
+	made := make(map[*inode]*inode)
+	after.root = after.survive(rng, m.root, made)
+	after.root.links = 1
+	after.used = after.root.room(make(map[*inode]bool))
+	return &Disk{m: after}
+}
+
+// survive copies what is left of a tree.
+func (m *media) survive(rng *rand.Rand, old *inode, made map[*inode]*inode) *inode {
+	if n := made[old]; n != nil {
+		return n
+	}
+	n := m.newInode(old.mode)
+	n.mtime = old.mtime
+	made[old] = n
+	if !old.mode.IsDir() {
+		n.disk = old.surviving(rng)
+		n.data = slices.Clone(n.disk)
+		return n
+	}
+	entries := old.survivingNames(rng)
+	// By age, not by name, for names may be random: the same seed must do the
+	// same again.
+	names := slices.SortedFunc(maps.Keys(entries), func(a, b string) int {
+		return cmp.Or(cmp.Compare(entries[a].num, entries[b].num), cmp.Compare(a, b))
+	})
+	for _, name := range names {
+		child := m.survive(rng, entries[name], made)
+		child.links++
+		n.entries[name], n.durable[name] = child, child
+	}
+	return n
+}
+
+// fate is how a cut treats what was not synced. The extremes are frequent, since
+// they are what real file systems mostly do.
+type fate int
+
+const (
+	lose fate = iota
+	keep
+	mix
+)
+
+func drawFate(rng *rand.Rand) fate { return [...]fate{lose, keep, mix, mix}[rng.IntN(4)] }
+
+// surviving is what the device has of a file after a cut.
+func (n *inode) surviving(rng *rand.Rand) []byte {
+	how := drawFate(rng)
+	b := slices.Clone(n.disk)
+	if n.resized && (how == keep || how == mix && rng.IntN(2) == 0) {
+		b = n.ofSize(b, len(n.data))
+	}
+	for _, s := range slices.Sorted(maps.Keys(n.dirty)) {
+		from, to := s*sector, min((s+1)*sector, len(n.data), len(b))
+		if from < to && (how == keep || how == mix && rng.IntN(2) == 0) {
+			copy(b[from:to], n.data[from:to])
+		}
+	}
+	return b
+}
+
+// survivingNames is what the device has of a directory after a cut. Changes of
+// one name survive in their order: a later one never without an earlier one.
+func (n *inode) survivingNames(rng *rand.Rand) map[string]*inode {
+	how := drawFate(rng)
+	entries := maps.Clone(n.durable)
+	lost := make(map[string]bool)
+	for _, c := range n.log {
+		survives := how == keep || how == mix && rng.IntN(2) == 0
+		for _, e := range c {
+			survives = survives && !lost[e.name]
+		}
+		if survives {
+			c.reach(entries)
+			continue
+		}
+		for _, e := range c {
+			lost[e.name] = true
+		}
+	}
+	return entries
+}
