@@ -104,11 +104,11 @@ func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, p
 
 // A login is somebody whose password was right.
 type login struct {
-	id              ident.UserID
-	shown           string
-	role            ident.Role
-	hash, rehashed  string
-	disabled, known bool
+	id             ident.UserID
+	shown          string
+	role           ident.Role
+	hash, rehashed string
+	disabled       bool
 }
 
 // stillGood finds out within tx that the person was neither switched off nor
@@ -149,9 +149,9 @@ func (a *Accounts) checkLogin(ctx context.Context, op, folded, password, remote 
 		return login{}, err
 	}
 	if !ok {
-		if l.known {
-			a.recordRefusal(ctx, l.id)
-		}
+		// For strangers too, with nobody as the subject: the time that writing takes
+		// must not tell who exists.
+		a.recordRefusal(ctx, l.id)
 		return login{}, wrongPassword(op)
 	}
 	a.logins.succeeded(a.now(), folded, remote)
@@ -185,7 +185,7 @@ func (a *Accounts) readLogin(ctx context.Context, folded string) (login, error) 
 	if err != nil {
 		return login{}, err
 	}
-	l.id, l.role, l.disabled, l.known = ident.UserID(id), ident.Role(role), disabled.Valid, true
+	l.id, l.role, l.disabled = ident.UserID(id), ident.Role(role), disabled.Valid
 	return l, nil
 }
 

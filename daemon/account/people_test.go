@@ -240,6 +240,24 @@ func TestSwitchingOff(t *testing.T) { // R05
 	b.mustLogin("ben")
 }
 
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	byOwner := account.As(b.owner().Principal, "http")
+	ben := b.member("Ben")
+	if ben.Quota != -1 {
+		t.Errorf("a new person has the quota %d", ben.Quota)
+	}
+	for _, want := range []int64{5e9, 0, -1} {
+		check(t, b.SetQuota(t.Context(), byOwner, ben.ID, want))
+		if u, err := b.UserNamed(t.Context(), "BEN"); err != nil || u.Quota != want {
+			t.Errorf("%+v, %v; want quota %d", u, err, want)
+		}
+	}
+	wantKind(t, b.SetQuota(t.Context(), byOwner, 12345, 1), problem.NotFound)
+	wantKind(t, b.SetQuota(t.Context(), account.As(b.mustLogin("ben").Principal, "http"), ben.ID, -1), problem.Forbidden)
+}
+
 func TestOnlyRootResetsPasswords(t *testing.T) { // R05
 	t.Parallel()
 	b := open(t)

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"time"
 
 	"yunbox.local/daemon/db"
@@ -206,6 +207,32 @@ func (a *Accounts) SetDisabled(ctx context.Context, by Actor, id ident.UserID, d
 		}
 		tx.AfterCommit(func() { a.cache.forget(func(p ident.Principal) bool { return p.User == id }) })
 		return a.log.Append(tx, by.event(action, id))
+	})
+}
+
+// SetQuota limits what a person may keep, in bytes of their files as they see
+// them; negative: no limit. What is over a new limit stays.
+func (a *Accounts) SetQuota(ctx context.Context, by Actor, id ident.UserID, bytes int64) error {
+	const op = "account.set_quota"
+	if !by.admin() {
+		return notAdmin(op)
+	}
+	return a.db.Write(ctx, func(tx *db.Tx) error {
+		res, err := tx.Exec(`UPDATE user SET quota_bytes = ? WHERE id = ?`, sql.NullInt64{Int64: bytes, Valid: bytes >= 0}, int64(id))
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			if err == nil {
+				err = notFound(op, "person")
+			}
+			return err
+		}
+		e := by.event("user.quota", id)
+		if bytes >= 0 {
+			e.Detail = map[string]string{"bytes": strconv.FormatInt(bytes, 10)}
+		}
+		return a.log.Append(tx, e)
 	})
 }
 

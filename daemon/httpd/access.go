@@ -174,6 +174,7 @@ func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request,
 	out.stranger = p.User == 0
 	ctx := r.Context()
 	if p.User != 0 {
+		s.conns.admitted(ctx)
 		ctx = context.WithValue(ctx, principalKey{}, p)
 	}
 	r = r.WithContext(ctx)

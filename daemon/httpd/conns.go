@@ -1,15 +1,18 @@
 package httpd
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// conns bounds the connections, in all and by address. At the bound a connection
-// that is doing nothing, the one that has done so for longest, makes room for a
-// new one; so whoever opens many and leaves them idle harms nobody else.
+// conns bounds the connections, in all and by address. At the bound another one
+// makes room for a new one: one of somebody who never signed in and that does
+// nothing, else one that does nothing, else one of a stranger; the one that has
+// done so for longest. So strangers cannot keep others out, with however many
+// connections, and what a signed-in person is sending is never cut off for them.
 type conns struct {
 	max, perSource int
 
@@ -23,6 +26,7 @@ type conn struct {
 	owner  *conns
 	source string
 	busy   bool // a request is being answered
+	known  bool // somebody signed in has used it
 	since  time.Time
 	once   sync.Once
 }
@@ -52,7 +56,7 @@ func (l listener) Accept() (net.Conn, error) {
 		if c != nil {
 			return c, nil
 		}
-		raw.Close() // everybody is busy
+		raw.Close() // people who are signed in use them all
 	}
 }
 
@@ -64,11 +68,11 @@ func (c *conns) add(raw net.Conn) (added, evicted *conn) {
 	defer c.mu.Unlock()
 	switch {
 	case c.sources[source] >= c.perSource:
-		if evicted = c.idlest(source); evicted == nil {
+		if evicted = c.dispensable(source); evicted == nil {
 			return nil, nil
 		}
 	case len(c.open) >= c.max:
-		if evicted = c.idlest(""); evicted == nil {
+		if evicted = c.dispensable(""); evicted == nil {
 			return nil, nil
 		}
 	}
@@ -81,15 +85,53 @@ func (c *conns) add(raw net.Conn) (added, evicted *conn) {
 	return added, evicted
 }
 
-// idlest is the connection of that source, "" any, which has been idle for
-// longest.
-func (c *conns) idlest(source string) (found *conn) {
+// dispensable is the connection of that source, "" any, that has to make room.
+func (c *conns) dispensable(source string) (found *conn) {
 	for k := range c.open {
-		if !k.busy && (source == "" || k.source == source) && (found == nil || k.since.Before(found.since)) {
+		switch {
+		case k.busy && k.known, source != "" && k.source != source:
+		case found == nil, k.rank() < found.rank(), k.rank() == found.rank() && k.since.Before(found.since):
 			found = k
 		}
 	}
 	return found
+}
+
+func (k *conn) rank() int {
+	switch {
+	case k.busy:
+		return 2
+	case k.known:
+		return 1
+	}
+	return 0
+}
+
+type connKey struct{}
+
+// context is the http.Server's ConnContext hook.
+func (c *conns) context(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, connOf(nc))
+}
+
+// admitted notes that somebody signed in uses the connection of ctx.
+func (c *conns) admitted(ctx context.Context) {
+	k, _ := ctx.Value(connKey{}).(*conn)
+	if k == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.known = true
+}
+
+// connOf is the conn below TLS; nil if there is none.
+func connOf(nc net.Conn) *conn {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	k, _ := nc.(*conn)
+	return k
 }
 
 func (c *conns) removeLocked(k *conn) {
@@ -114,11 +156,8 @@ func (k *conn) Close() error {
 
 // state is the http.Server's ConnState hook.
 func (c *conns) state(nc net.Conn, s http.ConnState) {
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
-	}
-	k, ok := nc.(*conn)
-	if !ok {
+	k := connOf(nc)
+	if k == nil {
 		return
 	}
 	c.mu.Lock()

@@ -64,7 +64,9 @@ func (l *leaf) fits(now time.Time, names []string, local netip.Addr) bool {
 func (id *Identity) certificate(hello *tls.ClientHelloInfo, names []string, failed func(error)) (*tls.Certificate, error) {
 	var local netip.Addr
 	if hello.Conn != nil {
-		if ip := addrOf(hello.Conn.LocalAddr()); ip.IsValid() && id.permitsAddr(ip) {
+		// The two loopback addresses are in every leaf; the sixteen million others are
+		// no reason to make one.
+		if ip := addrOf(hello.Conn.LocalAddr()); ip.IsValid() && !ip.IsLoopback() && id.permitsAddr(ip) {
 			local = ip
 		}
 	}

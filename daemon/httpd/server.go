@@ -157,6 +157,7 @@ func (s *Server) newHTTPServer() *http.Server {
 		},
 		Protocols:                    new(http.Protocols),
 		ConnState:                    s.conns.state,
+		ConnContext:                  s.conns.context,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return s.base },
 		DisableGeneralOptionsHandler: true,

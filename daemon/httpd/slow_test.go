@@ -287,31 +287,49 @@ func TestIdleConnectionsMakeRoom(t *testing.T) { // R09
 	}
 }
 
-func TestBusyConnectionsAreNotDropped(t *testing.T) { // R09
-	var begun sync.WaitGroup
-	begun.Add(3)
+func TestOnlyStrangersMakeRoom(t *testing.T) { // R09
+	begun := make(chan string, 10)
 	release := make(chan struct{})
 	h := open(t, httpd.Limits{Conns: 3}, func(h *hall) {
-		h.Handle("GET /wait", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			begun.Done()
-			<-release
-		}), httpd.Public)
+		wait := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			begun <- r.URL.Path
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		})
+		h.Handle("GET /stranger", wait, httpd.Public)
+		h.Handle("GET /files/x", wait, httpd.Files)
 	})
-	var conns []net.Conn
-	for range 3 {
+	get := func(path string) net.Conn {
 		c := h.raw()
-		fmt.Fprintf(c, "GET /wait HTTP/1.1\r\nHost: %s\r\n\r\n", h.addr)
-		conns = append(conns, c)
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", path, h.addr,
+			map[bool]string{true: h.files, false: "yb_none"}[path == "/files/x"])
+		if got := <-begun; got != path {
+			t.Fatalf("%s began", got)
+		}
+		return c
 	}
-	begun.Wait()
+	var strangers, friends []net.Conn
+	for range 3 {
+		strangers = append(strangers, get("/stranger"))
+	}
+	for range 3 {
+		friends = append(friends, get("/files/x")) // each takes the place of a stranger
+	}
+	for _, c := range strangers {
+		if said := closes(t, c); said != "" {
+			t.Errorf("a stranger was answered %q", said)
+		}
+	}
 	if c, err := tls.Dial("tcp", h.addr, h.pin("127.0.0.1")); err == nil {
 		c.Close()
 		t.Error("there was room for one more")
 	}
 	close(release)
-	for _, c := range conns {
+	for _, c := range friends {
 		if got := h.answers(c, 1); len(got) != 1 || got[0].StatusCode != 200 {
-			t.Errorf("a busy connection got %+v", got)
+			t.Errorf("a person who is signed in got %+v", got)
 		}
 	}
 }
