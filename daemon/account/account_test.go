@@ -29,7 +29,7 @@ const (
 // A box is a folder with accounts in it and a clock that the test sets.
 type box struct {
 	*account.Accounts
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	db    *db.DB
 	audit *audit.Log
@@ -37,13 +37,13 @@ type box struct {
 	bound atomic.Int32
 }
 
-func open(t *testing.T) *box {
+func open(t testing.TB) *box {
 	var clock atomic.Int64
 	clock.Store(time.Date(2026, 11, 26, 5, 0, 0, 0, time.UTC).UnixMilli())
 	return openIn(t, t.TempDir(), &clock)
 }
 
-func openIn(t *testing.T, dir string, clock *atomic.Int64) *box {
+func openIn(t testing.TB, dir string, clock *atomic.Int64) *box {
 	t.Helper()
 	b := &box{t: t, dir: dir, clock: clock}
 	now := func() time.Time { return time.UnixMilli(clock.Load()).UTC() }
@@ -163,6 +163,11 @@ func (b *box) alive(token string) bool {
 		b.t.Fatal(err)
 	}
 	return err == nil
+}
+
+func benchBox(b *testing.B) (*box, account.Session) {
+	bx := open(b)
+	return bx, bx.owner()
 }
 
 func wantKind(t *testing.T, err error, want problem.Kind) {
