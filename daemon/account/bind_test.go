@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 func TestBindingMakesTheOwnerAndSpendsTheLabel(t *testing.T) { // R04
@@ -276,6 +278,60 @@ func TestLeftoverOfAnInterruptedWriteIsNoObstacle(t *testing.T) {
 	b := open(t)
 	check(t, os.WriteFile(filepath.Join(b.dir, "keys/label.json.new"), []byte("half"), 0o400))
 	b.owner()
+}
+
+func TestLabelSurvivesPowerCuts(t *testing.T) { // R01, R04
+	t.Parallel()
+	rng := vfstest.Seed(t)
+	b := open(t) // for its database, which has no owner yet
+	start := func(disk *vfstest.Disk) (*account.Accounts, account.Label, error) {
+		a, err := account.Open(t.Context(), b.db, b.audit, account.Options{Keys: disk, DeviceID: deviceID, Fingerprint: fingerprint})
+		if err != nil {
+			return nil, account.Label{}, err
+		}
+		l, err := a.Label(t.Context())
+		return a, l, err
+	}
+	for n := 1; n < 12; n++ {
+		disk := vfstest.NewDisk()
+		disk.CutIn(n)
+		_, shown, err := start(disk)
+		_, after, err2 := start(disk.PowerCut(rng))
+		check(t, err2)
+		if after.Code == "" || err == nil && after != shown {
+			t.Fatalf("cut before call %d: the label that was shown is %+v, then %+v", n, shown, after)
+		}
+		// A call that fails is said, and does not stop the next start.
+		disk = vfstest.NewDisk()
+		disk.Fail(vfstest.Fault{Nth: n, Err: syscall.EIO})
+		_, shown, err = start(disk)
+		disk.Heal()
+		_, after, err2 = start(disk)
+		check(t, err2)
+		if err == nil && after != shown {
+			t.Fatalf("call %d failed: the label is %+v, then %+v", n, shown, after)
+		}
+	}
+
+	// The owner is in the database; the spent label cannot be written. It counts
+	// as spent at once, and the next start writes it.
+	disk := vfstest.NewDisk()
+	a, l, err := start(disk)
+	check(t, err)
+	req := account.BindRequest{Serial: l.Serial, Code: l.Code, Username: "anna", Password: good, Remote: home}
+	disk.Fail(vfstest.Fault{Nth: 1, Err: syscall.ENOSPC, Sticky: true})
+	_, err = a.Bind(t.Context(), req)
+	check(t, err)
+	for range 3 {
+		if l, err = a.Label(t.Context()); err != nil || !l.Spent || l.Code != "" {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		_, err = a.Bind(t.Context(), req)
+		wantKind(t, err, problem.Conflict)
+		disk = disk.PowerCut(rng)
+		a, _, err = start(disk)
+		check(t, err)
+	}
 }
 
 func TestLostDatabaseDoesNotPutTheBoxUpForGrabs(t *testing.T) { // R04

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/argon2"
 
@@ -61,6 +62,23 @@ func TestRefusedTriesCostNothing(t *testing.T) {
 	}
 	if _, ok := l.begin(now, "carl", "10.0.0.1"); ok {
 		t.Error("the address has no limit")
+	}
+}
+
+func TestFoldingIsStable(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) {
+			continue
+		}
+		folded := foldName(string(r))
+		if again := foldName(folded); again != folded {
+			t.Errorf("%U folds to %+q, and that to %+q", r, folded, again)
+		}
+		for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
+			if got := foldName(string(other)); got != folded {
+				t.Errorf("%U folds to %+q, its other case %U to %+q", r, folded, other, got)
+			}
+		}
 	}
 }
 

@@ -58,9 +58,10 @@ func Username(s string) (shown, folded string, err error) {
 }
 
 // foldName is NFKC_Casefold without the removal of ignorable characters, which
-// Username refuses.
+// Username refuses. Lower case comes last because x/text swaps the cases of
+// Cherokee when it folds them.
 func foldName(s string) string {
-	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+	return norm.NFKC.String(strings.ToLower(cases.Fold().String(norm.NFKC.String(s))))
 }
 
 // displayName checks the name of a device or an app token.

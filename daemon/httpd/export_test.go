@@ -3,7 +3,12 @@ package httpd
 import (
 	"crypto/tls"
 	"crypto/x509"
+
+	"yunbox.local/storage/vfs"
 )
+
+// OpenIdentityForTest is LoadIdentity on another disk.
+func OpenIdentityForTest(keys vfs.FS) (*Identity, error) { return openIdentity(keys, nil) }
 
 // ChainForTest is what a client sees that connects by no known address.
 func ChainForTest(id *Identity, names []string) ([]*x509.Certificate, error) {

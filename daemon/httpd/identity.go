@@ -64,6 +64,14 @@ func LoadIdentity(dir string, now func() time.Time) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
+	id, err := openIdentity(keys, now)
+	if err != nil {
+		return nil, errors.Join(err, keys.Close())
+	}
+	return id, nil
+}
+
+func openIdentity(keys vfs.FS, now func() time.Time) (*Identity, error) {
 	id := &Identity{keys: keys, now: now, hostname: systemName()}
 	if id.now == nil {
 		id.now = time.Now

@@ -16,10 +16,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 func load(t *testing.T, dir string, now func() time.Time) *httpd.Identity {
@@ -245,6 +247,61 @@ func TestIdentityAfterCutsAndDamage(t *testing.T) { // R06
 	replace("ca.key", "garbage")
 	if _, err := httpd.LoadIdentity(dir, nil); err == nil || !strings.Contains(err.Error(), "ca.key") {
 		t.Errorf("damaged ca.key: %v", err)
+	}
+}
+
+func TestIdentitySurvivesPowerCuts(t *testing.T) { // R01, R06
+	t.Parallel()
+	rng := vfstest.Seed(t)
+	for n := 1; ; n++ {
+		disk := vfstest.NewDisk()
+		disk.CutIn(n)
+		shown := ""
+		id, err := httpd.OpenIdentityForTest(disk)
+		if err == nil {
+			shown = id.Fingerprint() // from now on it may be on a label
+			_, err = httpd.ChainForTest(id, nil)
+		}
+		for range 5 {
+			after := disk.PowerCut(rng)
+			again, err := httpd.OpenIdentityForTest(after)
+			if err != nil {
+				t.Fatalf("a cut before call %d leaves a box that does not start: %v", n, err)
+			}
+			if shown != "" && again.Fingerprint() != shown {
+				t.Fatalf("a cut before call %d makes another box of it", n)
+			}
+			shake(t, again, time.Now)
+			disk, shown = after, again.Fingerprint()
+		}
+		if err == nil && n > 30 {
+			return
+		}
+		if n > 200 {
+			t.Fatal("it never ends")
+		}
+	}
+}
+
+func TestIdentityOnAFailingDisk(t *testing.T) { // R06
+	t.Parallel()
+	for n := 1; n < 60; n++ {
+		disk := vfstest.NewDisk()
+		disk.Fail(vfstest.Fault{Nth: n, Err: syscall.ENOSPC, Short: true})
+		id, err := httpd.OpenIdentityForTest(disk)
+		if err == nil {
+			if _, err := httpd.ChainForTest(id, nil); err != nil {
+				t.Errorf("call %d fails: a full disk keeps people out: %v", n, err)
+			}
+		}
+		disk.Heal()
+		again, err := httpd.OpenIdentityForTest(disk)
+		if err != nil {
+			t.Fatalf("call %d failed once, and the box never starts again: %v", n, err)
+		}
+		if id != nil && id.Fingerprint() != again.Fingerprint() {
+			t.Errorf("call %d failed: another identity", n)
+		}
 	}
 }
 
