@@ -74,10 +74,6 @@ func (a *Accounts) writeLabel(l labelFile) error {
 	if err != nil {
 		return err
 	}
-	// What a power cut left behind is read-only, so it cannot be opened again.
-	if err := a.opt.Keys.Remove(labelName + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", labelName, err)
-	}
 	if err := vfs.WriteFile(a.opt.Keys, labelName, append(data, '\n'), 0o400); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", labelName, err)
 	}

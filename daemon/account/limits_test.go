@@ -82,6 +82,24 @@ func TestFoldingIsStable(t *testing.T) {
 	}
 }
 
+func TestRefusalsCannotFillTheDisk(t *testing.T) { // R05
+	r := newRefusalRecord()
+	now := time.Now()
+	written, told := 0, int64(0)
+	for i := range 100_000 {
+		if skipped, ok := r.begin(now.Add(time.Duration(i) * time.Second / 10)); ok {
+			written++
+			told += skipped
+		}
+	}
+	if limit := 20 + 100_000/600 + 1; written > limit || written < 100 {
+		t.Errorf("%d entries for 100,000 refusals in three hours, want at most %d", written, limit)
+	}
+	if missing := 100_000 - int64(written) - told; missing < 0 || missing > 700 {
+		t.Errorf("%d refusals are in no entry's count", missing)
+	}
+}
+
 func TestThrottle(t *testing.T) {
 	th := NewThrottle(10*time.Second, 3, 2)
 	now := time.Now()

@@ -140,7 +140,7 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (ident.Princi
 // AuthenticateBasic returns who presents a user name and an app token, as
 // programs do that know only Basic authentication. The account's password is not
 // accepted there: it would travel with every request and be kept by the program.
-func (a *Accounts) AuthenticateBasic(ctx context.Context, username, password string, _ string) (ident.Principal, error) {
+func (a *Accounts) AuthenticateBasic(ctx context.Context, username, password string) (ident.Principal, error) {
 	if !strings.HasPrefix(password, tokenPrefix) {
 		return ident.Principal{}, &problem.Error{Kind: problem.Unauthenticated, Op: "account.authenticate",
 			Detail: "This way of signing in takes an app token in place of the password.",

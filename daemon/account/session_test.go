@@ -245,7 +245,7 @@ func TestBasic(t *testing.T) { // R05
 		{"ben", token, false}, {"", token, false}, {"anna ", token, false}, {strings.Repeat("x", 1<<16), token, false},
 		{"anna", good, false}, {"anna", s.Token, false}, {"anna", token + "x", false}, {"anna", "", false}, {"anna", "yb_", false},
 	} {
-		p, err := b.AuthenticateBasic(t.Context(), c.user, c.password, home)
+		p, err := b.AuthenticateBasic(t.Context(), c.user, c.password)
 		if c.ok != (err == nil) || c.ok && p.User != s.Principal.User || !c.ok && problem.KindOf(err) != problem.Unauthenticated {
 			t.Errorf("%.20q: %+v, %v", c.user, p, err)
 		}

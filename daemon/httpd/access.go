@@ -202,7 +202,7 @@ func (s *Server) identify(r *http.Request) (p ident.Principal, byCookie bool, er
 			return p, false, badCredentials()
 		}
 		if user, password, ok := parseBasic(headers[0]); ok {
-			p, err = s.accounts.AuthenticateBasic(r.Context(), user, password, Remote(r))
+			p, err = s.accounts.AuthenticateBasic(r.Context(), user, password)
 			return p, false, err
 		}
 		if token, ok := parseBearer(headers[0]); ok {

@@ -259,6 +259,18 @@ func TestRevokedSessionIsRefusedAtOnce(t *testing.T) { // R05
 	}
 	check(t, h.accounts.Logout(t.Context(), h.member.Principal))
 	wantProblem(t, h.request("GET", "/signedin", nil, bearer(h.member.Token)), 401, "unauthenticated")
+	// A long answer asks again whether it may go on.
+	r, err := http.NewRequest("GET", "https://"+h.addr+"/signedin", nil)
+	check(t, err)
+	for token, want := range map[string]bool{h.member.Token: false, "": false, h.full: true} {
+		r.Header.Del("Authorization")
+		if token != "" {
+			bearer(token)(r)
+		}
+		if p, err := h.Authenticate(r); (err == nil) != want || want && p.Name != "ben" {
+			t.Errorf("%+v, %v; want %v", p, err, want)
+		}
+	}
 	if resp := h.request("GET", "/files/x", nil, bearer(h.files)); resp.StatusCode != 200 {
 		t.Errorf("the app token went with it: %d", resp.StatusCode)
 	}

@@ -33,7 +33,7 @@ const password = "four nice words here"
 // A hall is a running server with an owner, a member and the routes of the test.
 type hall struct {
 	*httpd.Server
-	t        *testing.T
+	t        testing.TB
 	id       *httpd.Identity
 	accounts *account.Accounts
 	addr     string
@@ -65,6 +65,11 @@ func (l *lockedBuffer) String() string {
 func open(t *testing.T, limits httpd.Limits, routes func(*hall)) *hall {
 	t.Helper()
 	t.Parallel()
+	return start(t, limits, routes)
+}
+
+func start(t testing.TB, limits httpd.Limits, routes func(*hall)) *hall {
+	t.Helper()
 	h := &hall{t: t, log: &lockedBuffer{}}
 	dir := t.TempDir()
 	var err error
@@ -249,7 +254,7 @@ func wantProblem(t *testing.T, resp *http.Response, status int, kind string) {
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -275,10 +275,6 @@ func newSerialNumber() (*big.Int, error) {
 
 // writeKey replaces a file of the folder of keys durably, mode 0400.
 func (id *Identity) writeKey(name string, data []byte) error {
-	// What a power cut left behind is read-only, so it cannot be opened again.
-	if err := id.keys.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	return vfs.WriteFile(id.keys, name, data, 0o400)
 }
 

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"yunbox.local/daemon/problem"
 )
@@ -113,6 +112,3 @@ func routeProblem(status int, r *http.Request, allow string) error {
 	return &problem.Error{Kind: problem.NotFound, Op: "httpd",
 		Detail: "The box has no such address.", Hint: "/v1/openapi.json lists those that it has."}
 }
-
-// deadline is now plus d, for both directions of a connection.
-func deadline(d time.Duration) time.Time { return time.Now().Add(d) }

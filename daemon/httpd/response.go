@@ -80,7 +80,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	// The deadline is taken away again: on HTTP/2 it would end the stream even if
 	// nothing is being written. Errors mean that the connection knows none.
-	_ = w.control.SetWriteDeadline(deadline(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
 	n, err := w.ResponseWriter.Write(b)
 	w.sent += int64(n)
 	if err == nil {
@@ -108,7 +108,7 @@ func (w *response) Flush() {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
 	}
-	_ = w.control.SetWriteDeadline(deadline(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
 	if err := w.control.Flush(); err == nil {
 		_ = w.control.SetWriteDeadline(noDeadline)
 	}
@@ -119,10 +119,10 @@ func (w *response) finish() {
 	if w.body != nil {
 		w.body.release()
 	}
-	_ = w.control.SetWriteDeadline(deadline(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
 	if w.request.ProtoMajor == 1 && w.unread() {
 		// net/http reads what is left of a small body, and would wait for it for ever.
-		_ = w.control.SetReadDeadline(deadline(min(w.server.limits.Patience, 5*time.Second)))
+		_ = w.control.SetReadDeadline(time.Now().Add(min(w.server.limits.Patience, 5*time.Second)))
 	}
 	if !w.wroteHeader && w.status == 0 {
 		w.status = http.StatusOK
