@@ -25,7 +25,7 @@ daemon/ident             :
 daemon/problem           :
 daemon/config            :
 daemon/db                : daemon/problem
-daemon/audit             : daemon/db daemon/ident
+daemon/audit             : daemon/db daemon/ident daemon/problem
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage

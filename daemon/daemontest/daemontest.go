@@ -7,17 +7,24 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	_ "github.com/mattn/go-sqlite3" // SetQuota
 
 	"yunbox.local/daemon"
 	"yunbox.local/daemon/config"
@@ -33,10 +40,13 @@ type Box struct {
 	URL    string       // "https://127.0.0.1:PORT"
 	Client *http.Client // trusts this box and no other
 
-	conf config.Config
-	disk vfs.FS
-	t    testing.TB
-	stop func()
+	conf  config.Config
+	disk  vfs.FS
+	ahead atomic.Int64 // nanoseconds by which the box's clock is ahead
+	log   testLog
+	t     testing.TB
+	stop  func()
+	off   bool // the power is off: errors of stopping are what a cut looks like
 }
 
 // Start runs a box on a fresh state directory until the test ends.
@@ -46,7 +56,7 @@ func Start(t testing.TB) *Box { return StartOn(t, t.TempDir(), nil) }
 // is nil. The box stops when the test ends.
 func StartOn(t testing.TB, state string, disk vfs.FS) *Box {
 	t.Helper()
-	b := &Box{State: state, disk: disk, t: t, conf: config.Config{
+	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, conf: config.Config{
 		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64,
 	}}
 	b.run()
@@ -65,10 +75,58 @@ func (b *Box) Restart() {
 // Stop stops the box cleanly. Restart starts it again.
 func (b *Box) Stop() { b.stop() }
 
+// PowerOff ends a box whose disk has lost power: it stops, and may complain.
+func (b *Box) PowerOff() {
+	b.off = true
+	b.stop()
+}
+
+// Crash ends the box without a goodbye and starts it on what the state directory
+// holds at this moment, copied to another place: what a killed daemon leaves.
+// change returns the disk with the blobs as it is afterwards; it is nil for a box
+// that keeps them in its state directory. Nothing may be on its way into the
+// database meanwhile: the files of SQLite are copied one after the other.
+func (b *Box) Crash(change func() vfs.FS) {
+	b.t.Helper()
+	left := b.t.TempDir()
+	if err := os.CopyFS(left, onlyFiles{os.DirFS(b.State)}); err != nil {
+		b.t.Fatal(err)
+	}
+	if change != nil {
+		b.disk = change()
+	}
+	b.PowerOff()
+	b.State, b.conf.State = left, left
+	b.conf.HTTPS = strings.TrimPrefix(b.URL, "https://")
+	b.run()
+}
+
+// onlyFiles leaves sockets out, which cannot be copied.
+type onlyFiles struct{ fs.FS }
+
+// ReadDir implements fs.ReadDirFS.
+func (f onlyFiles) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(f.FS, name)
+	return slices.DeleteFunc(list, func(e fs.DirEntry) bool { return e.Type()&fs.ModeSocket != 0 }), err
+}
+
+// Pass moves the box's clock, and that of its clients, forward.
+func (b *Box) Pass(d time.Duration) { b.ahead.Add(int64(d)) }
+
+func (b *Box) now() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
+
+// For lets failures count for a subtest until that ends.
+func (b *Box) For(t testing.TB) {
+	outer := b.t
+	b.t = t
+	t.Cleanup(func() { b.t = outer })
+}
+
 func (b *Box) run() {
 	b.t.Helper()
-	log := slog.New(slog.NewTextHandler(testLog{b.t}, nil))
-	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk})
+	b.off = false
+	log := slog.New(slog.NewTextHandler(b.log, nil))
+	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -83,22 +141,24 @@ func (b *Box) run() {
 		stopped = true
 		b.Client.CloseIdleConnections()
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; err != nil && !b.off {
 			b.t.Error("stopping the box:", err)
 		}
-		if err := box.Close(); err != nil {
+		if err := box.Close(); err != nil && !b.off {
 			b.t.Error("closing the box:", err)
 		}
 	}
 	<-ready
 	b.URL = strings.TrimSuffix(box.URLs()[0], "/")
 	b.Client = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: b.authority()}, MaxIdleConnsPerHost: 32,
+		TLSClientConfig: b.TLS(), MaxIdleConnsPerHost: 32,
 	}}
 }
 
 // TLS returns the configuration of a client that trusts this box only.
-func (b *Box) TLS() *tls.Config { return &tls.Config{RootCAs: b.authority(), ServerName: "127.0.0.1"} }
+func (b *Box) TLS() *tls.Config {
+	return &tls.Config{RootCAs: b.authority(), ServerName: "127.0.0.1", Time: b.now}
+}
 
 func (b *Box) authority() *x509.CertPool {
 	b.t.Helper()
@@ -117,7 +177,27 @@ func (b *Box) authority() *x509.CertPool {
 // into out unless that is nil. It fails the test on an error.
 func (b *Box) Local(method, path string, in, out any) {
 	b.t.Helper()
-	c := &http.Client{Transport: &http.Transport{
+	answer(b.t, b.local(), method, "http://box"+path, "", in, out)
+}
+
+// LocalLines is Local for an answer of several JSON values.
+func (b *Box) LocalLines(method, path string, in any) (lines []json.RawMessage) {
+	b.t.Helper()
+	dec := json.NewDecoder(bytes.NewReader(exchange(b.t, b.local(), method, "http://box"+path, "", in)))
+	for {
+		var line json.RawMessage
+		switch err := dec.Decode(&line); {
+		case errors.Is(err, io.EOF):
+			return lines
+		case err != nil:
+			b.t.Fatalf("%s %s: %v", method, path, err)
+		}
+		lines = append(lines, line)
+	}
+}
+
+func (b *Box) local() *http.Client {
+	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			dir, err := os.Open(filepath.Join(b.State, "run"))
@@ -129,7 +209,6 @@ func (b *Box) Local(method, path string, in, out any) {
 			return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/yunboxd.sock", dir.Fd()))
 		},
 	}}
-	answer(b.t, c, method, "http://box"+path, "", in, out)
 }
 
 // Person is somebody with a full session on the box.
@@ -177,6 +256,33 @@ func (b *Box) SignIn(name string) *Person {
 	var s session
 	answer(b.t, b.Client, "POST", b.URL+"/v1/session", "", map[string]any{"username": name, "password": Password}, &s)
 	return &Person{Name: name, ID: s.User.ID, Token: s.Token, box: b}
+}
+
+// Box returns the box that the person is on.
+func (p *Person) Box() *Box { return p.box }
+
+// With returns the person with another token.
+func (p *Person) With(token string) *Person {
+	other := *p
+	other.Token = token
+	return &other
+}
+
+// SetQuota limits the bytes that the person may keep; negative: no limit.
+func (p *Person) SetQuota(bytes int64) {
+	p.box.t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(p.box.State, "box.db")+"?_busy_timeout=10000")
+	if err != nil {
+		p.box.t.Fatal(err)
+	}
+	defer db.Close()
+	var quota any
+	if bytes >= 0 {
+		quota = bytes
+	}
+	if _, err := db.Exec("UPDATE user SET quota_bytes = ? WHERE username = ?", quota, p.Name); err != nil {
+		p.box.t.Fatal(err)
+	}
 }
 
 // Call sends JSON as the person and decodes the answer into out unless that is
@@ -233,6 +339,17 @@ func (p *Person) Do(r *http.Request) (int, http.Header, []byte) {
 
 func answer(t testing.TB, c *http.Client, method, url, token string, in, out any) {
 	t.Helper()
+	b := exchange(t, c, method, url, token, in)
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, url, err, b)
+		}
+	}
+}
+
+// exchange sends JSON and returns the body of an answer that must be a 2xx.
+func exchange(t testing.TB, c *http.Client, method, url, token string, in any) []byte {
+	t.Helper()
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -265,11 +382,7 @@ func answer(t testing.TB, c *http.Client, method, url, token string, in, out any
 	if resp.StatusCode/100 != 2 {
 		t.Fatalf("%s %s: %s %s", method, r.URL.Path, resp.Status, b)
 	}
-	if out != nil {
-		if err := json.Unmarshal(b, out); err != nil {
-			t.Fatalf("%s %s: %v in %s", method, r.URL.Path, err, b)
-		}
-	}
+	return b
 }
 
 // testLog sends the box's log to the test's.
