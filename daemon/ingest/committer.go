@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -19,8 +20,8 @@ const maxBatch = 64
 //
 // One round of the committer:
 //
-//	batch  = whoever is waiting now, maxBatch at most
-//	blobs(batch)    sync the data of all, give them their names, sync the folders
+//	batch  = whoever is waiting now or about to, maxBatch at most
+//	blobs(batch)    give the files their names, sync the folders
 //	rows(batch)     one transaction: consent, quota, name, ledger; one sync
 //	release(batch)  storage may forget that we needed these blobs
 //	answer all
@@ -45,6 +46,16 @@ const maxBatch = 64
 // queue needs no length: a caller waits in its own goroutine and holds only what
 // it holds anyway. Callers are served in the order of their arrival.
 //
+// Each upload syncs its data by itself before it joins (Seal). The flushes of
+// such syncs and of a round compete for the same disk, so a round that begins a
+// moment before its neighbours are sealed makes them wait for a whole round
+// more. Therefore callers announce themselves before they seal, and a round
+// waits for those who are sealing at the moment it gathers: they come within the
+// flush that is under way. It does not wait for who announces later, so the wait
+// ends, nor for anybody when nobody seals. Large files do not announce: their
+// last flush may take long. Measured with flushes of 10 ms and 8 clients: 60
+// files a second without, 71 with.
+//
 // Between blobs and release storage keeps its sweep away from the blobs of the
 // batch. Without that, an orphan of the same content could be swept after blobs
 // found it present and before rows made it needed.
@@ -67,12 +78,62 @@ type committer struct {
 	queue   chan *commitment
 	stop    chan struct{} // closed: nobody may queue any longer
 	stopped chan struct{} // closed: the last round is over
+
+	mu     sync.Mutex
+	coming *cohort // who announces now
 }
+
+// A cohort is those who announced themselves between the gathering of one round
+// and that of the next, and have not come yet.
+type cohort struct {
+	c     *committer
+	n     int           // guarded by c.mu
+	empty chan struct{} // closed when n is 0 and the cohort takes no more
+	full  bool          // it takes no more
+}
+
+// announce says that the caller will commit as soon as its data is synced, or
+// leave.
+func (c *committer) announce() *cohort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.coming.n++
+	return c.coming
+}
+
+// leave is called once for each announce: the caller has come, or will not.
+func (g *cohort) leave() {
+	if g == nil {
+		return
+	}
+	g.c.mu.Lock()
+	defer g.c.mu.Unlock()
+	if g.n--; g.n == 0 && g.full {
+		close(g.empty)
+	}
+}
+
+// closeCohort ends the current cohort, begins the next and returns a channel that is
+// closed when all of the ended one have come or left.
+func (c *committer) closeCohort() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.coming
+	old.full = true
+	if old.n == 0 {
+		close(old.empty)
+	}
+	c.coming = newCohort(c)
+	return old.empty
+}
+
+func newCohort(c *committer) *cohort { return &cohort{c: c, empty: make(chan struct{})} }
 
 // A commitment is one upload on its way through the committer.
 type commitment struct {
 	sealed storage.Sealed
 	intake *Intake
+	cohort *cohort       // nil: the caller did not announce itself
 	result Result        // set by rows; holds only if err is nil
 	err    error         // the verdict, after done
 	done   chan struct{} // closed when the verdict stands
@@ -83,6 +144,7 @@ func newCommitter(log *slog.Logger, blobs, rows func(context.Context, []*commitm
 		blobs: blobs, rows: rows, release: release, log: log,
 		queue: make(chan *commitment), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	c.coming = newCohort(c)
 	go c.run()
 	return c
 }
@@ -91,18 +153,27 @@ func newCommitter(log *slog.Logger, blobs, rows func(context.Context, []*commitm
 // that it will not be.
 func (c *committer) commit(x *commitment) error {
 	x.done = make(chan struct{})
-	select {
-	case <-c.stop: // not by chance, if both are possible below
-		return errShutdown()
-	default:
-	}
-	select {
-	case c.queue <- x:
-	case <-c.stop:
+	queued := c.enqueue(x)
+	x.cohort.leave()
+	if !queued {
 		return errShutdown()
 	}
 	<-x.done
 	return x.err
+}
+
+func (c *committer) enqueue(x *commitment) bool {
+	select {
+	case <-c.stop: // not by chance, if both are possible below
+		return false
+	default:
+	}
+	select {
+	case c.queue <- x:
+		return true
+	case <-c.stop:
+		return false
+	}
 }
 
 // close lets the round that is running end and refuses everyone else.
@@ -123,10 +194,20 @@ func (c *committer) run() {
 	}
 }
 
-// gather takes those who wait already; it does not wait itself.
+// gather takes those who wait already and those who are sealing by now.
 func (c *committer) gather(first *commitment) []*commitment {
 	batch := []*commitment{first}
-	for len(batch) < maxBatch {
+	sealed := c.closeCohort()
+	for waiting := true; len(batch) < maxBatch; {
+		if waiting {
+			select {
+			case x := <-c.queue:
+				batch = append(batch, x)
+			case <-sealed:
+				waiting = false
+			}
+			continue
+		}
 		select {
 		case x := <-c.queue:
 			batch = append(batch, x)

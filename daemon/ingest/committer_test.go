@@ -19,6 +19,7 @@ import (
 type effects struct {
 	mu      sync.Mutex
 	batches [][]*commitment
+	began   []time.Time // of the batches
 	durable map[*commitment]bool // blobs said nil
 	row     map[*commitment]bool // rows said nil
 	free    map[*commitment]int  // times released
@@ -44,7 +45,7 @@ func (e *effects) wait() {
 
 func (e *effects) doBlobs(_ context.Context, batch []*commitment) []error {
 	e.mu.Lock()
-	e.batches = append(e.batches, slices.Clone(batch))
+	e.batches, e.began = append(e.batches, slices.Clone(batch)), append(e.began, time.Now())
 	e.mu.Unlock()
 	e.wait()
 	return e.judge(batch, e.blobs, e.durable)
@@ -88,6 +89,15 @@ func (e *effects) release(batch []*commitment) {
 	}
 }
 
+func (e *effects) sizes() (list []int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, b := range e.batches {
+		list = append(list, len(b))
+	}
+	return list
+}
+
 func TestNoRowBeforeItsBlobAndNoAnswerBeforeItsRow(t *testing.T) { // R01
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
@@ -115,6 +125,10 @@ func TestNoRowBeforeItsBlobAndNoAnswerBeforeItsRow(t *testing.T) { // R01
 				callers.Go(func() {
 					time.Sleep(pause())
 					x := &commitment{}
+					if chance(2) {
+						x.cohort = c.announce()
+						time.Sleep(pause())
+					}
 					err := c.commit(x)
 					e.mu.Lock()
 					defer e.mu.Unlock()
@@ -186,17 +200,68 @@ func TestABatchIsWhoeverWaits(t *testing.T) {
 		close(gate)
 		callers.Wait()
 		c.close()
-		var sizes []int
 		var got []*commitment
 		for _, b := range e.batches {
-			sizes = append(sizes, len(b))
 			got = append(got, b...)
 		}
-		if !slices.Equal(sizes, []int{1, 64, 64, 22}) {
+		if sizes := e.sizes(); !slices.Equal(sizes, []int{1, 64, 64, 22}) {
 			t.Errorf("batches of %v", sizes)
 		}
 		if !slices.Equal(got, order) {
 			t.Error("they were not served in the order of their arrival")
+		}
+	})
+}
+
+func TestARoundWaitsForThoseWhoSealNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEffects()
+		c := e.start()
+		var callers sync.WaitGroup
+		upload := func(begins, seals time.Duration, gives bool) {
+			callers.Go(func() {
+				time.Sleep(begins)
+				g := c.announce()
+				time.Sleep(seals)
+				if gives {
+					g.leave()
+				} else if err := c.commit(&commitment{cohort: g}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		start := time.Now()
+		upload(0, 10*time.Millisecond, false)                  // is there first, at 10
+		upload(5*time.Millisecond, 15*time.Millisecond, false) // seals then: waited for, at 20
+		upload(5*time.Millisecond, 25*time.Millisecond, true)  // seals then, but fails at 30
+		upload(12*time.Millisecond, time.Hour, false)          // announces later: not waited for
+		upload(25*time.Millisecond, time.Millisecond, false)   // comes in time by luck, at 26
+		callers.Wait()
+		c.close()
+		if sizes := e.sizes(); !slices.Equal(sizes, []int{3, 1}) || e.began[0].Sub(start) != 30*time.Millisecond {
+			t.Errorf("batches of %v, the first after %v", sizes, e.began[0].Sub(start))
+		}
+	})
+}
+
+func TestAFullBatchDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEffects()
+		c := e.start()
+		slow := c.announce()
+		var callers sync.WaitGroup
+		for range maxBatch {
+			callers.Go(func() {
+				if err := c.commit(&commitment{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		callers.Wait()
+		slow.leave()
+		c.close()
+		if sizes := e.sizes(); !slices.Equal(sizes, []int{maxBatch}) {
+			t.Errorf("batches of %v", sizes)
 		}
 	})
 }

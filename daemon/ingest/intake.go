@@ -18,6 +18,10 @@ import (
 // holder that takes longer is stuck in a system call, and so is the disk.
 const displaceTimeout = 20 * time.Second
 
+// small is the size in bytes up to which the committer waits for a file that is
+// being sealed: one short flush.
+const small = 4 << 20
+
 // A slot is the right to hold one upload.
 type slot struct {
 	free     chan struct{}           // closed when the holder let go
@@ -318,15 +322,20 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := context.Cause(i.ctx); err != nil {
 		return Result{}, i.broken(err)
 	}
-	sealed, err := i.up.Seal(ctx)
-	if err != nil {
+	x := &commitment{intake: i}
+	if i.up.Offset() <= small {
+		x.cohort = i.in.committer.announce()
+	}
+	var err error
+	if x.sealed, err = i.up.Seal(ctx); err != nil {
+		x.cohort.leave()
 		return Result{}, i.in.explain(i.meta, err)
 	}
-	if err := i.verify(sealed); err != nil {
+	if err := i.verify(x.sealed); err != nil {
+		x.cohort.leave()
 		i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
 		return Result{}, errors.Join(err, i.Discard())
 	}
-	x := &commitment{sealed: sealed, intake: i}
 	if err := i.in.committer.commit(x); err != nil {
 		err = i.in.explain(i.meta, err)
 		switch problem.KindOf(err) {

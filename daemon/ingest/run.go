@@ -182,7 +182,7 @@ func (in *Ingest) sweepDead(ctx context.Context) (s storage.Swept, err error) {
 		if err != nil || len(refs) == 0 {
 			return s, err
 		}
-		part, err := in.remove(ctx, refs)
+		part, err := in.store.Remove(ctx, refs, in.live(ctx))
 		s.Blobs += part.Blobs
 		s.Bytes += part.Bytes
 		if err != nil {
@@ -197,18 +197,4 @@ func (in *Ingest) sweepDead(ctx context.Context) (s storage.Swept, err error) {
 			return s, err
 		}
 	}
-}
-
-// remove narrows a sweep of the whole volume to refs.
-func (in *Ingest) remove(ctx context.Context, refs []storage.Ref) (storage.Swept, error) {
-	only := make(map[storage.Ref]bool, len(refs))
-	for _, ref := range refs {
-		only[ref] = true
-	}
-	return in.store.Sweep(ctx, 0, func(ref storage.Ref) (bool, error) {
-		if !only[ref] {
-			return true, nil
-		}
-		return in.cat.Live(ctx, ref)
-	})
 }
