@@ -30,6 +30,7 @@ const (
 	Conflict           Kind = "conflict"            // the state of the box does not allow it now
 	PreconditionFailed Kind = "precondition-failed" // If-Match, If-None-Match, protocol version
 	LengthRequired     Kind = "length-required"     // say how long the body is
+	RangeUnsatisfiable Kind = "range-unsatisfiable" // the file has no such part
 	TooLarge           Kind = "too-large"           // over a fixed limit
 	UnsupportedMedia   Kind = "unsupported-media"   // wrong content type
 	Misdirected        Kind = "misdirected"         // this box does not answer to that host name
@@ -51,7 +52,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Invalid, Unauthenticated, Forbidden, ConsentRequired, NotFound, MethodNotAllowed, Conflict,
-		PreconditionFailed, LengthRequired, TooLarge, UnsupportedMedia, Misdirected, Mismatch,
+		PreconditionFailed, LengthRequired, RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch,
 		BodyNeeded, Full, Quota, RateLimited, Damaged, Gone, Locked, Unsupported, Unavailable,
 		Canceled, Internal,
 	}
@@ -77,6 +78,8 @@ func (k Kind) Status() int {
 		return http.StatusPreconditionFailed
 	case LengthRequired:
 		return http.StatusLengthRequired
+	case RangeUnsatisfiable:
+		return http.StatusRequestedRangeNotSatisfiable
 	case TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case UnsupportedMedia:
@@ -127,6 +130,8 @@ func (k Kind) Title() string {
 		return "The condition of the request does not hold"
 	case LengthRequired:
 		return "The length must be known"
+	case RangeUnsatisfiable:
+		return "That part of the file does not exist"
 	case TooLarge:
 		return "That is too large"
 	case UnsupportedMedia:
@@ -293,7 +298,7 @@ func ExitCode(err error) int {
 	case Unavailable:
 		return ExitUnreachable
 	case Forbidden, NotFound, MethodNotAllowed, Conflict, PreconditionFailed, LengthRequired,
-		TooLarge, UnsupportedMedia, Misdirected, Mismatch, BodyNeeded, RateLimited, Damaged, Gone,
+		RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch, BodyNeeded, RateLimited, Damaged, Gone,
 		Unsupported, Canceled, Internal:
 		return ExitFailed
 	}
