@@ -44,7 +44,7 @@ func (w *response) watch(ctx context.Context) io.ReadCloser {
 		w.earlier += w.body.count()
 		w.body.release()
 	}
-	b := &progressBody{raw: r.Body, control: w.control, patience: w.server.limits.Patience, ctx: ctx}
+	b := &progressBody{raw: r.Body, control: w.control, patience: w.limits.Patience, ctx: ctx}
 	b.left, b.owed = b.patience, b.quota()
 	if w.stranger {
 		b.owed = math.MaxInt64
@@ -77,7 +77,11 @@ func (b *progressBody) quota() int64 { return int64(b.patience.Seconds() * 1024)
 func (b *progressBody) Read(p []byte) (int, error) {
 	begin := time.Now()
 	b.mu.Lock()
-	if b.ended && !b.eof {
+	if b.eof {
+		b.mu.Unlock()
+		return 0, io.EOF // without a deadline: there is nothing to wait for
+	}
+	if b.ended {
 		b.mu.Unlock()
 		return 0, b.cause(os.ErrDeadlineExceeded)
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +92,38 @@ func TestEveryErrorIsAProblem(t *testing.T) { // R08
 	log := h.log.String()
 	if !strings.Contains(log, "secret table is missing") || !strings.Contains(log, "with a secret inside") {
 		t.Error("the causes of internal errors are not in the log")
+	}
+}
+
+func TestGuardOutsideTheHall(t *testing.T) {
+	t.Parallel()
+	log := &lockedBuffer{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/fail", func(w http.ResponseWriter, r *http.Request) { httpd.WriteProblem(w, r, errors.New("the cause")) })
+	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("the reason") })
+	mux.HandleFunc("/half", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		httpd.WriteProblem(w, r, errors.New("too late"))
+	})
+	s := httptest.NewServer(httpd.Guard(slog.New(slog.NewTextHandler(log, nil)), mux))
+	defer s.Close()
+	for path, said := range map[string]string{"/fail": "the cause", "/panic": "the reason"} {
+		resp, err := s.Client().Get(s.URL + path)
+		check(t, err)
+		wantProblem(t, resp, 500, "internal")
+		resp.Body.Close()
+		if !strings.Contains(log.String(), said) {
+			t.Errorf("%s: the log does not say why: %s", path, log)
+		}
+	}
+	if resp, err := s.Client().Get(s.URL + "/half"); err == nil {
+		if body, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("half an answer looks whole: %q", body)
+		}
+		resp.Body.Close()
+	}
+	if !strings.Contains(log.String(), "too late") {
+		t.Errorf("the log does not say why: %s", log)
 	}
 }
 

@@ -1,8 +1,11 @@
 package httpd
 
 import (
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -14,7 +17,8 @@ import (
 // their http.ResponseWriter.
 type response struct {
 	http.ResponseWriter
-	server  *Server
+	log     *slog.Logger
+	limits  Limits
 	request *http.Request // as it arrived
 	control *http.ResponseController
 
@@ -31,8 +35,31 @@ type response struct {
 	earlier   int64         // bytes that came through bodies before it
 }
 
-func newResponse(s *Server, w http.ResponseWriter, r *http.Request) *response {
-	return &response{ResponseWriter: w, server: s, request: r, control: http.NewResponseController(w)}
+func newResponse(log *slog.Logger, limits Limits, w http.ResponseWriter, r *http.Request) *response {
+	return &response{ResponseWriter: w, log: log, limits: limits, request: r, control: http.NewResponseController(w)}
+}
+
+// guard runs the handling of the request. A panic becomes a problem, or, if the
+// answer has begun, cuts the connection off: the client must not take what it has
+// for the whole.
+func (w *response) guard(handle func()) {
+	defer func() {
+		p := recover()
+		if p != nil && p != http.ErrAbortHandler {
+			w.log.Error("a request handler panicked", "route", w.route, "panic", p, "stack", string(debug.Stack()))
+			if w.wroteHeader {
+				p = http.ErrAbortHandler
+			} else {
+				p = nil
+				WriteProblem(w, w.request, errors.New("panic"))
+			}
+		}
+		w.finish()
+		if p != nil {
+			panic(p)
+		}
+	}()
+	handle()
 }
 
 // responseOf finds the response below the wrappers of a gateway; nil if w did not
@@ -80,7 +107,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	// The deadline is taken away again: on HTTP/2 it would end the stream even if
 	// nothing is being written. Errors mean that the connection knows none.
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout))
 	n, err := w.ResponseWriter.Write(b)
 	w.sent += int64(n)
 	if err == nil {
@@ -108,7 +135,7 @@ func (w *response) Flush() {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
 	}
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout))
 	if err := w.control.Flush(); err == nil {
 		_ = w.control.SetWriteDeadline(noDeadline)
 	}
@@ -119,10 +146,10 @@ func (w *response) finish() {
 	if w.body != nil {
 		w.body.release()
 	}
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.server.limits.WriteTimeout))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout))
 	if w.request.ProtoMajor == 1 && w.unread() {
 		// net/http reads what is left of a small body, and would wait for it for ever.
-		_ = w.control.SetReadDeadline(time.Now().Add(min(w.server.limits.Patience, 5*time.Second)))
+		_ = w.control.SetReadDeadline(time.Now().Add(min(w.limits.Patience, 5*time.Second)))
 	}
 	if !w.wroteHeader && w.status == 0 {
 		w.status = http.StatusOK

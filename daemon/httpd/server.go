@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"path"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -256,40 +255,35 @@ func Stopping(ctx context.Context) <-chan struct{} {
 // ServeHTTP implements http.Handler: one request through the hall.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	out := newResponse(s, w, r)
-	defer func() {
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				out.finish()
-				s.record(out, r, begin)
-				panic(p)
-			}
-			s.log.Error("a request handler panicked", "route", out.route, "panic", p, "stack", string(debug.Stack()))
-			if out.wroteHeader {
-				out.finish()
-				s.record(out, r, begin)
-				panic(http.ErrAbortHandler) // the client must not take it for a whole answer
-			}
-			WriteProblem(out, r, &problem.Error{Kind: problem.Internal, Op: "httpd",
-				Detail: "Something went wrong inside the box. Nothing that it acknowledged is affected.",
-				Hint:   "Try again; if it happens again, the box's log says more."})
+	out := newResponse(s.log, s.limits, w, r)
+	defer s.record(out, r, begin)
+	out.guard(func() {
+		secureHeaders(out.Header())
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// If there was a Content-Length too, net/http has removed it, and a proxy in
+			// between may have believed it: what follows on the connection could be a
+			// request that somebody smuggled in (RFC 9112 §6.1: the server MUST close).
+			out.Header().Set("Connection", "close")
 		}
-		out.finish()
-		s.record(out, r, begin)
-	}()
-	secureHeaders(out.Header())
-	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
-		// If there was a Content-Length too, net/http has removed it, and a proxy in
-		// between may have believed it: what follows on the connection could be a
-		// request that somebody smuggled in (RFC 9112 §6.1: the server MUST close).
-		out.Header().Set("Connection", "close")
-	}
-	if err := s.welcome(r); err != nil {
-		WriteProblem(out, r, err)
-		return
-	}
-	out.routing = true
-	s.mux.ServeHTTP(out, r)
+		if err := s.welcome(r); err != nil {
+			WriteProblem(out, r, err)
+			return
+		}
+		out.routing = true
+		s.mux.ServeHTTP(out, r)
+	})
+}
+
+// Guard is for handlers of another server than this one, such as that of the
+// box's unix socket: a panic and what WriteProblem writes are treated and logged
+// as in the hall. Nobody is kept out.
+func Guard(log *slog.Logger, h http.Handler) http.Handler {
+	limits := Limits{}.withDefaults()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out := newResponse(log, limits, w, r)
+		out.route = r.URL.Path
+		out.guard(func() { h.ServeHTTP(out, r) })
+	})
 }
 
 // welcome decides whether a request is for this box at all.

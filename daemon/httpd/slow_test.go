@@ -143,6 +143,9 @@ func TestSlowHandlersAreNotSlowClients(t *testing.T) { // R09
 				httpd.WriteProblem(w, r, err)
 				return
 			}
+			if n, err := r.Body.Read(b); n != 0 || err != io.EOF { // once more, as some readers do
+				t.Errorf("after the end: %d, %v", n, err)
+			}
 			time.Sleep(patience + 200*time.Millisecond) // making it durable
 			if err := r.Context().Err(); err != nil {
 				t.Errorf("the client is taken for gone: %v", err)
