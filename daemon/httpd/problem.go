@@ -93,7 +93,7 @@ func (w *response) note(p *problem.Error) {
 	if p.Kind != problem.Internal && p.Kind != problem.Damaged {
 		return
 	}
-	w.log.Log(w.request.Context(), slog.LevelError, "a request failed", "route", w.route, "op", p.Op, "kind", string(p.Kind), "err", p.Err)
+	w.log.Log(w.request.Context(), slog.LevelError, "a request failed", "route", w.pattern(), "op", p.Op, "kind", string(p.Kind), "err", p.Err)
 }
 
 // routeProblem is what http.ServeMux itself has to say, as a problem.

@@ -99,7 +99,7 @@ func TestGuardOutsideTheHall(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/fail", func(w http.ResponseWriter, r *http.Request) { httpd.WriteProblem(w, r, errors.New("the cause")) })
+	mux.HandleFunc("/fail/{name}", func(w http.ResponseWriter, r *http.Request) { httpd.WriteProblem(w, r, errors.New("the cause")) })
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("the reason") })
 	mux.HandleFunc("/half", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "half")
@@ -107,7 +107,7 @@ func TestGuardOutsideTheHall(t *testing.T) {
 	})
 	s := httptest.NewServer(httpd.Guard(slog.New(slog.NewTextHandler(log, nil)), mux))
 	defer s.Close()
-	for path, said := range map[string]string{"/fail": "the cause", "/panic": "the reason"} {
+	for path, said := range map[string]string{"/fail/anna": "the cause", "/panic": "the reason"} {
 		resp, err := s.Client().Get(s.URL + path)
 		check(t, err)
 		wantProblem(t, resp, 500, "internal")
@@ -115,6 +115,9 @@ func TestGuardOutsideTheHall(t *testing.T) {
 		if !strings.Contains(log.String(), said) {
 			t.Errorf("%s: the log does not say why: %s", path, log)
 		}
+	}
+	if strings.Contains(log.String(), "anna") || !strings.Contains(log.String(), "/fail/{name}") {
+		t.Errorf("the log names people, or not the route: %s", log)
 	}
 	if resp, err := s.Client().Get(s.URL + "/half"); err == nil {
 		if body, err := io.ReadAll(resp.Body); err == nil {

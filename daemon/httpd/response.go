@@ -46,7 +46,7 @@ func (w *response) guard(handle func()) {
 	defer func() {
 		p := recover()
 		if p != nil && p != http.ErrAbortHandler {
-			w.log.Error("a request handler panicked", "route", w.route, "panic", p, "stack", string(debug.Stack()))
+			w.log.Error("a request handler panicked", "route", w.pattern(), "panic", p, "stack", string(debug.Stack()))
 			if w.wroteHeader {
 				p = http.ErrAbortHandler
 			} else {
@@ -75,6 +75,14 @@ func responseOf(w http.ResponseWriter) *response {
 			return nil
 		}
 	}
+}
+
+// pattern is the route for the log: never the path, which names people's files.
+func (w *response) pattern() string {
+	if p := w.request.Pattern; p != "" {
+		return p
+	}
+	return "none"
 }
 
 // Unwrap lets http.ResponseController reach the connection.

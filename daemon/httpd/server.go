@@ -281,7 +281,6 @@ func Guard(log *slog.Logger, h http.Handler) http.Handler {
 	limits := Limits{}.withDefaults()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := newResponse(log, limits, w, r)
-		out.route = r.URL.Path
 		out.guard(func() { h.ServeHTTP(out, r) })
 	})
 }
@@ -324,11 +323,7 @@ func (s *Server) record(out *response, r *http.Request, begin time.Time) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	route := out.route
-	if route == "" {
-		route = "none"
-	}
-	s.log.Log(context.Background(), level, "request", "method", methodName(r.Method), "route", route, "status", out.status,
+	s.log.Log(context.Background(), level, "request", "method", methodName(r.Method), "route", out.pattern(), "status", out.status,
 		"in", out.received(), "out", out.sent, "ms", time.Since(begin).Milliseconds(), "proto", r.ProtoMajor)
 }
 
