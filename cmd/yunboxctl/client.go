@@ -104,22 +104,15 @@ func (a *app) person(ctx context.Context) (*client, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.Token != "" {
-			// The saved token goes only to the box that gave it, wherever that is now.
-			saved, err := parsePin(p.Fingerprint)
-			if err != nil {
-				return nil, err
-			}
-			if known == (pin{}) && a.fingerprint != "" {
-				if known, err = parsePin(a.fingerprint); err != nil {
+		// The saved token goes only to the box that gave it, wherever that is now.
+		if p.Token != "" && (known == (pin{}) || known.String() == p.Fingerprint) {
+			token = p.Token
+			if p.Fingerprint != "" {
+				if known, err = parsePin(p.Fingerprint); err != nil {
 					return nil, err
 				}
-			}
-			if known == (pin{}) {
-				known = saved
-			}
-			if known == saved {
-				token = p.Token
+			} else if base.String() != p.Box {
+				token = "" // it was given without encryption, on this machine
 			}
 		}
 	}
@@ -189,6 +182,9 @@ func (a *app) findBox(ctx context.Context, pair pairing) (*url.URL, pin, error) 
 	u, err := parseBox(p.Box)
 	if err != nil {
 		return nil, pin{}, err
+	}
+	if p.Fingerprint == "" { // without encryption, on this machine
+		return u, pin{}, nil
 	}
 	known, err := parsePin(p.Fingerprint)
 	return u, known, err

@@ -178,9 +178,28 @@ func (a *app) consentCommand() *cobra.Command {
 			if a.json {
 				return a.encode(a.stdout, out)
 			}
-			for _, r := range out.Receipts {
-				fmt.Fprintf(a.stdout, "%s\n", r)
+			rows := make([][]string, 0, len(out.Receipts))
+			for _, raw := range out.Receipts {
+				var r struct {
+					Record  string `json:"record_id"`
+					Purpose struct {
+						ID string `json:"id"`
+					} `json:"purpose"`
+					Notice struct {
+						Revision string `json:"revision"`
+					} `json:"privacy_notice"`
+					Event struct {
+						State string    `json:"state"`
+						Time  time.Time `json:"time"`
+					} `json:"event"`
+				}
+				if err := json.Unmarshal(raw, &r); err != nil {
+					return err
+				}
+				rows = append(rows, []string{r.Event.Time.Local().Format(time.DateTime), shown(r.Purpose.ID), r.Event.State, "policy " + r.Notice.Revision, "receipt " + r.Record})
 			}
+			columns(a.stdout, rows)
+			a.say("`--json` gives the whole receipts with the box's signature.\n")
 			return nil
 		},
 	}

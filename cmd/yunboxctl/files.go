@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/http"
 	"net/url"
@@ -127,7 +126,7 @@ whole and its hash is right; a cut connection, or the next run, goes on from the
 			if out == "" {
 				out = path.Base(name)
 			}
-			g := &getter{app: a, c: c, name: name, out: out, force: force, alive: newAlive(retryFor)}
+			g := &getter{app: a, c: c, name: name, out: out, force: force, alive: &alive{patience: retryFor}}
 			return g.run(cmd.Context())
 		},
 	}
@@ -155,7 +154,7 @@ func (g *getter) run(ctx context.Context) error {
 	if g.out == "-" {
 		return g.stream(ctx, sum)
 	}
-	if have, err := hashFile(ctx, g.out, nil); err == nil && have == sum {
+	if have, err := hashFile(ctx, g.out); err == nil && have == sum {
 		return g.done(sum, size, "present")
 	} else if err == nil && !g.force {
 		return &problem.Error{Kind: problem.Conflict, Op: "get", Title: "There is another file of that name here", Detail: shown(g.out) + " has other content.", Hint: "Choose another name with -o, or replace it with --force."}
@@ -178,6 +177,7 @@ func (g *getter) run(ctx context.Context) error {
 		n, err := g.fetch(ctx, sum, have, size, io.MultiWriter(f, h), bar)
 		have += n
 		if n > 0 {
+			g.alive.beat()
 			wait = newBackoff()
 		}
 		if err != nil {
@@ -237,7 +237,7 @@ func (g *getter) head(ctx context.Context) (sum [32]byte, size int64, err error)
 
 // fetch writes the bytes from offset on to w and returns how many arrived.
 func (g *getter) fetch(ctx context.Context, sum [32]byte, offset, size int64, w io.Writer, bar *progress) (int64, error) {
-	ctx, flow := g.alive.flow(ctx)
+	ctx, flow := newFlow(ctx)
 	defer flow.stop()
 	req, err := g.c.request(ctx, http.MethodGet, filePath(g.name), nil)
 	if err != nil {
@@ -295,36 +295,26 @@ func (g *getter) stream(ctx context.Context, sum [32]byte) error {
 	return nil
 }
 
-// hashFile reads a whole file. count, if not nil, is told of every read.
-func hashFile(ctx context.Context, name string, count func(int)) (sum [32]byte, err error) {
+// hashFile reads a whole file.
+func hashFile(ctx context.Context, name string) (sum [32]byte, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return sum, err
 	}
 	defer f.Close()
 	h := sha256.New()
-	if err := copyHash(ctx, h, f, count); err != nil {
-		return sum, err
-	}
-	return [32]byte(h.Sum(nil)), nil
-}
-
-func copyHash(ctx context.Context, h hash.Hash, r io.Reader, count func(int)) error {
 	buf := make([]byte, 128<<10)
 	for {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return sum, context.Cause(ctx)
 		}
-		n, err := r.Read(buf)
+		n, err := f.Read(buf)
 		h.Write(buf[:n])
-		if count != nil {
-			count(n)
-		}
 		if err == io.EOF {
-			return nil
+			return [32]byte(h.Sum(nil)), nil
 		}
 		if err != nil {
-			return err
+			return sum, err
 		}
 	}
 }

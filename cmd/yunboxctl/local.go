@@ -264,7 +264,27 @@ func (a *app) userCommand() *cobra.Command {
 			},
 		}
 	}
-	user.AddCommand(add, list, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	password := &cobra.Command{
+		Use: "password NAME", Short: "Give a person who forgot it another password", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			secret, err := a.password(fromStdin, "New password for "+args[0]+": ")
+			if err != nil {
+				return err
+			}
+			if err := c.call(cmd.Context(), "PATCH", "/local/users/"+url.PathEscape(args[0]), map[string]string{"password": secret}, nil); err != nil {
+				return err
+			}
+			return a.print(map[string]string{"username": args[0]}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s has another password and is signed out everywhere\n", shown(args[0]))
+			})
+		},
+	}
+	password.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	user.AddCommand(add, list, password, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
 	return user
 }
 
@@ -297,8 +317,7 @@ type checkEvent struct {
 	Bytes   int64  `json:"bytes"`
 	Damaged int64  `json:"damaged"`
 	Orphans int64  `json:"orphans"`
-	Title   string `json:"title"`
-	Detail  string `json:"detail"`
+	Error   string `json:"error"` // with done: why it ended early
 }
 
 func (a *app) check(ctx context.Context, c *client, deep bool) error {
@@ -331,12 +350,13 @@ func (a *app) check(ctx context.Context, c *client, deep bool) error {
 			bar.note("checked %d of %d", e.Done, e.Total)
 		case "damage":
 			damaged++
-			a.say("damaged: %s %s\n", e.SHA256, shown(e.Reason))
+			a.say("damaged: %s (%s): %s\n", e.SHA256, problem.Bytes(e.Size), shown(e.Reason))
 		case "orphan":
 			a.say("not in the catalogue: %s (%s), will be swept\n", e.SHA256, problem.Bytes(e.Size))
-		case "error":
-			return &problem.Error{Kind: problem.Internal, Op: "check", Title: e.Title, Detail: e.Detail, Hint: "The check is not complete: the box's log says more."}
 		case "done":
+			if e.Error != "" {
+				return &problem.Error{Kind: problem.Internal, Op: "check", Title: "The check is not complete", Detail: shown(e.Error), Hint: "The box's log says more."}
+			}
 			done = true
 			damaged = max(damaged, e.Damaged)
 			if damaged == 0 {
@@ -362,6 +382,24 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
+// chainReport is what verifying a hash chain found.
+type chainReport struct {
+	Entries int64  `json:"entries"`
+	Head    string `json:"head"`
+	Bad     *struct {
+		Seq    int64  `json:"seq"`
+		Reason string `json:"reason"`
+	} `json:"bad"`
+}
+
+func (r *chainReport) tell(w io.Writer, what string) {
+	if r.Bad != nil {
+		fmt.Fprintf(w, "%s was tampered with: entry %d is the first bad one (%s)\n", what, r.Bad.Seq, shown(r.Bad.Reason))
+		return
+	}
+	fmt.Fprintf(w, "%s is whole: %s, head %s\n", what, plural(r.Entries, "entry", "entries"), r.Head)
+}
+
 func (a *app) auditCommand() *cobra.Command {
 	audit := &cobra.Command{Use: "audit", Short: "Read and verify the record of what happened on the box"}
 	verify := &cobra.Command{
@@ -377,24 +415,23 @@ func (a *app) auditCommand() *cobra.Command {
 				return err
 			}
 			var r struct {
-				Entries int64  `json:"entries"`
-				Head    string `json:"head"`
-				Bad     *struct {
-					Seq    int64  `json:"seq"`
-					Reason string `json:"reason"`
-				} `json:"bad"`
+				chainReport
+				Consent *chainReport `json:"consent"`
 			}
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return err
 			}
+			bad := r.Bad != nil
 			err = a.print(raw, func(w io.Writer) {
-				if r.Bad != nil {
-					fmt.Fprintf(w, "the record was tampered with: entry %d is the first bad one: %s\n", r.Bad.Seq, shown(r.Bad.Reason))
-					return
+				r.tell(w, "the audit record")
+				if r.Consent != nil {
+					r.Consent.tell(w, "the record of consents")
 				}
-				fmt.Fprintf(w, "the record is whole: %s, head %s\n", plural(r.Entries, "entry", "entries"), r.Head)
 			})
-			if err == nil && r.Bad != nil {
+			if r.Consent != nil && r.Consent.Bad != nil {
+				bad = true
+			}
+			if err == nil && bad {
 				return &codeError{problem.ExitFailed}
 			}
 			return err

@@ -123,7 +123,7 @@ func (a *app) push(ctx context.Context, dir string, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	p := &pusher{app: a, c: c, root: root, opt: o, alive: newAlive(o.retryFor), sent: make(map[[sha256.Size]byte]struct{})}
+	p := &pusher{app: a, c: c, root: root, opt: o, alive: &alive{patience: o.retryFor}, sent: make(map[[sha256.Size]byte]struct{})}
 	if err := p.introduce(ctx); err != nil {
 		return p.explain(err)
 	}
@@ -384,7 +384,7 @@ func (p *pusher) hash(ctx context.Context, e *entry) error {
 		if !before.Mode().IsRegular() {
 			return errors.New("it is no regular file any more")
 		}
-		sum, err := hashFile(ctx, e.abs, func(int) { p.alive.beat() })
+		sum, err := hashFile(ctx, e.abs)
 		if err != nil {
 			return err
 		}

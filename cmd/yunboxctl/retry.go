@@ -20,23 +20,30 @@ var errSilent = &problem.Error{
 	Detail: "Nothing moved for " + silence.String() + ".", Hint: "Check the network.",
 }
 
-// alive decides how long to go on trying: as long as anything made progress within
-// the given time. It is shared by everything that runs at once, so one working
-// connection keeps the others trying. Safe for concurrent use.
+// alive decides how long to go on trying: until nothing was confirmed for the given
+// time since a first failure. Bytes that leave prove nothing, only answers do. It is
+// shared by everything that runs at once, so one working connection keeps the others
+// trying. Safe for concurrent use.
 type alive struct {
 	patience time.Duration
-	last     atomic.Int64 // Unix nanoseconds of the last progress
+	failing  atomic.Int64 // Unix nanoseconds of the first failure since the last progress; 0: none
 }
 
-func newAlive(patience time.Duration) *alive {
-	a := &alive{patience: patience}
-	a.beat()
-	return a
+func newAlive(patience time.Duration) *alive { return &alive{patience: patience} }
+
+// beat notes progress that the box confirmed.
+func (a *alive) beat() { a.failing.Store(0) }
+
+// spent is how long everything has been failing.
+func (a *alive) spent() time.Duration {
+	now := time.Now().UnixNano()
+	a.failing.CompareAndSwap(0, now)
+	since := a.failing.Load()
+	if since == 0 { // somebody made progress just now
+		return 0
+	}
+	return time.Duration(now - since)
 }
-
-func (a *alive) beat() { a.last.Store(time.Now().UnixNano()) }
-
-func (a *alive) since() time.Duration { return time.Since(time.Unix(0, a.last.Load())) }
 
 // again waits before the next try after err and returns nil, or returns why there
 // should be none: err would be the same, or there was no progress for too long.
@@ -55,7 +62,7 @@ func (a *alive) again(ctx context.Context, b *backoff, err error) error {
 		return err
 	}
 	wait := max(b.next(), p.RetryAfter)
-	if a.since()+wait > a.patience {
+	if a.spent()+wait > a.patience {
 		return err
 	}
 	t := time.NewTimer(wait)
@@ -71,14 +78,13 @@ func (a *alive) again(ctx context.Context, b *backoff, err error) error {
 // A flow is one connection in use. It ends its context when nothing moved on it for
 // too long, whatever others do.
 type flow struct {
-	alive *alive
 	timer *time.Timer
 	end   context.CancelCauseFunc
 }
 
-func (a *alive) flow(ctx context.Context) (context.Context, *flow) {
+func newFlow(ctx context.Context) (context.Context, *flow) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return ctx, &flow{alive: a, end: cancel, timer: time.AfterFunc(silence, func() { cancel(errSilent) })}
+	return ctx, &flow{end: cancel, timer: time.AfterFunc(silence, func() { cancel(errSilent) })}
 }
 
 // stop ends the watching; the context ends with it.
@@ -87,13 +93,12 @@ func (f *flow) stop() {
 	f.end(nil)
 }
 
-// reader beats with every read.
+// reader keeps the flow going with every read.
 func (f *flow) reader(r io.Reader, count func(int)) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
 		n, err := r.Read(b)
 		if n > 0 {
 			f.timer.Reset(silence)
-			f.alive.beat()
 			if count != nil {
 				count(n)
 			}

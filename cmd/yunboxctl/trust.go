@@ -28,16 +28,23 @@ type pin [sha256.Size]byte
 // in hex with or without colons.
 func parsePin(s string) (pin, error) {
 	s = strings.TrimSpace(s)
-	if b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(s, "=")); err == nil && len(b) == sha256.Size {
-		return pin(b), nil
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(s, "="))
+	if err != nil || len(b) != sha256.Size {
+		b, err = hex.DecodeString(strings.ReplaceAll(s, ":", ""))
 	}
-	if b, err := hex.DecodeString(strings.ReplaceAll(s, ":", "")); err == nil && len(b) == sha256.Size {
+	if err == nil && len(b) == sha256.Size && pin(b) != (pin{}) {
 		return pin(b), nil
 	}
 	return pin{}, usagef("that is no fingerprint of a box's key: 43 characters, as on its label or in `yunboxctl --state DIR status`")
 }
 
-func (p pin) String() string { return base64.RawURLEncoding.EncodeToString(p[:]) }
+// String is the fingerprint as on the label, empty for the zero pin.
+func (p pin) String() string {
+	if p == (pin{}) {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(p[:])
+}
 
 func (p pin) words() string {
 	w := ident.Words(p)
@@ -73,11 +80,7 @@ func (p pin) verify(cs tls.ConnectionState, host string) error {
 		}
 	}
 	if !found {
-		return &problem.Error{
-			Kind: problem.Forbidden, Op: "trust", Title: "This is not the box that you know",
-			Detail: "Another key than the pinned one answers at this address. Nothing was sent to it.",
-			Hint:   "If the box was reset or replaced, compare its label and log in again with --fingerprint. Otherwise somebody on your network pretends to be your box.",
-		}
+		return wrongKey("Another key than the pinned one answers at this address. Nothing was sent to it.")
 	}
 	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, DNSName: host, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -90,6 +93,13 @@ func (p pin) verify(cs tls.ConnectionState, host string) error {
 		}
 	}
 	return nil
+}
+
+func wrongKey(detail string) error {
+	return &problem.Error{
+		Kind: problem.Forbidden, Op: "trust", Title: "This is not the box that you know", Detail: detail,
+		Hint: "If the box was reset or replaced, compare its label and log in again with --fingerprint. Otherwise somebody on your network pretends to be your box.",
+	}
 }
 
 // presentedPin looks which key answers at an address, and sends it nothing.
@@ -121,16 +131,20 @@ func isLoopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// choosePin finds the key that a box at u must have: a pairing code, --fingerprint,
-// the box's own socket, the saved profile. On the loopback nobody on the network
-// can stand in between, so there the key that answers is taken. Else a person
-// compares six words, or the connection is refused.
+// choosePin finds the key that a box at u must have: --fingerprint, or what the way
+// of finding the box proved, the pairing code, its socket or the saved profile. On
+// the loopback nobody on the network can stand in between, so there the key that
+// answers is taken. Else a person compares six words, or the connection is refused.
 func (a *app) choosePin(ctx context.Context, u *url.URL, known pin) (pin, error) {
+	if a.fingerprint != "" {
+		p, err := parsePin(a.fingerprint)
+		if err == nil && known != (pin{}) && known != p {
+			err = wrongKey("The fingerprint that was given is another than the one that is known of this box.")
+		}
+		return p, err
+	}
 	if known != (pin{}) {
 		return known, nil
-	}
-	if a.fingerprint != "" {
-		return parsePin(a.fingerprint)
 	}
 	if a.state != "" {
 		s, err := a.localStatus(ctx)

@@ -14,7 +14,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"yunbox.local/daemon/problem"
 )
@@ -77,7 +76,7 @@ func (p *pusher) showOnly(e *entry, n int64) {
 
 // put sends PUT /v1/files/…: with the bytes of f, or without a body if it is nil.
 func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
-	ctx, flow := p.alive.flow(ctx)
+	ctx, flow := newFlow(ctx)
 	defer flow.stop()
 	query := url.Values{"source": {p.opt.source}}
 	if t := mtime(e.id); t != "" {
@@ -135,75 +134,74 @@ func (p *pusher) confirm(e *entry, sha256 string) error {
 
 // resumable sends a large file by tus 1.0.0, from where an earlier try stopped.
 func (p *pusher) resumable(ctx context.Context, e *entry, f *os.File) error {
-	target := p.target(e)
-	where := p.cache.pending(e.rel, target, e.id, e.sum)
-	offset := int64(-1) // not known
-	wait := newBackoff()
-	for {
-		var confirmed string
-		var err error
-		switch {
-		case where == "":
-			where, err = p.createUpload(ctx, e, target)
-			offset = 0
-			if err == nil {
-				if err := p.cache.setPending(e.rel, target, e.id, e.sum, where); err != nil {
-					p.rep.warn("an upload could not be remembered: %v", err)
-				}
-			}
-		case offset < 0:
-			offset, confirmed, err = p.uploadOffset(ctx, where)
+	u := &tusUpload{p: p, e: e, f: f, target: p.target(e), offset: -1}
+	u.where = p.cache.pending(e.rel, u.target, e.id, e.sum)
+	best := int64(-1) // offset that the box has confirmed
+	for wait := newBackoff(); ; {
+		confirmed, err := u.step(ctx)
+		if u.offset > best {
+			best, wait = u.offset, newBackoff()
+			p.alive.beat()
 		}
-		if err == nil && confirmed == "" {
-			p.showOnly(e, offset)
-			var arrived int64
-			arrived, confirmed, err = p.patch(ctx, e, f, where, offset)
-			if err == nil && confirmed == "" && arrived <= offset {
-				err = &problem.Error{Kind: problem.Unavailable, Op: "push", Title: "The box does not go on with an upload", Hint: "Its log says more."}
-			}
-			offset = arrived
-		}
-		if err == nil && confirmed == "" {
+		switch kind := problem.KindOf(err); {
+		case err == nil && confirmed == "":
 			continue
-		}
-		if err == nil {
-			p.forget(e, target)
+		case err == nil:
+			p.alive.beat()
+			p.forget(e, u.target)
 			return p.confirm(e, confirmed)
-		}
-		offset = -1 // the box knows how far it got
-		switch problem.KindOf(err) {
-		case problem.NotFound, problem.Gone: // expired, or finished long ago: begin again
-			p.forget(e, target)
-			if where == "" {
-				return err
-			}
-			where = ""
-		case problem.Mismatch:
-			p.forget(e, target)
-			return err
-		case problem.Conflict, problem.PreconditionFailed: // it stands elsewhere than we thought
-			if where == "" || wait.tries > 8 {
-				return err
-			}
-			err = &problem.Error{Kind: problem.Locked, Err: err}
-		}
-		if errors.Is(err, errChanged) {
-			p.forget(e, target)
+		case (kind == problem.NotFound || kind == problem.Gone) && u.where != "" && wait.tries < maxTries:
+			p.forget(e, u.target) // expired, or finished long ago: begin again
+			u.where, best = "", -1
+			err = &problem.Error{Kind: problem.Unavailable, Op: "push", Title: "The box has no such upload any more", Err: err}
+		case (kind == problem.Conflict || kind == problem.PreconditionFailed) && u.where != "" && wait.tries < 8:
+			// It stands elsewhere than we thought: an earlier request is still being taken.
+			err = &problem.Error{Kind: problem.Locked, Op: "push", Title: "The upload is busy", Err: err}
+		case kind == problem.Mismatch || errors.Is(err, errChanged):
+			p.forget(e, u.target)
 			return err
 		}
-		if where == "" {
-			p.showOnly(e, 0)
-			if problem.KindOf(err) == problem.NotFound || problem.KindOf(err) == problem.Gone {
-				continue
-			}
-		}
+		u.offset = -1 // only the box knows how far it got
 		if err := p.alive.again(ctx, wait, err); err != nil {
 			return err
 		}
-		if p.alive.since() < time.Second {
-			wait = newBackoff()
+	}
+}
+
+// tusUpload is one upload on its way.
+type tusUpload struct {
+	p      *pusher
+	e      *entry
+	f      *os.File
+	target string
+	where  string // path on the box; empty: not made yet
+	offset int64  // that the box has; -1: not known
+}
+
+// step makes one request: create, ask, or send the rest. It returns the hash that
+// the box confirms once the upload is finished.
+func (u *tusUpload) step(ctx context.Context) (confirmed string, err error) {
+	p := u.p
+	switch {
+	case u.where == "":
+		if u.where, err = p.createUpload(ctx, u.e, u.target); err != nil {
+			return "", err
+		}
+		u.offset = 0
+		if err := p.cache.setPending(u.e.rel, u.target, u.e.id, u.e.sum, u.where); err != nil {
+			p.rep.warn("an upload could not be remembered: %v", err)
+		}
+	case u.offset < 0:
+		u.offset, confirmed, err = p.uploadOffset(ctx, u.where)
+	default:
+		before := u.offset
+		p.showOnly(u.e, before)
+		u.offset, confirmed, err = p.patch(ctx, u.e, u.f, u.where, before)
+		if err == nil && confirmed == "" && u.offset <= before {
+			err = &problem.Error{Kind: problem.Unavailable, Op: "push", Title: "The box does not go on with an upload", Hint: "Its log says more."}
 		}
 	}
+	return confirmed, err
 }
 
 func (p *pusher) forget(e *entry, target string) {
@@ -277,7 +275,7 @@ func (p *pusher) patch(ctx context.Context, e *entry, f *os.File, where string, 
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return -1, "", err
 	}
-	ctx, flow := p.alive.flow(ctx)
+	ctx, flow := newFlow(ctx)
 	defer flow.stop()
 	req, err := p.c.request(ctx, http.MethodPatch, where, nil)
 	if err != nil {

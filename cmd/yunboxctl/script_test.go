@@ -1,0 +1,481 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The manual is the test: every file in testdata is a story in shell words, told
+// against a real box. These words are added to those of testscript:
+//
+//	box start|stop|kill|restart    a yunboxd on $WORK/box, always at the same address $BOX
+//	person NAME                    binds the box to NAME, who accepts the policy; sets no consent
+//	proxy PLAN...                  a wire to the box at $WIRE on which things happen: see wire
+//	wire-done                      every event of the plan has happened
+//	wire-holds, wire-goes          waits until the wire holds; lets it go on
+//	bytes FILE N SEED              N bytes that compress badly
+//	same-on-box DIR PREFIX         every file below DIR is on the box below PREFIX, byte for byte
+//	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
+//	sql STATEMENT                  changes the stopped box's database behind its back
+//	spoil FILE                     changes one byte of the stored content whose hash FILE holds
+func TestScripts(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "yunboxd"), "yunbox.local/cmd/yunboxd")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build yunboxd: %v\n%s", err, out)
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME", home)
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
+			env.Setenv("STATE", filepath.Join(env.WorkDir, "box"))
+			env.Values[worldKey{}] = &world{env: env, state: filepath.Join(env.WorkDir, "box")}
+			return os.MkdirAll(home, 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
+			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames,
+		},
+	})
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"yunboxctl": main})
+}
+
+type worldKey struct{}
+
+// world is what one story has around it.
+type world struct {
+	env   *testscript.Env
+	state string
+
+	mu   sync.Mutex
+	addr string // of the box once it had one
+	box  *exec.Cmd
+	wire *wire
+}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+func cmdBox(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: box start|stop|kill|restart")
+	}
+	w := worldOf(ts)
+	switch args[0] {
+	case "start":
+		ts.Check(w.startBox())
+		ts.Defer(func() { w.stopBox(syscall.SIGKILL) })
+		ts.Setenv("BOX", "https://"+w.addr)
+	case "stop":
+		ts.Check(w.stopBox(syscall.SIGTERM))
+	case "kill":
+		ts.Check(w.stopBox(syscall.SIGKILL))
+	case "restart":
+		ts.Check(w.stopBox(syscall.SIGTERM))
+		ts.Check(w.startBox())
+	default:
+		ts.Fatalf("box: unknown word %q", args[0])
+	}
+}
+
+// startBox starts the box and waits until it answers on its socket.
+func (w *world) startBox() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	addr := w.addr
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	log, err := os.OpenFile(filepath.Join(w.env.WorkDir, "box.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	w.box = exec.Command("yunboxd", "--state", w.state, "--https", addr, "--mdns=off")
+	w.box.Stdout, w.box.Stderr = log, log
+	if err := w.box.Start(); err != nil {
+		return err
+	}
+	out, err := w.ctl("--state", w.state, "wait", "--timeout", "60s")
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("the box does not start: %s%s", out, text)
+	}
+	if out, err = w.ctl("--state", w.state, "--json", "status"); err != nil {
+		return fmt.Errorf("status: %s", out)
+	}
+	var s boxStatus
+	if err := json.Unmarshal(out, &s); err != nil {
+		return err
+	}
+	u, err := url.Parse(s.Addresses[0])
+	if err != nil {
+		return err
+	}
+	w.addr = u.Host
+	return nil
+}
+
+func (w *world) stopBox(sig os.Signal) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.box == nil {
+		return nil
+	}
+	box := w.box
+	w.box = nil
+	if err := box.Process.Signal(sig); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- box.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil && sig == syscall.SIGTERM {
+			return fmt.Errorf("the box ended with %w", err)
+		}
+		return nil
+	case <-time.After(time.Minute):
+		box.Process.Signal(syscall.SIGQUIT) // the log then says where it hangs
+		<-ended
+		return fmt.Errorf("the box did not stop on %v", sig)
+	}
+}
+
+// ctl runs yunboxctl as the story would.
+func (w *world) ctl(args ...string) ([]byte, error) {
+	c := exec.Command("yunboxctl", args...)
+	c.Env, c.Dir = w.env.Vars, w.env.WorkDir
+	var errs bytes.Buffer
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		return append(out, errs.Bytes()...), err
+	}
+	return out, nil
+}
+
+func cmdPerson(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: person NAME")
+	}
+	w := worldOf(ts)
+	out, err := w.ctl("--state", w.state, "--json", "label")
+	ts.Check(err)
+	var label struct {
+		URI string `json:"pair_uri"`
+	}
+	ts.Check(json.Unmarshal(out, &label))
+	c := exec.Command("yunboxctl", "bind", "--box", "https://"+w.addr, "--pair", label.URI, "--username", args[0], "--password-stdin")
+	c.Env, c.Dir, c.Stdin = w.env.Vars, w.env.WorkDir, strings.NewReader("correct horse battery staple\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		ts.Fatalf("bind: %v: %s", err, out)
+	}
+	if out, err := w.ctl("policy", "accept", "--yes"); err != nil {
+		ts.Fatalf("policy accept: %v: %s", err, out)
+	}
+}
+
+// A wire carries connections to the box and acts when so many bytes have gone
+// towards it in all: "cut@N" breaks every connection, "restart@N" and "crash@N" also
+// restart the box, "withdraw:PURPOSE@N" withdraws a consent, "hold@N" stops carrying.
+type wire struct {
+	w  *world
+	ln net.Listener
+
+	mu    sync.Mutex
+	carry int64 // bytes carried
+	plan  []event
+	conns map[net.Conn]net.Conn // of the client → of the box
+	held  chan struct{}         // closed when the wire holds
+	gone  chan struct{}         // closed when it may go on
+	errs  []error
+}
+
+type event struct {
+	what string
+	at   int64
+}
+
+func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	var plan []event
+	for _, a := range args {
+		what, at, _ := strings.Cut(a, "@")
+		n, err := strconv.ParseInt(at, 10, 64)
+		ts.Check(err)
+		plan = append(plan, event{what, n})
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	x := &wire{w: w, ln: ln, plan: plan, conns: make(map[net.Conn]net.Conn), held: make(chan struct{}), gone: make(chan struct{})}
+	w.wire = x
+	go x.serve()
+	ts.Defer(func() { ln.Close(); x.cut() })
+	ts.Setenv("WIRE", "https://"+ln.Addr().String())
+}
+
+func (x *wire) serve() {
+	for {
+		c, err := x.ln.Accept()
+		if err != nil {
+			return
+		}
+		go x.connect(c)
+	}
+}
+
+func (x *wire) connect(c net.Conn) {
+	defer c.Close()
+	box, err := net.Dial("tcp", x.w.addr)
+	if err != nil {
+		return // restarting: the client sees a cut connection
+	}
+	defer box.Close()
+	x.mu.Lock()
+	x.conns[c] = box
+	x.mu.Unlock()
+	go func() { io.Copy(c, box); c.Close() }()
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := c.Read(buf)
+		if n > 0 {
+			x.carried(int64(n))
+			if _, err := box.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			x.mu.Lock()
+			delete(x.conns, c)
+			x.mu.Unlock()
+			return
+		}
+	}
+}
+
+// carried counts bytes and lets happen what is due, one event at a time.
+func (x *wire) carried(n int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.carry += n
+	if len(x.plan) == 0 || x.carry < x.plan[0].at {
+		return
+	}
+	e := x.plan[0]
+	x.plan = x.plan[1:]
+	var err error
+	what, arg, _ := strings.Cut(e.what, ":")
+	switch what {
+	case "cut":
+		x.cutLocked()
+	case "restart":
+		x.cutLocked()
+		err = x.w.stopBox(syscall.SIGTERM)
+		if err == nil {
+			err = x.w.startBox()
+		}
+	case "crash":
+		err = x.w.stopBox(syscall.SIGKILL)
+		x.cutLocked()
+		if err == nil {
+			err = x.w.startBox()
+		}
+	case "withdraw":
+		var out []byte
+		if out, err = x.w.ctl("consent", "withdraw", arg); err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+	case "hold":
+		close(x.held)
+		<-x.gone
+	default:
+		err = fmt.Errorf("unknown event %q", e.what)
+	}
+	if err != nil {
+		x.errs = append(x.errs, fmt.Errorf("%s: %w", e.what, err))
+	}
+}
+
+func (x *wire) cut() { x.mu.Lock(); defer x.mu.Unlock(); x.cutLocked() }
+
+func (x *wire) cutLocked() {
+	for c, box := range x.conns {
+		for _, end := range []net.Conn{c, box} {
+			if t, ok := end.(*net.TCPConn); ok {
+				t.SetLinger(0) // as a lost network: no goodbye
+			}
+			end.Close()
+		}
+	}
+	clear(x.conns)
+}
+
+func cmdWireDone(ts *testscript.TestScript, neg bool, args []string) {
+	x := worldOf(ts).wire
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if neg {
+		if len(x.plan) == 0 {
+			ts.Fatalf("everything happened on the wire: %d bytes carried", x.carry)
+		}
+		return
+	}
+	if len(x.plan) > 0 || len(x.errs) > 0 {
+		ts.Fatalf("not everything happened on the wire: left %v, errors %v, %d bytes carried", x.plan, x.errs, x.carry)
+	}
+}
+
+func cmdWireHolds(ts *testscript.TestScript, neg bool, args []string) {
+	select {
+	case <-worldOf(ts).wire.held:
+	case <-time.After(time.Minute):
+		ts.Fatalf("the wire never got so far")
+	}
+}
+
+func cmdWireGoes(ts *testscript.TestScript, neg bool, args []string) { close(worldOf(ts).wire.gone) }
+
+func cmdBytes(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: bytes FILE N SEED")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	seed, err := strconv.ParseUint(args[2], 10, 8)
+	ts.Check(err)
+	name := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(name), 0o755))
+	f, err := os.Create(name)
+	ts.Check(err)
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{0: byte(seed)}), n)
+	ts.Check(err)
+	ts.Check(f.Close())
+}
+
+// cmdOddNames makes files whose names are hard, and tells which a box must refuse.
+func cmdOddNames(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	for i, name := range []string{
+		"云盒 照片.jpg", "e\u0301te\u0301.jpg", "100% safe?#&=+;.jpg", `back\slash.jpg`, "-rf", " leading and trailing ", "#hash/..hidden/x", "שלום.txt", "emoji 👩‍👩‍👧.png", strings.Repeat("n", 255),
+	} {
+		full := filepath.Join(dir, name)
+		ts.Check(os.MkdirAll(filepath.Dir(full), 0o755))
+		ts.Check(os.WriteFile(full, []byte(fmt.Sprintf("odd %d", i)), 0o644))
+	}
+}
+
+func cmdSameOnBox(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: same-on-box DIR [PREFIX]")
+	}
+	w, root, prefix := worldOf(ts), ts.MkAbs(args[0]), ""
+	if len(args) == 2 {
+		prefix = args[1] + "/"
+	}
+	tmp := filepath.Join(w.env.WorkDir, "fetched")
+	n := 0
+	ts.Check(filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || junk(d.Name()) {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		os.Remove(tmp)
+		if out, err := w.ctl("get", "-o", tmp, "--", prefix+rel); err != nil {
+			return fmt.Errorf("get %s: %w: %s", rel, err, out)
+		}
+		want, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if got, err := os.ReadFile(tmp); err != nil || !bytes.Equal(got, want) {
+			return fmt.Errorf("%s is not the same on the box (%v)", rel, err)
+		}
+		n++
+		return nil
+	}))
+	if n == 0 {
+		ts.Fatalf("nothing to compare below %s", root)
+	}
+	ts.Logf("%d files compared", n)
+}
+
+func cmdLast(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: last KEY =|<|> VALUE")
+	}
+	var last []byte
+	lines := bufio.NewScanner(strings.NewReader(ts.ReadFile("stdout")))
+	for lines.Buffer(nil, 1<<20); lines.Scan(); {
+		last = bytes.Clone(lines.Bytes())
+	}
+	var e map[string]any
+	if err := json.Unmarshal(last, &e); err != nil {
+		ts.Fatalf("the last line is no JSON: %s", last)
+	}
+	got, ok := e[args[0]].(float64)
+	want, err := strconv.ParseFloat(args[2], 64)
+	ts.Check(err)
+	if !ok || !(args[1] == "=" && got == want || args[1] == "<" && got < want || args[1] == ">" && got > want) {
+		ts.Fatalf("%s is %v, wanted %s %s, in %s", args[0], e[args[0]], args[1], args[2], last)
+	}
+}
+
+func cmdSQL(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	db, err := sql.Open("sqlite3", filepath.Join(w.state, "box.db"))
+	ts.Check(err)
+	defer db.Close()
+	for _, s := range args {
+		res, err := db.ExecContext(context.Background(), s)
+		ts.Check(err)
+		n, _ := res.RowsAffected()
+		ts.Logf("%d rows", n)
+	}
+}
+
+func cmdSpoil(ts *testscript.TestScript, neg bool, args []string) {
+	sum := strings.TrimSpace(ts.ReadFile(args[0]))
+	name := filepath.Join(worldOf(ts).state, "blobs", sum[:2], sum)
+	ts.Check(os.Chmod(name, 0o600))
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	ts.Check(err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 7)
+	ts.Check(err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, 7)
+	ts.Check(err)
+	ts.Check(f.Close())
+	ts.Check(os.Chmod(name, 0o440))
+}
