@@ -294,7 +294,7 @@ func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
 	h.Set("ETag", etag(item.Ref))
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")
 	content := verified(blob, item.Ref)
-	http.ServeContent(w, r, "", item.MTime, content)
+	http.ServeContent(&partialWriter{ResponseWriter: w, r: r}, r, "", item.MTime, content)
 	if content.damaged {
 		a.suspect(context.WithoutCancel(ctx), item.Ref)
 		panic(http.ErrAbortHandler) // the client must see that this was not all of it
