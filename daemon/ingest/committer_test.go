@@ -19,7 +19,7 @@ import (
 type effects struct {
 	mu      sync.Mutex
 	batches [][]*commitment
-	began   []time.Time // of the batches
+	began   []time.Time          // of the batches
 	durable map[*commitment]bool // blobs said nil
 	row     map[*commitment]bool // rows said nil
 	free    map[*commitment]int  // times released

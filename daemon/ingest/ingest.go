@@ -237,7 +237,7 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 		return Result{}, false, in.cat.Doubt(ctx, m.Want, true)
 	}
 	if err != nil {
-		return Result{}, false, err
+		return Result{}, false, in.explain(m, err)
 	}
 	defer release()
 	err = in.db.Write(ctx, func(tx *db.Tx) error {
@@ -258,7 +258,7 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 		return Result{}, false, nil
 	}
 	if err != nil {
-		return Result{}, false, in.explain(m, err)
+		return Result{}, false, err
 	}
 	return r, true, nil
 }
@@ -394,14 +394,14 @@ func (in *Ingest) explain(m Meta, err error) error {
 			Detail: "The upload stands at another offset.",
 			Hint:   "Ask for the upload's offset and go on from there.",
 		}
-	case errors.Is(err, storage.ErrSync), errors.Is(err, storage.ErrDamaged):
-		return &problem.Error{
-			Kind: problem.Unavailable, Op: "ingest", Title: "The disk did not keep the file", Err: err,
-			Detail: "The file is not stored. The disk reported an error while it was written.",
-			Hint:   "The device keeps the file and tries again. Look after the disk: it may be failing.",
-		}
 	case errors.Is(err, storage.ErrClosed):
 		return errShutdown()
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
 	}
-	return err
+	return &problem.Error{
+		Kind: problem.Unavailable, Op: "ingest", Title: "The disk did not keep the file", Err: err,
+		Detail: "The file is not stored. The disk reported an error while it was read or written.",
+		Hint:   "The device keeps the file and tries again. Look after the disk: it may be failing.",
+	}
 }

@@ -193,10 +193,18 @@ func (i *Intake) Write(ctx context.Context, off int64, r io.Reader) (int64, erro
 	if err == nil {
 		return n, nil
 	}
-	if b.cause != nil {
-		return n, i.broken(b.cause)
+	if b.cause == nil {
+		return n, i.broken(i.in.explain(i.meta, err))
 	}
-	return n, i.broken(i.in.explain(i.meta, err))
+	var p *problem.Error
+	if !errors.As(b.cause, &p) {
+		b.cause = &problem.Error{
+			Kind: problem.Canceled, Op: "ingest", Title: "The body broke off", Err: b.cause,
+			Detail: "The connection ended before the file did.",
+			Hint:   "Go on with the upload where it stands, or send the file again.",
+		}
+	}
+	return n, i.broken(b.cause)
 }
 
 // append writes to storage, except where nothing is missing any more: an upload
@@ -250,15 +258,7 @@ func (i *Intake) broken(err error) error {
 		return errors.Join(err, i.Discard())
 	}
 	i.keep()
-	var p *problem.Error
-	if errors.As(err, &p) {
-		return err
-	}
-	return &problem.Error{
-		Kind: problem.Canceled, Op: "ingest", Title: "The body broke off", Err: err,
-		Detail: "The connection ended before the file did.",
-		Hint:   "Go on with the upload where it stands, or send the file again.",
-	}
+	return err
 }
 
 // keep makes what has arrived of a persisted upload resumable, as far as it is
@@ -337,7 +337,6 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 		return Result{}, errors.Join(err, i.Discard())
 	}
 	if err := i.in.committer.commit(x); err != nil {
-		err = i.in.explain(i.meta, err)
 		switch problem.KindOf(err) {
 		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
 			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
@@ -396,7 +395,11 @@ func (in *Ingest) blobs(ctx context.Context, batch []*commitment) []error {
 	for k, x := range batch {
 		sealed[k] = x.sealed
 	}
-	return in.store.Commit(ctx, sealed)
+	verdicts := in.store.Commit(ctx, sealed)
+	for k, err := range verdicts {
+		verdicts[k] = in.explain(batch[k].intake.meta, err)
+	}
+	return verdicts
 }
 
 // rows is the second effect of the committer: one transaction, in which each
