@@ -39,6 +39,13 @@ func (h *history) begin(state string, pos func() int) (acked func()) {
 	}
 }
 
+// add notes an act that was acknowledged, once it is over.
+func (h *history) add(a act) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acts = append(h.acts, a)
+}
+
 // allowed lists the states that the thing may have if the power was cut after
 // position at: that of the last act acknowledged by then, or of any act that had
 // started later and may or may not have taken effect. acked tells whether any act
@@ -109,4 +116,19 @@ func (hs *histories) acks() (positions []int) {
 	}
 	slices.Sort(positions)
 	return positions
+}
+
+// unanswered counts the acts that were refused, or cut off at the end.
+func (hs *histories) unanswered() (count int) {
+	for _, key := range hs.keys() {
+		h := hs.of(key)
+		h.mu.Lock()
+		for _, a := range h.acts {
+			if a.acked == unanswered {
+				count++
+			}
+		}
+		h.mu.Unlock()
+	}
+	return count
 }

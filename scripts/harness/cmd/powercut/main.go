@@ -256,7 +256,7 @@ func (s settings) cutOn(ctx context.Context, fsType string, t target) (o outcome
 	acks := hs.acks()
 	o.acts = len(acks)
 	writes, flushes, bytes := recording.Totals()
-	fmt.Fprintf(s.out, "%s: %d acknowledged acts in %v; %d block writes, %d flushes, %.1f MB\n", fsType, len(acks), s.record, writes, flushes, float64(bytes)/1e6)
+	fmt.Fprintf(s.out, "%s: %d acknowledged acts in %v, %d without an answer; %d block writes, %d flushes, %.1f MB\n", fsType, len(acks), s.record, hs.unanswered(), writes, flushes, float64(bytes)/1e6)
 	rng := rand.New(rand.NewPCG(s.seed, uint64(len(fsType))))
 	for i, c := range s.choose(first, recording.Pos(), acks, rng) {
 		if err := ctx.Err(); err != nil {
@@ -376,7 +376,7 @@ func (s settings) replay(ctx context.Context, dir, fsType string, t target, hs *
 			o.checks++
 		}
 		if !slices.Contains(allowed, states[key]) {
-			lost = append(lost, fmt.Sprintf("%s is %s, may be %s", key, states[key], strings.Join(allowed, " or ")))
+			lost = append(lost, fmt.Sprintf("%.120s is %s, may be %s", key, states[key], strings.Join(allowed, " or ")))
 		}
 	}
 	if len(lost) > 0 {

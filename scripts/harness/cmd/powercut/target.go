@@ -155,7 +155,7 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 		return err
 	}
 	s.target.token = s.Token
-	hs.of("bound").begin("yes", pos)()
+	hs.of("bound").add(act{"yes", 0, pos()})
 	return nil
 }
 
@@ -193,11 +193,12 @@ func (s *boxServer) decide(ctx context.Context, hs *histories, pos func() int) {
 		if !grant {
 			state, method, in = "withdrawn", http.MethodDelete, nil
 		}
+		before := pos()
 		done := hs.of("consent:"+purpose).begin(state, pos)
 		var receipt any
 		if err := s.API(ctx, method, "/v1/consents/"+purpose, in, &receipt); err == nil {
 			done()
-			hs.of("receipt:"+canonical(receipt)).begin("kept", pos)()
+			hs.of("receipt:" + canonical(receipt)).add(act{"kept", before, pos()})
 		}
 		pause(ctx, 30*time.Millisecond)
 	}
