@@ -143,7 +143,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
 	}
 	maintenance := &http.Server{
-		Handler: b.maintenance, ConnContext: b.maintenance.ConnContext,
+		Handler: httpd.Guard(b.log, b.maintenance), ConnContext: b.maintenance.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
