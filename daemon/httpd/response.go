@@ -22,9 +22,9 @@ type response struct {
 	request *http.Request // as it arrived
 	control *http.ResponseController
 
-	route       string // pattern of the route; "" until one is found
-	routing     bool   // the multiplexer has the word: without a route, what it writes is its own
-	replaced    bool   // it was turned into a problem; what follows is dropped
+	routed      bool // a route was found
+	routing     bool // the multiplexer has the word: without a route, what it writes is its own
+	replaced    bool // it was turned into a problem; what follows is dropped
 	wroteHeader bool
 	status      int
 	sent        int64
@@ -93,7 +93,7 @@ func (w *response) WriteHeader(status int) {
 	if w.replaced || w.wroteHeader {
 		return
 	}
-	if w.routing && w.route == "" && !(status >= 300 && status < 400 && safe(w.request.Method)) {
+	if w.routing && !w.routed && !(status >= 300 && status < 400 && safe(w.request.Method)) {
 		w.routing = false
 		WriteProblem(w, w.request, routeProblem(status, w.request, w.Header().Get("Allow")))
 		w.replaced = true

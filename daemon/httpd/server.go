@@ -175,7 +175,7 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	s.routes = append(s.routes, Route{pattern, a})
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
-		out.route = r.Pattern
+		out.routed = true
 		r, err := s.admit(out, r, a)
 		if err != nil {
 			WriteProblem(out, r, err)
@@ -317,8 +317,8 @@ func isCleanPath(p string) bool {
 // hold names of people's files.
 func (s *Server) record(out *response, r *http.Request, begin time.Time) {
 	level := slog.LevelDebug
-	if out.status >= 500 {
-		level = slog.LevelWarn
+	if out.status == http.StatusInternalServerError {
+		level = slog.LevelWarn // others of 5xx, such as a full disk, are said once by who finds them
 	}
 	if !s.log.Enabled(context.Background(), level) {
 		return
