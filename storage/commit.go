@@ -70,10 +70,8 @@ func (s *Store) syncNames(dirs map[string][]int, verdicts []error) {
 	for dir := range dirs {
 		names = append(names, dir)
 	}
-	each(names, func(dir string) {
-		if err := s.nameSyncs.run(func() error { return s.fsys.SyncDir(dir) }); err != nil {
-			err = s.syncFailed("a directory of blobs", err)
-			s.namesUnsure(err)
+	each(names, func(_ int, dir string) {
+		if err := s.syncShard(dir); err != nil {
 			for _, i := range dirs[dir] {
 				verdicts[i] = err
 			}
@@ -81,17 +79,27 @@ func (s *Store) syncNames(dirs map[string][]int, verdicts []error) {
 	})
 }
 
+// syncShard makes durable the names in a directory of blobs.
+func (s *Store) syncShard(dir string) error {
+	err := s.nameSyncs.run(func() error { return s.fsys.SyncDir(dir) })
+	if err != nil {
+		err = s.syncFailed("a directory of blobs", err)
+		s.namesUnsure(err)
+	}
+	return err
+}
+
 // each calls f for all items side by side; the caller's own goroutine does one,
 // so that a lone item starts none.
-func each[T any](items []T, f func(T)) {
+func each[T any](items []T, f func(i int, item T)) {
 	if len(items) == 0 {
 		return
 	}
 	var wait sync.WaitGroup
-	for _, item := range items[1:] {
-		wait.Go(func() { f(item) })
+	for i, item := range items[1:] {
+		wait.Go(func() { f(i+1, item) })
 	}
-	f(items[0])
+	f(0, items[0])
 	wait.Wait()
 }
 

@@ -30,26 +30,37 @@ type StagedInfo struct {
 // of their last checkpoint.
 func (s *Store) Staged(ctx context.Context) iter.Seq2[StagedInfo, error] {
 	return func(yield func(StagedInfo, error) bool) {
-		entries, err := s.fsys.ReadDir(stagingDir)
-		if err != nil {
-			yield(StagedInfo{}, fmt.Errorf("list staged uploads: %w", err))
-			return
-		}
-		for _, e := range entries {
-			if ctx.Err() != nil {
-				yield(StagedInfo{}, context.Cause(ctx))
-				return
+		for id, err := range s.stagedIDs(ctx) {
+			var st staged
+			if err == nil {
+				st, err = s.loadStaged(id)
 			}
-			id, ok := strings.CutSuffix(e.Name(), extState)
-			if !ok || !validID(id) {
-				continue
-			}
-			st, err := s.loadStaged(id)
 			if errors.Is(err, ErrNotFound) {
 				continue // finished or discarded meanwhile
 			}
 			info := StagedInfo{ID: id, Size: st.size, Offset: st.offset, Modified: st.time}
 			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// stagedIDs goes through the ids of which there is a state.
+func (s *Store) stagedIDs(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		entries, err := s.fsys.ReadDir(stagingDir)
+		if err != nil {
+			yield("", fmt.Errorf("list staged uploads: %w", err))
+			return
+		}
+		for _, e := range entries {
+			if ctx.Err() != nil {
+				yield("", context.Cause(ctx))
+				return
+			}
+			id, ok := strings.CutSuffix(e.Name(), extState)
+			if ok && validID(id) && !yield(id, nil) {
 				return
 			}
 		}

@@ -269,12 +269,15 @@ func full(err error) error {
 	return err
 }
 
-// clearStaging removes what no upload can ever use again: see docs/format.md.
+// clearStaging removes what no upload can ever use again (see docs/format.md)
+// and makes the rest certain: a process that was killed may have left records
+// that are in the page cache only, and Resume must not build on them.
 func (s *Store) clearStaging() error {
 	entries, err := s.fsys.ReadDir(stagingDir)
 	if err != nil {
 		return err
 	}
+	var kept []string
 	for _, e := range entries {
 		name := e.Name()
 		id, ext, _ := strings.Cut(name, ".")
@@ -284,23 +287,52 @@ func (s *Store) clearStaging() error {
 		switch "." + ext {
 		case extTemp:
 			err = s.removeStaged(name)
-		case extPart, extState:
-			err = s.tidy(id)
+		case extPart:
+			_, err = s.tidy(id)
+		case extState:
+			var good bool
+			if good, err = s.tidy(id); good {
+				kept = append(kept, id)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+	errs := make([]error, len(kept))
+	each(kept, func(i int, id string) { errs[i] = s.settleState(id) })
+	if err := errors.Join(errs...); err != nil || len(kept) == 0 {
+		return err
+	}
+	if err := s.fsys.SyncDir(stagingDir); err != nil {
+		return s.syncFailed("the staging directory", err)
+	}
 	return nil
 }
 
-// tidy removes the halves of a staged upload that lack their other half.
-func (s *Store) tidy(id string) error {
+// tidy removes the halves of a staged upload that lack their other half, and
+// reports whether it is complete.
+func (s *Store) tidy(id string) (bool, error) {
 	_, err := s.loadStaged(id)
 	if errors.Is(err, ErrNotFound) {
-		return errors.Join(s.removeStaged(id+extPart), s.removeStaged(id+extState))
+		return false, errors.Join(s.removeStaged(id+extPart), s.removeStaged(id+extState))
 	}
-	return err
+	return err == nil, err
+}
+
+// settleState makes a record durable that an earlier process wrote; the bytes
+// it speaks of were durable before. If that fails the upload is given up.
+func (s *Store) settleState(id string) error {
+	f, err := s.fsys.OpenFile(stagingDir+"/"+id+extState, vfs.ReadOnly, 0)
+	if err != nil {
+		return err
+	}
+	err = s.dataSyncs.run(f.Datasync)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = s.syncFailed("a checkpoint of an earlier process", err)
+		return errors.Join(s.removeStaged(id+extState), s.removeStaged(id+extPart))
+	}
+	return nil
 }
 
 // removeStaged removes a file below staging/, if it is there.

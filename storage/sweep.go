@@ -73,11 +73,15 @@ func (s *Store) unpinRef(ref Ref) {
 func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Ref) (bool, error)) (Swept, error) {
 	var swept Swept
 	before := s.now().Add(-olderThan)
+	spared, err := s.awaited(ctx)
+	if err != nil {
+		return swept, err
+	}
 	for info, err := range s.Refs(ctx) {
 		if err != nil {
 			return swept, err
 		}
-		if info.Modified.After(before) {
+		if info.Modified.After(before) || spared[info.Ref] {
 			continue
 		}
 		removed, err := s.sweepOne(info.Ref, live)
@@ -97,7 +101,14 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Re
 // one that does not exist is no error.
 func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, error)) (Swept, error) {
 	var swept Swept
+	spared, err := s.awaited(ctx)
+	if err != nil {
+		return swept, err
+	}
 	for _, ref := range refs {
+		if spared[ref] {
+			continue
+		}
 		if ctx.Err() != nil {
 			return swept, context.Cause(ctx)
 		}
@@ -117,6 +128,25 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 		}
 	}
 	return swept, nil
+}
+
+// awaited are the blobs that a crash left between their name and their row, and
+// whose upload a client may still take up. There can only be as many as there
+// were uploads in the moment of the crash.
+func (s *Store) awaited(ctx context.Context) (map[Ref]bool, error) {
+	refs := make(map[Ref]bool)
+	for id, err := range s.stagedIDs(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("sweep: %w", err)
+		}
+		st, err := s.loadStaged(id)
+		if err == nil && st.sealed && !st.part {
+			refs[Ref(st.hash)] = true
+		} else if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, fmt.Errorf("sweep: %w", err)
+		}
+	}
+	return refs, nil
 }
 
 func (s *Store) sweepOne(ref Ref, live func(Ref) (bool, error)) (removed bool, err error) {

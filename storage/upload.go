@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"path"
 	"sync"
 	"sync/atomic"
 
@@ -148,8 +149,9 @@ func (u *Upload) load(ctx context.Context) error {
 		u.phase, u.sum, u.sum1 = sealed, Ref(st.hash), SHA1(st.sha1)
 		u.s.pin(u)
 		if !st.part {
+			// Renamed before a crash, perhaps without the sync that follows.
 			u.keep = true
-			return nil
+			return u.s.syncShard(path.Dir(u.sum.path()))
 		}
 		flag = vfs.ReadOnly // its mode may be that of a blob already
 	}
