@@ -213,7 +213,7 @@ func (a *app) password(fromStdin bool, prompt string) (string, error) {
 	if !ok {
 		return "", usagef("nobody can be asked for a password here: pass it on standard input with --password-stdin")
 	}
-	return readPassword(f, a.stderr, prompt)
+	return a.readPassword(f, prompt)
 }
 
 // ask asks a yes-or-no question on a terminal; without one the answer is no, and
@@ -223,7 +223,7 @@ func (a *app) ask(question string) (yes, asked bool) {
 	if !ok {
 		return false, false
 	}
-	fmt.Fprint(a.stderr, question, " [yes/no] ")
+	a.prompt(f, question+" [yes/no] ")
 	return strings.EqualFold(strings.TrimSpace(readLine(f)), "yes"), true
 }
 

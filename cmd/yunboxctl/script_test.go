@@ -36,6 +36,8 @@ import (
 //	wire-holds, wire-goes          waits until the wire holds; lets it go on
 //	bytes FILE N SEED              N bytes that compress badly
 //	same-on-box DIR PREFIX         every file below DIR is on the box below PREFIX, byte for byte
+//	on-box-soon PATH               waits until the box has that file
+//	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
 //	sql STATEMENT                  changes the stopped box's database behind its back
 //	spoil FILE                     changes one byte of the stored content whose hash FILE holds
@@ -59,7 +61,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
-			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames,
+			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
 		},
 	})
 }
@@ -428,6 +430,19 @@ func cmdSameOnBox(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("nothing to compare below %s", root)
 	}
 	ts.Logf("%d files compared", n)
+}
+
+func cmdOnBoxSoon(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		out, err := w.ctl("ls", "-r")
+		if err == nil && strings.Contains(string(out), args[0]) {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			ts.Fatalf("%s never came: %v: %s", args[0], err, out)
+		}
+	}
 }
 
 func cmdLast(ts *testscript.TestScript, neg bool, args []string) {

@@ -10,14 +10,19 @@ import (
 	"rsc.io/qr"
 )
 
-// terminal returns the terminal that a person can be asked on: standard input and
-// standard error are both one.
+// terminal returns the terminal that a person can be asked on: standard input, if
+// it is one.
 func (a *app) terminal() (*os.File, bool) {
 	in, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) || !isTerminal(a.stderr) {
-		return nil, false
+	return in, ok && term.IsTerminal(int(in.Fd()))
+}
+
+// prompt writes to the terminal itself, so that the question is seen when standard
+// error goes to a file.
+func (a *app) prompt(terminal *os.File, text string) {
+	if _, err := terminal.WriteString(text); err != nil { // it was opened for reading only
+		fmt.Fprint(a.stderr, text)
 	}
-	return in, true
 }
 
 func isTerminal(w io.Writer) bool {
@@ -35,10 +40,11 @@ func width(w io.Writer) int {
 	return 80
 }
 
-func readPassword(in *os.File, out io.Writer, prompt string) (string, error) {
-	fmt.Fprint(out, prompt)
-	b, err := term.ReadPassword(int(in.Fd()))
-	fmt.Fprintln(out)
+// readPassword reads a line without echo.
+func (a *app) readPassword(terminal *os.File, prompt string) (string, error) {
+	a.prompt(terminal, prompt)
+	b, err := term.ReadPassword(int(terminal.Fd()))
+	a.prompt(terminal, "\n")
 	return string(b), err
 }
 
