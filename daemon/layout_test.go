@@ -36,6 +36,7 @@ daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/con
 daemon/gateway/web       :
 daemon                   : daemon/account daemon/audit daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/resumable daemon/gateway/web daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
+daemon/gateway/gatewaytest : daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
 cmd/yunboxctl            : daemon/ident daemon/problem discovery
 `

@@ -88,7 +88,7 @@ func (b *Box) PowerOff() {
 // database meanwhile: the files of SQLite are copied one after the other.
 func (b *Box) Crash(change func() vfs.FS) {
 	b.t.Helper()
-	left := b.t.TempDir()
+	left := b.log.t.TempDir() // of the test that began the box: it may go on after b.t
 	if err := os.CopyFS(left, onlyFiles{os.DirFS(b.State)}); err != nil {
 		b.t.Fatal(err)
 	}

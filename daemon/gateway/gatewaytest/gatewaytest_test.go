@@ -1,0 +1,18 @@
+package gatewaytest_test
+
+import (
+	"testing"
+
+	"yunbox.local/daemon/gateway/gatewaytest"
+)
+
+func TestFiles(t *testing.T)      { t.Parallel(); gatewaytest.Run(t, connectNative(1)) }
+func TestFilesHTTP2(t *testing.T) { t.Parallel(); gatewaytest.Run(t, connectNative(2)) }
+func TestTus(t *testing.T)        { t.Parallel(); gatewaytest.Run(t, connectTus(1, false)) }
+func TestTusHTTP2(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(2, false)) }
+func TestTusWhole(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(1, true)) }
+
+func TestOneBox(t *testing.T) {
+	t.Parallel()
+	gatewaytest.Across(t, connectNative(2), connectTus(1, false))
+}
