@@ -382,7 +382,7 @@ func (i *Intake) Discard() error {
 func (i *Intake) Close() (err error) {
 	i.closed.Do(func() {
 		i.keep()
-		err = i.up.Close()
+		err = i.in.explain(i.meta, i.up.Close())
 		i.release()
 		i.in.free(i.ID(), i.slot)
 	})

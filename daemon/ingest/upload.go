@@ -170,7 +170,7 @@ func (in *Ingest) Describe(ctx context.Context, u ident.UserID, id string) (Info
 		return Info{}, err
 	}
 	info.Offset = up.Offset()
-	return info, up.Close()
+	return info, in.explain(Meta{Size: -1}, up.Close())
 }
 
 // resume takes up the staged bytes of an upload whose row exists.
