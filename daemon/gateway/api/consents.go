@@ -45,11 +45,11 @@ func (a *API) registerConsents() {
 	register(a, route{
 		Method: "GET", Path: "/v1/consents/receipts", ID: "list-receipts", Tag: "consent",
 		Summary: "The signed receipts of all of the asker's decisions",
-	}, httpd.Files, func(ctx context.Context, _ *struct{}) (*receiptsAnswer, error) { return a.receipts(ctx, "") })
+	}, httpd.SignedIn, func(ctx context.Context, _ *struct{}) (*receiptsAnswer, error) { return a.receipts(ctx, "") })
 	register(a, route{
 		Method: "GET", Path: "/v1/consents/{purpose}/receipts", ID: "list-purpose-receipts", Tag: "consent",
 		Summary: "The signed receipts of the asker's decisions about one purpose",
-	}, httpd.Files, func(ctx context.Context, in *OnePurpose) (*receiptsAnswer, error) { return a.receipts(ctx, in.Purpose) })
+	}, httpd.SignedIn, func(ctx context.Context, in *OnePurpose) (*receiptsAnswer, error) { return a.receipts(ctx, in.Purpose) })
 }
 
 // Localized is embedded by the input of operations that answer in a language.

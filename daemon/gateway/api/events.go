@@ -39,10 +39,10 @@ type eventsInput struct {
 
 // changeEvent is the data of an event.
 type changeEvent struct {
-	Seq  int64        `json:"seq"`
-	Kind string       `json:"kind"`
-	Item ident.ItemID `json:"item"`
-	Path string       `json:"path"`
+	Seq  int64         `json:"seq"`
+	Kind string        `json:"kind"`
+	Item *ident.ItemID `json:"item"` // null: a folder changed
+	Path string        `json:"path"` // "": it is gone
 }
 
 // listen runs until the listener goes, the box stops, or the credential that
@@ -129,7 +129,7 @@ type eventStream struct {
 }
 
 func (s *eventStream) change(c catalog.Change) {
-	data, err := json.Marshal(changeEvent{Seq: c.Seq, Kind: string(c.Kind), Item: c.Item, Path: c.Path})
+	data, err := json.Marshal(changeEvent{Seq: c.Seq, Kind: string(c.Kind), Item: orNull(c.Item), Path: c.Path})
 	if err != nil {
 		s.err = err
 		return

@@ -11,9 +11,6 @@ import (
 	"yunbox.local/storage"
 )
 
-// maxKnown is how many hashes one pre-flight request may ask for.
-const maxKnown = 5000
-
 func (a *API) registerItems() {
 	register(a, route{
 		Method: "POST", Path: "/v1/blobs/known", ID: "known-blobs", Tag: "files", MaxBody: 512 << 10,

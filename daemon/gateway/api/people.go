@@ -13,7 +13,7 @@ func (a *API) registerPeople() {
 	register(a, route{
 		Method: "GET", Path: "/v1/devices", ID: "list-devices", Tag: "account",
 		Summary: "The asker's devices",
-	}, httpd.Files, a.devices)
+	}, httpd.SignedIn, a.devices)
 	register(a, route{
 		Method: "POST", Path: "/v1/devices", ID: "add-device", Tag: "account", Status: 201,
 		Summary: "Add a device",
@@ -30,7 +30,7 @@ func (a *API) registerPeople() {
 	register(a, route{
 		Method: "GET", Path: "/v1/devices/{id}/ledger", ID: "list-offers", Tag: "account",
 		Summary: "What a device offered and what became of it, newest first",
-	}, httpd.Files, a.offers)
+	}, httpd.SignedIn, a.offers)
 	register(a, route{
 		Method: "GET", Path: "/v1/users", ID: "list-users", Tag: "account",
 		Summary: "Who has an account; for admins",
