@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/daemontest"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 // phone is a tus client of one person.
@@ -349,6 +350,31 @@ func (p *phone) uploads() int {
 	var s struct{ Uploads int }
 	p.box.Local("GET", "/local/status", nil, &s)
 	return s.Uploads
+}
+
+// R08: an upload that did not say its size gives the disk back when it fills it;
+// one that was promised its room waits for the rest.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := vfstest.NewDisk()
+	disk.SetCapacity(64 << 20)
+	box := daemontest.StartOn(t, t.TempDir(), disk)
+	p := &phone{t, box, box.Bind()}
+	p.who.Grant("storage", "album_backup")
+	a := p.send("POST", "/v1/uploads", nil, "Upload-Defer-Length", "1", "Upload-Metadata", meta("endless.bin"))
+	a.is(t, "create", 201, "")
+	endless := a.header.Get("Location")
+	p.patch(endless, 0, strings.Repeat("x", 1<<20)).is(t, "while there is room", 204, "")
+	p.send("PATCH", endless, io.LimitReader(zeros{}, 100<<20), "Upload-Offset", strconv.Itoa(1<<20)).is(t, "more than there is", 507, "full")
+	p.send("HEAD", endless, nil).is(t, "what filled the disk", 404, "")
+	p.patch(p.create(5, meta("small.jpg")), 0, "small").is(t, "room for others", 204, "")
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // R20, R21: consent is asked for before the body, at each request, and its

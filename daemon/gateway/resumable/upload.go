@@ -174,7 +174,13 @@ func (h *Handler) goOn(w http.ResponseWriter, r *http.Request, info ingest.Info,
 		}
 	}
 	if r.ContentLength != 0 {
-		if err := receive(w, r, intake, sum); err != nil {
+		err := receive(w, r, intake, sum)
+		if size < 0 && problem.KindOf(err) == problem.Full {
+			// It was never promised the room that it fills. If it kept that for as long
+			// as an upload may wait, nobody could store anything meanwhile.
+			return errors.Join(err, intake.Discard())
+		}
+		if err != nil {
 			return err
 		}
 	}
