@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -156,18 +157,14 @@ func (d *DB) apply(ctx context.Context, migrations []string, version int) error 
 }
 
 func foreignKeys(ctx context.Context, tx *sql.Tx) error {
-	rows, err := tx.QueryContext(ctx, `SELECT "table", coalesce(rowid, 0), parent FROM pragma_foreign_key_check LIMIT 1`)
-	if err != nil {
+	var table, parent string
+	var row int64
+	err := tx.QueryRowContext(ctx, `SELECT "table", coalesce(rowid, 0), parent FROM pragma_foreign_key_check LIMIT 1`).Scan(&table, &row, &parent)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
 		return fmt.Errorf("db: %w", translate(err))
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var table, parent string
-		var row int64
-		if err := rows.Scan(&table, &row, &parent); err != nil {
-			return fmt.Errorf("db: %w", err)
-		}
-		return fmt.Errorf("db: after the migration row %d of %s points to nothing in %s; the file is unchanged", row, table, parent)
-	}
-	return rows.Err()
+	return fmt.Errorf("db: after the migration row %d of %s points to nothing in %s; the file is unchanged", row, table, parent)
 }
