@@ -256,6 +256,12 @@ func (i *Intake) broken(err error) error {
 	case problem.TooLarge, problem.Quota:
 		// Nothing can become of it.
 		return errors.Join(err, i.Discard())
+	case problem.Full:
+		if i.meta.Size < 0 {
+			// Nobody knows whether it would ever fit, and what is here of it
+			// keeps everybody else from storing anything.
+			return errors.Join(err, i.Discard())
+		}
 	}
 	i.keep()
 	return err

@@ -292,7 +292,7 @@ func (h *household) resume(b *box, all bool) {
 func TestAcknowledgedSurvivesPowerCuts(t *testing.T) { // R01 R05
 	h := newHousehold(t)
 	cuts := 0
-	for begin := time.Now(); cuts < 40 || cuts < 200 && time.Since(begin) < 6*time.Second; cuts++ {
+	for begin := time.Now(); cuts < 10 || cuts < 200 && time.Since(begin) < 5*time.Second; cuts++ {
 		b := h.box()
 		h.check(b, false)
 		h.live(b, 1+h.rng.IntN(8))
@@ -419,9 +419,12 @@ func TestAFullDiskStillDeletes(t *testing.T) {
 		last = r.Item
 	}
 	// A body whose size was not announced fills the disk in the middle.
-	g := b.grant(ann, consent.AlbumBackup)
-	_, err := b.send(g, album("long", -1), io.LimitReader(endless{}, 4<<20))
+	i, err := b.in.Begin(ctx, b.grant(ann, consent.AlbumBackup), album("long", -1))
+	must(t, err)
+	must(t, i.Persist(ctx))
+	_, err = i.Write(ctx, 0, io.LimitReader(endless{}, 4<<20))
 	want(t, err, problem.Full)
+	must(t, i.Close())
 	if _, err := b.content(ann, last.Path); err != nil {
 		t.Error(err)
 	}
