@@ -162,7 +162,16 @@ func (e *exchange) BodyWriter() io.Writer {
 	if e.refused {
 		return io.Discard
 	}
-	return e.humaContext.BodyWriter()
+	return lastWord{e.w}
+}
+
+// lastWord writes an answer to a client that may be gone by now. Then there is
+// nobody to tell, and it is no fault of ours that huma should panic for.
+type lastWord struct{ w io.Writer }
+
+func (l lastWord) Write(b []byte) (int, error) {
+	l.w.Write(b)
+	return len(b), nil
 }
 
 // writeProblems is the huma.Transformer through which every error passes, ours
