@@ -22,9 +22,9 @@ const trustAbove = 64 << 20
 //
 // The order is what makes it safe. (1) Seal has synced the data. (2) Each file
 // gets its name; so whatever is visible under blobs/ is whole, even if the power
-// fails now. (3) The directories are synced, side by side. A name that exists
-// already is not taken on trust, for it may be older than the last crash: Seal
-// has read its bytes back and synced them, here its directory is synced.
+// fails now, and replaces what may have had that name before. (3) The
+// directories are synced, side by side. Of a blob that was acknowledged before,
+// Seal has read the bytes back, and the new copy is dropped here.
 //
 // All items stay pinned against Sweep until Release, which must follow, whatever
 // the verdicts. An item that failed is lost to its caller, who must get the
@@ -104,13 +104,16 @@ func each[T any](items []T, f func(i int, item T)) {
 }
 
 // makeSure looks whether there is a blob of that name that can be relied on, and
-// makes its data durable. An error says why one that exists cannot: any doubt
-// is decided in favour of the copy that has just come.
-func (s *Store) makeSure(ref Ref, size int64) (bool, error) {
+// makes its data durable. An error says why one that was acknowledged cannot:
+// any doubt is decided in favour of the copy that has just come.
+func (s *Store) makeSure(ctx context.Context, ref Ref, size int64) (bool, error) {
 	info, err := s.fsys.Stat(ref.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
+		return false, err
+	}
+	if acked, err := s.acked(ctx, ref); err != nil || !acked {
 		return false, err
 	}
 	switch {

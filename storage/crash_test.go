@@ -294,6 +294,13 @@ func (w *world) check(t *testing.T, fsys vfs.FS, s *storage.Store) {
 	}
 }
 
+// options of a store that knows what was acknowledged.
+func (w *world) options() storage.Options {
+	return storage.Options{Reserve: -1, Acknowledged: func(_ context.Context, r storage.Ref) (bool, error) {
+		return w.stored[r] != nil, nil
+	}}
+}
+
 func mustHold(t *testing.T, s *storage.Store, ref storage.Ref, data []byte) {
 	t.Helper()
 	b, err := s.Get(t.Context(), ref)
@@ -329,7 +336,7 @@ func TestAcknowledgedSurvivesPowerCut(t *testing.T) {
 	for cut := 0; cut < cuts; {
 		w, disk := newWorld(rng), vfstest.NewDisk()
 		for range 25 { // lives of one volume
-			s := mustOpen(t, disk, storage.Options{})
+			s := mustOpen(t, disk, w.options())
 			w.check(t, disk, s)
 			disk.CutIn(1 + rng.IntN(150))
 			for {
@@ -411,7 +418,7 @@ func TestEveryCallFailsOnce(t *testing.T) {
 func failOnce(t *testing.T, rng *rand.Rand, fault vfstest.Fault) bool {
 	ctx := t.Context()
 	w, disk := newWorld(rng), vfstest.NewDisk()
-	s := mustOpen(t, disk, storage.Options{Reserve: -1})
+	s := mustOpen(t, disk, w.options())
 	disk.Fail(fault)
 	old := []byte("sent twice")
 	ops := []func() error{
@@ -442,16 +449,17 @@ func failOnce(t *testing.T, rng *rand.Rand, fault vfstest.Fault) bool {
 	}
 	struck := !disk.Pending()
 	disk.Heal()
-	switch rng.IntN(3) {
-	case 0:
+	if rng.IntN(2) == 0 {
+		// The daemon is started again on the same mount, where the kernel
+		// may show names that a failed sync has lost, and all is sent again.
 		disk = disk.Kill()
-		disk = disk.PowerCut(rng)
-	case 1:
-		disk = disk.PowerCut(rng)
-	default:
-		disk = disk.Kill()
+		s = mustOpen(t, disk, w.options())
+		if err := w.putAll(ctx, s, old, []byte("another"), []byte("the last")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s = mustOpen(t, disk, storage.Options{})
+	disk = disk.PowerCut(rng)
+	s = mustOpen(t, disk, w.options())
 	w.check(t, disk, s)
 	return struck
 }

@@ -76,6 +76,13 @@ type Options struct {
 	// disk, but not more than 5 % of it. Negative: none.
 	Reserve int64
 
+	// Acknowledged says whether a blob was acknowledged before: something
+	// committed names it. Only then does a blob that exists stand for a copy
+	// of the same content that comes again, after it was read back. Any other
+	// may be what a crash or a failed sync of its directory left, whose name
+	// no later sync makes certain, and is replaced by the new copy. nil: none.
+	Acknowledged func(context.Context, Ref) (bool, error)
+
 	Now func() time.Time // nil: time.Now
 }
 
@@ -83,6 +90,7 @@ type Options struct {
 type Store struct {
 	fsys    vfs.FS
 	log     *slog.Logger
+	acked   func(context.Context, Ref) (bool, error)
 	now     func() time.Time
 	reserve int64 // as in Options
 	volume  volume
@@ -131,6 +139,7 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 		nameSyncs: make(limiter, maxSyncs),
 		log:       opt.Log,
 		now:       opt.Now,
+		acked:     opt.Acknowledged,
 		reserve:   opt.Reserve,
 		open:      make(map[string]*Upload),
 		pins:      make(map[Ref]int),
@@ -142,6 +151,9 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.acked == nil {
+		s.acked = func(context.Context, Ref) (bool, error) { return false, nil }
 	}
 	// A directory that is not the expected volume gets not even a lock file.
 	if _, err := readVolume(fsys, opt.Volume); err != nil && !errors.Is(err, errNoVolume) {

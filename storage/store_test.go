@@ -406,7 +406,8 @@ func TestDefaultReserve(t *testing.T) {
 func TestSendingAgainHeals(t *testing.T) {
 	ctx := t.Context()
 	disk := vfstest.NewDisk()
-	s := mustOpen(t, disk, storage.Options{})
+	acked := func(context.Context, storage.Ref) (bool, error) { return true, nil }
+	s := mustOpen(t, disk, storage.Options{Acknowledged: acked})
 	for what, harm := range map[string]func(ref storage.Ref) error{
 		"a flipped bit": func(ref storage.Ref) error { return disk.Corrupt(pathOf(ref), 4711) },
 		"a flipped bit that was found": func(ref storage.Ref) error {
@@ -458,6 +459,18 @@ func TestSendingAgainHeals(t *testing.T) {
 	wantErr(t, "verify what is not there", s.Verify(ctx, storage.Ref{1}), storage.ErrNotFound)
 	_, err := s.Get(ctx, storage.Ref{1})
 	wantErr(t, "get what is not there", err, storage.ErrNotFound)
+}
+
+// What nobody was told to be stored is not relied on, whatever it looks like.
+func TestUnacknowledgedBlobIsReplaced(t *testing.T) { // R01
+	disk := vfstest.NewDisk()
+	s := mustOpen(t, disk, storage.Options{})
+	mustPut(t, s, []byte("x"))
+	renames := disk.Calls(vfstest.OpRename)
+	mustPut(t, s, []byte("x"))
+	if disk.Calls(vfstest.OpRename) == renames {
+		t.Error("the old copy was kept")
+	}
 }
 
 // A write-back that fails in the middle of a stream is a failed sync: no later

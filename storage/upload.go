@@ -281,7 +281,7 @@ func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
 	}
 	u.sum, u.sum1 = Ref(u.sha256.Sum(nil)), SHA1(u.sha1.Sum(nil))
 	u.s.pin(u)
-	if err := u.seal(); err != nil {
+	if err := u.seal(ctx); err != nil {
 		u.s.unpin(u)
 		return Sealed{}, err
 	}
@@ -289,11 +289,11 @@ func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
 	return u.asSealed(), nil
 }
 
-// seal brings good bytes of the upload's content to stable storage: those of a
-// blob that exists already, or those that came.
-func (u *Upload) seal() error {
+// seal brings good bytes of the upload's content to stable storage: those that
+// came, unless there is a good blob of that content already.
+func (u *Upload) seal(ctx context.Context) error {
 	var err error
-	if u.keep, err = u.s.makeSure(u.sum, u.offset.Load()); err != nil {
+	if u.keep, err = u.s.makeSure(ctx, u.sum, u.offset.Load()); err != nil {
 		u.s.log.Warn("a blob cannot be relied on and is replaced by the copy that came now", "blob", u.sum, "error", err)
 	}
 	if u.keep && u.seq == 0 {

@@ -179,8 +179,21 @@ func (b *bench) groups(rng *rand.Rand, s strategy, n, count int) ([]time.Duratio
 			return nil, err
 		}
 		took = append(took, time.Since(start))
+		if err := b.remove(group); err != nil {
+			return nil, err
+		}
 	}
 	return took, nil
+}
+
+// remove makes room for the next group.
+func (b *bench) remove(group []item) error {
+	for _, it := range group {
+		if err := os.Remove(b.path(it.name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newItem(rng *rand.Rand) item {

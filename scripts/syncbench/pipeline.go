@@ -87,6 +87,7 @@ func (b *bench) serve(p *pipeline, rng *rand.Rand, n, count int) (float64, error
 	defer journal.Close()
 	queue := make(chan arrival, n)
 	errs := make([]error, n)
+	var all []item
 	var wait sync.WaitGroup
 	var arriving atomic.Int64 // files received and not yet in a group
 	start := time.Now()
@@ -95,6 +96,7 @@ func (b *bench) serve(p *pipeline, rng *rand.Rand, n, count int) (float64, error
 		for k := range items {
 			items[k] = newItem(rng)
 		}
+		all = append(all, items...)
 		wait.Go(func() { errs[i] = b.send(p, items, queue, &arriving) })
 	}
 	go func() { wait.Wait(); close(queue) }()
@@ -111,6 +113,9 @@ func (b *bench) serve(p *pipeline, rng *rand.Rand, n, count int) (float64, error
 		}
 	}
 	took := time.Since(start)
+	if err := b.remove(all); err != nil {
+		return 0, err
+	}
 	return float64(n*count) / took.Seconds(), errors.Join(errs...)
 }
 
