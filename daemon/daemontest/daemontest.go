@@ -261,6 +261,9 @@ func (b *Box) SignIn(name string) *Person {
 // Box returns the box that the person is on.
 func (p *Person) Box() *Box { return p.box }
 
+// Nobody is somebody who has not signed in.
+func (b *Box) Nobody() *Person { return &Person{box: b} }
+
 // With returns the person with another token.
 func (p *Person) With(token string) *Person {
 	other := *p
@@ -317,7 +320,9 @@ func (p *Person) Request(method, path string, body io.Reader) *http.Request {
 	if err != nil {
 		p.box.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+p.Token)
+	if p.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+p.Token)
+	}
 	return r
 }
 
