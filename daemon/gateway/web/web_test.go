@@ -229,11 +229,56 @@ func TestTextsAreComplete(t *testing.T) {
 		}
 	}
 	// Families whose last word comes from the box or from a list.
-	families := regexp.MustCompile(`^(source|role|kind|state|problem)\.|^\w+\.nav$`)
+	families := regexp.MustCompile(`^(source|role|kind|state|problem|outcome)\.|^\w+\.nav$`)
 	for key := range en {
 		if !families.MatchString(key) && !strings.Contains(source, "'"+key+"'") {
 			t.Errorf("nothing asks for %s", key)
 		}
+	}
+}
+
+// What the box says in English is shown in Chinese by whole sentences. A few may
+// change in the daemon before their translation does (the page then shows the
+// English one), but not many.
+func TestTranslatedSentencesAreStillSaid(t *testing.T) {
+	b, err := os.ReadFile("app/src/i18n/server.zh.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := map[string]string{}
+	if err := json.Unmarshal(b, &table); err != nil {
+		t.Fatal(err)
+	}
+	var daemon strings.Builder
+	err = filepath.WalkDir("../../../daemon", func(name string, d fs.DirEntry, err error) error {
+		source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".toml")
+		if err != nil || d.IsDir() || !source {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		daemon.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stale []string
+	for english, chinese := range table {
+		if strings.Count(english, "{}") != strings.Count(chinese, "{}") {
+			t.Errorf("%q and its translation have different gaps", english)
+		}
+		for part := range strings.SplitSeq(english, "{}") {
+			if !strings.Contains(daemon.String(), strings.Trim(part, " ")) {
+				stale = append(stale, english)
+				break
+			}
+		}
+	}
+	if len(stale)*10 > len(table) {
+		t.Errorf("%d of %d sentences are no longer said by the box:\n  %s", len(stale), len(table), strings.Join(stale, "\n  "))
+	}
+	if len(stale) > 0 {
+		t.Logf("no longer said: %q", stale)
 	}
 }
 

@@ -1,11 +1,11 @@
-import { useState } from 'preact/hooks';
-import { call, get, type Device, type Token, type User } from './api';
+import { useEffect, useState } from 'preact/hooks';
+import { call, get, Problem, type Device, type Offer, type Token, type User } from './api';
 import { Icon } from './icons';
 import { date, dateTime, t, word } from './i18n';
 import { PasswordHint } from './password';
 import { isAdmin, session } from './session';
 import { Words } from './signin';
-import { Button, copy, Dialog, Empty, Field, Head, IconButton, Note, Password, ProblemNote, say, Show, useAct, useLoad } from './ui';
+import { Button, copy, Dialog, Empty, Field, Head, IconButton, Loading, Note, Password, ProblemNote, Said, say, Show, useAct, useLoad } from './ui';
 
 export function AccountPage() {
   const { me, box } = session.value;
@@ -63,6 +63,7 @@ function Devices() {
   const devices = useLoad(async () => (await get<{ devices: Device[] | null }>('/v1/devices')).devices ?? [], []);
   const [renamed, rename] = useState<Device | null>(null);
   const [gone, remove] = useState<Device | null>(null);
+  const [shown, show] = useState<Device | null>(null);
   const [name, setName] = useState('');
   const act = useAct();
   return (
@@ -80,6 +81,7 @@ function Devices() {
                   <small>{word('kind', d.kind)} · {d.last_seen ? t('devices.seen', { time: dateTime(d.last_seen) }) : t('devices.since', { time: date(d.created) })}</small>
                 </span>
                 <span class="line-acts">
+                  <IconButton icon="receipt" label={t('devices.historyOne', { name: d.name })} onClick={() => show(d)} />
                   <Button kind="quiet" aria-label={t('devices.renameOne', { name: d.name })} onClick={() => { setName(d.name); act.clear(); rename(d); }}>{t('devices.rename')}</Button>
                   <IconButton icon="close" label={t('devices.removeOne', { name: d.name })} onClick={() => { act.clear(); remove(d); }} />
                 </span>
@@ -88,6 +90,7 @@ function Devices() {
           </ul>
         )}
       </Show>
+      {shown && <History device={shown} onClose={() => show(null)} />}
       {renamed && (
         <Dialog title={t('devices.rename')} onClose={() => rename(null)}>
           <form onSubmit={async (e) => {
@@ -119,6 +122,42 @@ function Devices() {
         </Dialog>
       )}
     </section>
+  );
+}
+
+/** What a device has offered and what became of it: why a photo is here, or is not. */
+function History({ device, onClose }: { device: Device; onClose: () => void }) {
+  const [entries, set] = useState<Offer[] | null>(null);
+  const [next, setNext] = useState<string | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const more = (cursor: string | null) =>
+    get<{ entries: Offer[]; next: string | null }>(`/v1/devices/${device.id}/ledger?limit=50${cursor ? '&cursor=' + encodeURIComponent(cursor) : ''}`).then(
+      (page) => {
+        set((have) => [...(have ?? []), ...page.entries]);
+        setNext(page.next);
+      },
+      (e: unknown) => setProblem(Problem.of(e)),
+    );
+  useEffect(() => void more(null), []);
+  return (
+    <Dialog title={t('devices.historyOne', { name: device.name })} onClose={onClose} wide>
+      <p class="hint">{t('devices.historyText')}</p>
+      {problem && <ProblemNote problem={problem} />}
+      {!entries && !problem && <Loading />}
+      {entries?.length === 0 && <Empty icon="receipt" title={t('devices.historyNone')} />}
+      <ul class="lines">
+        {entries?.map((o) => (
+          <li>
+            <span class="line-main">
+              <strong class="file-name">{o.path}</strong>
+              <small>{dateTime(o.time)}{o.reason && <> · <Said of={o.reason} /></>}</small>
+            </span>
+            <span class={`tag ${o.outcome === 'stored' || o.outcome === 'known' ? 'good' : 'warn'}`}>{word('outcome', o.outcome)}</span>
+          </li>
+        ))}
+      </ul>
+      {next && <div class="load-more"><Button onClick={() => void more(next)}>{t('files.more')}</Button></div>}
+    </Dialog>
   );
 }
 

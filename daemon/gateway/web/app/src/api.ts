@@ -64,6 +64,7 @@ export interface Consent {
 /** A consent receipt, as far as the page reads it; the whole is shown and saved as it came. */
 export interface Receipt {
   record_id: string;
+  privacy_notice: { revision: string };
   purpose: { id: string; title: Record<string, string> };
   device?: string;
   event: { state: string; time: string };
@@ -86,6 +87,12 @@ export interface Device {
   kind: string;
   created: string;
   last_seen: string | null;
+}
+export interface Offer {
+  time: string;
+  path: string;
+  outcome: 'stored' | 'known' | 'declined' | 'failed';
+  reason: string;
 }
 export interface User {
   id: string;

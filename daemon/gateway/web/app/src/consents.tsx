@@ -222,8 +222,14 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
       </Show>
       {shown && (
         <Dialog title={t('receipts.one')} onClose={() => show(null)} wide>
+          <dl class="facts">
+            <div><dt>{t('receipts.purpose')}</dt><dd>{title(shown)}</dd></div>
+            <div><dt>{t('receipts.decision')}</dt><dd>{t(shown.event.state === 'granted' ? 'receipts.granted' : 'receipts.withdrawn')}</dd></div>
+            <div><dt>{t('consents.since')}</dt><dd>{dateTime(shown.event.time)}</dd></div>
+            <div><dt>{t('policy.title')}</dt><dd>{t('receipts.revision', { revision: shown.privacy_notice.revision })}</dd></div>
+          </dl>
           <p class="hint">{t('receipts.about')}</p>
-          <pre tabIndex={0}>{JSON.stringify(shown, null, 2)}</pre>
+          <details class="more"><summary>{t('receipts.whole')}</summary><pre tabIndex={0}>{JSON.stringify(shown, null, 2)}</pre></details>
           <div class="row-end"><Button kind="main" icon="download" onClick={() => save(shown)}>{t('receipts.download')}</Button></div>
         </Dialog>
       )}

@@ -48,16 +48,26 @@ export function FilesPage() {
   const [shown, show] = useState<Item | null>(null);
   const [over, setOver] = useState(false);
 
-  // What was just uploaded appears by itself.
-  useStore(queue.changed);
-  const totals = queue.totals();
-  const finished = totals.stored + totals.known;
-  const seen = useRef(finished);
+  // What a phone sends, or another tab changes, appears by itself; a listing that was
+  // paged on is left alone, so that nothing jumps under the reader's eyes.
+  const whole = useRef(true);
+  whole.current = (listing.list?.items.length ?? 0) <= PAGE;
   useEffect(() => {
-    if (finished === seen.current || totals.busy > 0) return;
-    seen.current = finished;
-    listing.reload();
-  }, [finished, totals.busy]);
+    const events = new EventSource('/v1/events');
+    let timer = 0;
+    events.addEventListener('change', (e) => {
+      const { path } = JSON.parse((e as MessageEvent<string>).data) as { path: string };
+      if (timer || !whole.current || (folder && !path.startsWith(folder + '/'))) return;
+      timer = setTimeout(() => {
+        timer = 0;
+        listing.reload();
+      }, 1000);
+    });
+    return () => {
+      clearTimeout(timer);
+      events.close();
+    };
+  }, [folder]);
 
   const remove = async (item: Item) => {
     try {

@@ -1,5 +1,6 @@
 import en from './i18n/en.json';
 import zh from './i18n/zh.json';
+import server from './i18n/server.zh.json';
 import { memory, Store } from './store';
 
 export type Lang = 'en' | 'zh';
@@ -43,7 +44,7 @@ export function t(key: Key, params: Params = {}): string {
 }
 
 /** The text of a key that is made of a prefix and a server's word, or the word itself if the page does not know it. */
-export function word(prefix: 'source' | 'role' | 'kind' | 'state' | 'problem', w: string): string {
+export function word(prefix: 'source' | 'role' | 'kind' | 'state' | 'problem' | 'outcome', w: string): string {
   const key = `${prefix}.${w}`;
   return key in en ? t(key as Key) : w;
 }
@@ -81,4 +82,21 @@ export function dateTime(time: string): string {
 export function duration(seconds: number): string {
   const [unit, n] = seconds < 60 ? ['second', seconds] : seconds < 3600 ? ['minute', seconds / 60] : ['hour', seconds / 3600];
   return new Intl.NumberFormat(region(lang.value), { style: 'unit', unit: unit as string, unitDisplay: 'long' }).format(Math.max(1, Math.round(n as number)));
+}
+
+const patterns = Object.entries(server as Record<string, string>).map(([english, chinese]) => ({
+  // {} stands for a part that differs each time.
+  match: new RegExp('^' + english.split('{}').map((s) => s.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('(.*)') + '$'),
+  chinese,
+}));
+
+/** What the box said in English, in the page's language if the page knows the sentence. */
+export function translated(sentence: string): string {
+  if (lang.value === 'en') return sentence;
+  for (const p of patterns) {
+    const m = p.match.exec(sentence);
+    let n = 1;
+    if (m) return p.chinese.replace(/\{\}/g, () => translated(m[n++] ?? ''));
+  }
+  return sentence;
 }

@@ -51,7 +51,8 @@ export function Markdown({ text }: { text: string }) {
   return <div class="prose">{out}</div>;
 }
 
-function inline(text: string): ComponentChildren[] {
+/** Bold, code, emphasis and links within a line. */
+export function inline(text: string): ComponentChildren[] {
   const out: ComponentChildren[] = [];
   const pattern = /\*\*(.+?)\*\*|`([^`]+)`|\*([^*\s][^*]*)\*|\[([^\]]+)\]\((https?:[^)\s]+)\)/g;
   let at = 0;

@@ -2,7 +2,8 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { Problem } from './api';
 import { Icon, type IconName } from './icons';
-import { lang, t, word } from './i18n';
+import { lang, t, translated, word } from './i18n';
+import { inline } from './markdown';
 import { href } from './route';
 import { Store, useStore } from './store';
 
@@ -137,24 +138,29 @@ export function Switch({ checked, label, disabled, onChange }: { checked: boolea
   );
 }
 
-/**
- * A problem in the box's own words. The box speaks English here, so other
- * languages get the page's words for its kind first.
- */
+/** A problem in the box's own words; where the page cannot translate them, with its own words for the kind of problem first. */
 export function ProblemNote({ problem, children }: { problem: Problem; children?: ComponentChildren }) {
-  const own = lang.value !== 'en' || !problem.title;
+  const title = translated(problem.title);
+  // The kind's own title says less than the page's words for it.
+  const own = (lang.value !== 'en' && title === problem.title) || !title || title === 'The request makes no sense';
   return (
-    <div class="note bad" role="alert">
-      <Icon name="warn" />
+    <div class={problem.kind === 'consent-required' ? 'note warn' : 'note bad'} role="alert">
+      <Icon name={problem.kind === 'consent-required' ? 'consents' : 'warn'} />
       <div>
-        <strong>{own ? word('problem', problem.kind) : problem.title}</strong>
-        {problem.detail && <p lang="en">{problem.detail}</p>}
-        {problem.hint && <p lang="en">{problem.hint}</p>}
+        <strong>{own ? word('problem', problem.kind) : title}</strong>
+        <p><Said of={problem.detail} /></p>
+        <p><Said of={problem.hint} /></p>
         {problem.kind === 'consent-required' && <p><a href={href('consents', String(problem.members['purpose'] ?? ''))}>{t('upload.toConsents')}</a></p>}
         {children}
       </div>
     </div>
   );
+}
+
+/** A sentence of the box in the page's language, or in English where it has no other. */
+export function Said({ of }: { of: string }) {
+  const said = translated(of);
+  return <span lang={said === of ? 'en' : undefined}>{inline(said)}</span>;
 }
 
 export function Note({ kind = 'info', icon, children }: { kind?: 'info' | 'good' | 'warn'; icon?: IconName; children: ComponentChildren }) {

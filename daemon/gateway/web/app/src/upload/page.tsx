@@ -3,7 +3,7 @@ import { Icon, iconOf } from '../icons';
 import { duration, number, percent, size, t, word } from '../i18n';
 import { href, route } from '../route';
 import { useStore } from '../store';
-import { Button, Empty, Head, IconButton, Note, ProblemNote } from '../ui';
+import { Button, Empty, Head, IconButton, Note, ProblemNote, Said } from '../ui';
 import { dropped, picked } from './pick';
 import { isOver, queue, unfinished, type Totals, type Transfer } from './queue';
 
@@ -99,7 +99,7 @@ function Summary({ totals: n }: { totals: Totals }) {
   return (
     <div class="summary">
       <div class="summary-head">
-        <h2>{done ? t('upload.done') : t('upload.busy', { n: n.busy + n.paused })}</h2>
+        <h2>{!done ? t('upload.busy', { n: n.busy + n.paused }) : n.refused + n.failed > 0 ? t('upload.needYou', { n: n.refused + n.failed }) : t('upload.done')}</h2>
         <div class="drop-acts">
           {n.busy > 0 && <Button kind="quiet" icon="pause" onClick={() => queue.pauseAll()}>{t('upload.pauseAll')}</Button>}
           {n.paused > 0 && <Button kind="quiet" icon="play" onClick={() => queue.resumeAll()}>{t('upload.resumeAll')}</Button>}
@@ -134,7 +134,7 @@ function Row({ x }: { x: Transfer }) {
         {moving && x.file.size > 0 && <progress class="progress thin" max={x.file.size} value={at} aria-label={x.path} />}
         {x.problem && x.state !== 'refused' && (
           <small class="error">
-            {word('problem', x.problem.kind)}{x.problem.detail && <span lang="en">{' · '}{x.problem.detail}</span>}{x.problem.hint && <span lang="en">{' '}{x.problem.hint}</span>}
+            {word('problem', x.problem.kind)} <Said of={x.problem.detail} /> <Said of={x.problem.hint} />
           </small>
         )}
         {x.state === 'refused' && <small><a href={href('consents', String(x.problem?.members['purpose'] ?? ''))}>{t('upload.toConsents')}</a></small>}

@@ -54,9 +54,11 @@ export class SHA256 {
 
   #compress(p: Uint8Array, from: number, to: number) {
     const w = this.#w, h = this.#h;
-    let [a0, b0, c0, d0, e0, f0, g0, h0] = h as unknown as [number, number, number, number, number, number, number, number];
+    const view = new DataView(p.buffer, p.byteOffset, p.byteLength);
+    // `| 0` tells the compiler that these are 32-bit integers: twice as fast.
+    let a0 = h[0]! | 0, b0 = h[1]! | 0, c0 = h[2]! | 0, d0 = h[3]! | 0, e0 = h[4]! | 0, f0 = h[5]! | 0, g0 = h[6]! | 0, h0 = h[7]! | 0;
     for (; from < to; from += 64) {
-      for (let i = 0, j = from; i < 16; i++, j += 4) w[i] = (p[j]! << 24) | (p[j + 1]! << 16) | (p[j + 2]! << 8) | p[j + 3]!;
+      for (let i = 0, j = from; i < 16; i++, j += 4) w[i] = view.getInt32(j);
       for (let i = 16; i < 64; i++) {
         const x = w[i - 15]!, y = w[i - 2]!;
         const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
