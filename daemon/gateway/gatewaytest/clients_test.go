@@ -157,7 +157,7 @@ func connectNative(v version) gatewaytest.Connect {
 }
 
 func (n native) target(f gatewaytest.File) string {
-	return "/v1/files/" + escape(f.Path) + "?source=" + url.QueryEscape(f.Source) + "&mtime=1700000000.123"
+	return "/v1/files/" + escape(f.Path) + "?source=" + url.QueryEscape(f.Source) + "&mtime=" + fmt.Sprintf("%d.%03d", gatewaytest.Sent.Unix(), gatewaytest.Sent.UnixMilli()%1000)
 }
 
 // Put implements gatewaytest.Client.
@@ -240,7 +240,7 @@ func connectTus(v version, whole bool) gatewaytest.Connect {
 }
 
 func metadata(f gatewaytest.File) string {
-	pairs := []string{"path " + encode(f.Path), "source " + encode(f.Source), "mtime " + encode("2023-11-14T22:13:20.123Z")}
+	pairs := []string{"path " + encode(f.Path), "source " + encode(f.Source), "mtime " + encode(gatewaytest.Sent.Format(time.RFC3339Nano))}
 	if f.SHA256 != "" {
 		pairs = append(pairs, "sha256 "+encode(f.SHA256))
 	}

@@ -23,6 +23,9 @@ import (
 	"yunbox.local/storage/vfs/vfstest"
 )
 
+// Sent is the modification time that every client sends.
+var Sent = time.UnixMilli(1_700_000_000_123).UTC()
+
 // A File is what a client sends.
 type File struct {
 	Path   string
@@ -142,6 +145,11 @@ func (s *suite) put(f File, body []byte) Receipt {
 	if r.SHA256 != sum(body) {
 		s.Fatalf("%s: the receipt names %s", f.Path, r.SHA256)
 	}
+	for _, i := range s.items(s.ada) {
+		if i.Path == f.Path && (i.Size != int64(len(body)) || i.SHA256 != sum(body) || i.Source != f.Source || !i.MTime.Equal(Sent)) {
+			s.Errorf("%s is listed as %+v", f.Path, i)
+		}
+	}
 	return r
 }
 
@@ -189,8 +197,9 @@ func (s *suite) refused(what string, err error, kind string) *Refusal {
 
 // An item is a file as the box's interface lists it.
 type item struct {
-	ID, Path, SHA256 string
-	Size             int64
+	ID, Path, SHA256, Source string
+	Size                     int64
+	MTime                    time.Time
 }
 
 // items lists everything that the person keeps.

@@ -92,6 +92,20 @@ func names(s *suite) {
 		s.kept(f.Path, body)
 		s.listed(f.Path)
 	}
+	// Names that differ in case only are two names: a phone's are.
+	for _, name := range []string{"img_1.jpg", "IMG_1.JPG"} {
+		s.put(s.file(name, []byte(name)), []byte(name))
+	}
+	s.kept(s.path("img_1.jpg"), []byte("img_1.jpg"))
+	// A name is a file's or a folder's, not both's.
+	s.put(s.file("folder/a.jpg", body), body)
+	s.unchanged(func() {
+		for what, name := range map[string]string{"a file below a file": "img_1.jpg/a.jpg", "a file in the place of a folder": "folder"} {
+			_, err := s.client.Put(s.Context(), s.file(name, body))
+			s.refused(what, err, "conflict")
+		}
+	})
+	s.kept(s.path("folder/a.jpg"), body)
 	// A Mac writes é as two characters and means the same file.
 	decomposed, composed := "Cafe\u0301.jpg", "Caf\u00e9.jpg"
 	f := s.file(decomposed, body)
