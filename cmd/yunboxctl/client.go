@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"yunbox.local/daemon/problem"
@@ -30,10 +32,11 @@ const (
 // safe for concurrent use. Errors are *problem.Error: the box's own, or Unavailable
 // when the box cannot be reached.
 type client struct {
-	base  *url.URL // scheme and host
-	http  *http.Client
-	token string
-	pin   pin
+	base   *url.URL // scheme and host
+	http   *http.Client
+	token  string
+	pin    pin
+	socket string // path, if it speaks to a daemon on this machine
 }
 
 // newClient makes a client for a person's side.
@@ -77,7 +80,7 @@ func (a *app) local() (*client, error) {
 	}
 	socket := filepath.Join(a.state, "run", "yunboxd.sock")
 	return &client{
-		base: &url.URL{Scheme: "http", Host: "localhost"},
+		base: &url.URL{Scheme: "http", Host: "localhost"}, socket: socket,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				// The address of a socket holds about 100 bytes; a path from here is shorter.
@@ -255,6 +258,9 @@ func (c *client) do(req *http.Request) (*http.Response, error) {
 		if errors.As(err, &p) {
 			return nil, p
 		}
+		if c.socket != "" {
+			return nil, c.notRunning(err)
+		}
 		return nil, unreachable(err)
 	}
 	if res.StatusCode >= 400 {
@@ -355,6 +361,24 @@ func kindOf(status int) problem.Kind {
 		return problem.Invalid
 	}
 	return problem.Internal
+}
+
+// notRunning says why the daemon on this machine does not answer.
+func (c *client) notRunning(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &problem.Error{
+			Kind: problem.Forbidden, Op: "client", Title: "Only root and the box's own user may do that",
+			Hint: "Run it with sudo.", Err: err,
+		}
+	}
+	detail := "Nobody listens on " + c.socket + "."
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+		detail = unreachable(err).(*problem.Error).Detail
+	}
+	return &problem.Error{
+		Kind: problem.Unavailable, Op: "client", Title: "The box on this machine does not answer", Detail: detail,
+		Hint: "Is yunboxd running with this --state? `yunboxctl wait` waits until it is up.", Err: err,
+	}
 }
 
 func unreachable(err error) error {

@@ -7,8 +7,9 @@
 //
 // Rules of the text interface: results go to stdout, progress and errors to
 // stderr; with --json every result is JSON and every error one JSON object. Errors
-// say what to do next. Nothing is asked when there is no terminal to ask on, and
-// no secret is taken from the command line, where other users could read it.
+// say what to do next. Nothing is asked when there is no terminal to ask on, and no
+// password or token is taken from the command line, where other users could read it;
+// the label's code and pairing secret are, as they are spent by the same command.
 package main
 
 import (

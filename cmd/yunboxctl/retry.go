@@ -29,8 +29,6 @@ type alive struct {
 	failing  atomic.Int64 // Unix nanoseconds of the first failure since the last progress; 0: none
 }
 
-func newAlive(patience time.Duration) *alive { return &alive{patience: patience} }
-
 // beat notes progress that the box confirmed.
 func (a *alive) beat() { a.failing.Store(0) }
 

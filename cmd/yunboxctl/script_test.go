@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", home)
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each word of a story takes a second more
 			env.Setenv("STATE", filepath.Join(env.WorkDir, "box"))
 			env.Values[worldKey{}] = &world{env: env, state: filepath.Join(env.WorkDir, "box")}
 			return os.MkdirAll(home, 0o700)
@@ -209,8 +210,9 @@ func cmdPerson(ts *testscript.TestScript, neg bool, args []string) {
 // towards it in all: "cut@N" breaks every connection, "restart@N" and "crash@N" also
 // restart the box, "withdraw:PURPOSE@N" withdraws a consent, "hold@N" stops carrying.
 type wire struct {
-	w  *world
-	ln net.Listener
+	w   *world
+	ln  net.Listener
+	box string // address of the box, the same after each restart
 
 	mu    sync.Mutex
 	carry int64 // bytes carried
@@ -237,7 +239,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	x := &wire{w: w, ln: ln, plan: plan, conns: make(map[net.Conn]net.Conn), held: make(chan struct{}), gone: make(chan struct{})}
+	x := &wire{w: w, ln: ln, box: w.addr, plan: plan, conns: make(map[net.Conn]net.Conn), held: make(chan struct{}), gone: make(chan struct{})}
 	w.wire = x
 	go x.serve()
 	ts.Defer(func() { ln.Close(); x.cut() })
@@ -256,7 +258,7 @@ func (x *wire) serve() {
 
 func (x *wire) connect(c net.Conn) {
 	defer c.Close()
-	box, err := net.Dial("tcp", x.w.addr)
+	box, err := net.Dial("tcp", x.box)
 	if err != nil {
 		return // restarting: the client sees a cut connection
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,10 +295,10 @@ func TestProblemsKeepTheirKindAndMembers(t *testing.T) {
 		case "/problem":
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.Header().Set("Retry-After", "7")
-			w.WriteHeader(403)
+			w.WriteHeader(http.StatusForbidden)
 			io.WriteString(w, `{"type":"urn:yunbox:problem:consent-required","title":"T","status":403,"detail":"D","hint":"H","purpose":"wechat_backup"}`)
 		case "/proxy":
-			http.Error(w, "bad gateway", 502)
+			http.Error(w, "bad gateway", http.StatusBadGateway)
 		default:
 			http.Redirect(w, r, "/problem", http.StatusFound)
 		}
@@ -448,5 +450,128 @@ func TestAFileThatChangesIsNotConfirmedWrongly(t *testing.T) {
 	}
 	if err := body.instead(fs.ErrClosed); !errors.Is(err, errChanged) {
 		t.Errorf("the reason is lost: %v", err)
+	}
+}
+
+// fakeBox answers like a box, over plain HTTP on the loopback, and lies as told.
+func fakeBox(t *testing.T, known func(asked []string) []string, stored func(method, path string, body []byte) string) *app {
+	t.Helper()
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, body string) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, body)
+	}
+	mux.HandleFunc("GET /.well-known/yunbox", func(w http.ResponseWriter, _ *http.Request) { answer(w, `{"id":"box"}`) })
+	mux.HandleFunc("GET /v1/me", func(w http.ResponseWriter, _ *http.Request) { answer(w, `{"id":"me","username":"ada"}`) })
+	mux.HandleFunc("POST /v1/blobs/known", func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			SHA256 []string `json:"sha256"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		}
+		b, err := json.Marshal(map[string]any{"known": known(q.SHA256)})
+		if err != nil {
+			t.Error(err)
+		}
+		answer(w, string(b))
+	})
+	mux.HandleFunc("PUT /v1/files/", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		answer(w, `{"sha256":"`+stored(r.Method, r.URL.Path, body)+`"}`)
+	})
+	mux.HandleFunc("POST /v1/uploads", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "http://elsewhere.example/v1/uploads/x")
+		w.WriteHeader(http.StatusCreated)
+	})
+	mux.HandleFunc("PATCH /v1/uploads/x", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Upload-Offset", fmt.Sprint(len(body)))
+		w.Header().Set("Yunbox-Sha256", stored(r.Method, r.URL.Path, body))
+		w.WriteHeader(http.StatusNoContent)
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	t.Setenv("YUNBOX_TOKEN", "token")
+	return &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, box: srv.URL, profile: filepath.Join(t.TempDir(), "none")}
+}
+
+func nothing([]string) []string { return []string{} }
+
+func TestASecondRunAsksOnceFor5000Files(t *testing.T) { // R05
+	dir, cache := t.TempDir(), t.TempDir()
+	const files = batchFiles + 1
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d", i)), fmt.Appendf(nil, "photo %d", i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked, puts atomic.Int64
+	second := false
+	a := fakeBox(t, func(sums []string) []string {
+		asked.Add(1)
+		if second {
+			return sums
+		}
+		return []string{}
+	}, func(_, _ string, body []byte) string {
+		puts.Add(1)
+		return fmt.Sprintf("%x", sha256.Sum256(body))
+	})
+	push := func() {
+		t.Helper()
+		if err := a.push(t.Context(), dir, pushOptions{source: "other", jobs: 8, retryFor: time.Minute, cacheDir: cache}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push()
+	if puts.Load() != files {
+		t.Errorf("the first run sent %d of %d files", puts.Load(), files)
+	}
+	second = true
+	asked.Store(0)
+	puts.Store(0)
+	push()
+	if asked.Load() != 2 || puts.Load() != 0 {
+		t.Errorf("the second run of %d files asked %d times and sent %d requests", files, asked.Load(), puts.Load())
+	}
+}
+
+func TestABoxThatConfirmsOtherBytesIsNotBelieved(t *testing.T) { // promise 3
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "small"), []byte("small"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, oneRequest+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, lie := range map[string]bool{"honest": false, "lying": true} {
+		var requests atomic.Int64
+		a := fakeBox(t, nothing, func(_, _ string, body []byte) string {
+			requests.Add(1)
+			if lie {
+				body = append(body, '!')
+			}
+			return fmt.Sprintf("%x", sha256.Sum256(body))
+		})
+		var out bytes.Buffer
+		a.stdout, a.json = &out, true
+		o := pushOptions{source: "other", jobs: 2, retryFor: time.Minute, cacheDir: t.TempDir()}
+		err := a.push(t.Context(), dir, o)
+		if code := exitCode(err); lie && code != problem.ExitPartly || !lie && err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out.String())
+		}
+		if lie == strings.Contains(out.String(), `"result":"stored"`) {
+			t.Errorf("%s:\n%s", name, out.String())
+		}
+		if first := requests.Load(); lie && (first < 2 || first > 2*maxTries) {
+			t.Errorf("a box that lies was asked %d times", first)
+		}
 	}
 }
