@@ -355,6 +355,44 @@ func TestAcknowledgedSurvivesPowerCut(t *testing.T) {
 	}
 }
 
+// What a process that was killed had not made durable yet is durable when its
+// successor shows it: the offset of an upload never goes back. R01
+func TestOffsetAfterKillSurvivesPowerCut(t *testing.T) {
+	ctx := t.Context()
+	rng := vfstest.Seed(t)
+	offset := func(s *storage.Store) (offset int64) {
+		for info, err := range s.Staged(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			offset = info.Offset
+		}
+		return offset
+	}
+	for n := 1; n < 60; n++ {
+		for range 10 {
+			disk := vfstest.NewDisk()
+			s := mustOpen(t, disk, storage.Options{})
+			disk.CutIn(n)
+			u, err := s.Begin(ctx, 3000)
+			for i := int64(1); err == nil && i <= 3; i++ {
+				if _, err = u.Write(ctx, u.Offset(), io.LimitReader(zeros{}, 1000)); err == nil {
+					err = u.Checkpoint(ctx)
+				}
+			}
+			if err == nil {
+				_, _ = u.Seal(ctx)
+			}
+			disk = disk.Kill()
+			shown := offset(mustOpen(t, disk, storage.Options{}))
+			disk = disk.PowerCut(rng)
+			if after := offset(mustOpen(t, disk, storage.Options{})); after != shown {
+				t.Fatalf("killed at call %d: the upload stood at %d, after a cut at %d", n, shown, after)
+			}
+		}
+	}
+}
+
 // The power fails while a volume is made or opened: often near the end, where
 // the volume begins to count as one.
 func TestOpenSurvivesPowerCut(t *testing.T) { // R01

@@ -461,6 +461,24 @@ func TestSendingAgainHeals(t *testing.T) {
 	wantErr(t, "get what is not there", err, storage.ErrNotFound)
 }
 
+// A blob whose sync has failed once is not relied on later either, when the
+// sync says nil.
+func TestFailedSyncOfABlobIsRemembered(t *testing.T) {
+	disk := vfstest.NewDisk()
+	acked := func(context.Context, storage.Ref) (bool, error) { return true, nil }
+	s := mustOpen(t, disk, storage.Options{Acknowledged: acked})
+	mustPut(t, s, []byte("x"))
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO})
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpRename, Nth: 1, Err: syscall.EIO})
+	_, err := put(t.Context(), s, []byte("x"))
+	wantErr(t, "put", err, syscall.EIO)
+	renames := disk.Calls(vfstest.OpRename)
+	mustPut(t, s, []byte("x"))
+	if disk.Calls(vfstest.OpRename) == renames {
+		t.Error("the old copy was kept")
+	}
+}
+
 // What nobody was told to be stored is not relied on, whatever it looks like.
 func TestUnacknowledgedBlobIsReplaced(t *testing.T) { // R01
 	disk := vfstest.NewDisk()
