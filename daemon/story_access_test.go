@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"yunbox.local/daemon/daemontest"
 )
@@ -249,5 +250,44 @@ func TestABindingCannotBeRepeated(t *testing.T) {
 	b.Local("GET", "/local/label", nil, &label)
 	if label.Code != "" || label.PairURI != "" || !label.Spent {
 		t.Errorf("the label still shows its secrets: %+v", label)
+	}
+}
+
+// R34: a person who is switched off is out at once, on every device, and what
+// they were sending is not kept; switched on again they have what they had.
+func TestAPersonIsSwitchedOff(t *testing.T) {
+	b := daemontest.Start(t)
+	ada, bob := b.Bind(), b.AddPerson("bob")
+	bob.Grant("album_backup")
+	put(t, bob, "a.jpg", "photo")
+	var app struct{ ID, Token string }
+	ask(bob, "POST", "/v1/tokens", `{"name":"camera","scope":"files"}`).is(t, "token", 201, "").into(t, &app)
+	events, _ := listen(t, bob, "")
+	ask(ada, "PATCH", "/v1/users/"+bob.ID, `{"disabled":true}`).is(t, "off", 200, "")
+	for what, p := range map[string]*daemontest.Person{"his session": bob, "his app": bob.With(app.Token)} {
+		ask(p, "GET", "/v1/me", "").is(t, what, 401, "unauthenticated")
+		ask(p, "GET", "/v1/files/a.jpg", "").is(t, what, 401, "unauthenticated")
+		ask(p, "PUT", "/v1/files/b.jpg?source=album", "x").is(t, what, 401, "unauthenticated")
+	}
+	if r := ask(b.Nobody(), "POST", "/v1/session", `{"username":"bob","password":"`+daemontest.Password+`"}`); r.status/100 != 4 {
+		t.Errorf("he signs in again: %v", r)
+	}
+	ask(ada, "PATCH", "/v1/users/"+bob.ID, `{"disabled":false}`).is(t, "on", 200, "")
+	again := b.SignIn("bob")
+	if r := ask(again, "GET", "/v1/files/a.jpg", ""); r.status != 200 || string(r.body) != "photo" {
+		t.Errorf("what he had: %v", r)
+	}
+	put(t, again, "c.jpg", "after")
+	select {
+	case e, open := <-events: // at the latest when something happens
+		if open {
+			t.Errorf("the stream of a session that was ended tells of %+v", e)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the stream of a session that was ended is still open")
+	}
+	// The owner cannot lock everybody out, themselves included.
+	if r := ask(ada, "PATCH", "/v1/users/"+ada.ID, `{"disabled":true}`); r.status/100 != 4 {
+		t.Errorf("the owner switched the owner off: %v", r)
 	}
 }

@@ -7,9 +7,9 @@ import (
 )
 
 func TestFiles(t *testing.T)      { t.Parallel(); gatewaytest.Run(t, connectNative(1)) }
-func TestFilesHTTP2(t *testing.T) { t.Parallel(); gatewaytest.Run(t, connectNative(2)) }
+func TestFilesHTTP2(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connectNative(2)) }
 func TestTus(t *testing.T)        { t.Parallel(); gatewaytest.Run(t, connectTus(1, false)) }
-func TestTusHTTP2(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(2, false)) }
+func TestTusHTTP2(t *testing.T)   { t.Parallel(); gatewaytest.RunWire(t, connectTus(2, false)) }
 func TestTusWhole(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(1, true)) }
 
 func TestOneBox(t *testing.T) {
