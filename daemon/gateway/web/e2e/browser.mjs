@@ -43,7 +43,9 @@ export async function settled(page) {
 }
 
 export async function sound(page, where) {
-  const { violations } = await new Axe({ page }).withTags(['wcag2a', 'wcag2aa']).analyze();
+  // Legacy mode judges the page itself, without a second one for frames, which it does not have.
+  const axe = new Axe({ page }).options({ resultTypes: ['violations'] }).withTags(['wcag2a', 'wcag2aa']).setLegacyMode(true);
+  const { violations } = await axe.analyze();
   assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(', ')}`), [], `${where}: axe`);
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth <= 0), true, `${where}: wider than the window`);
 }
