@@ -60,6 +60,7 @@ func main() {
 type bench struct {
 	race
 	work   string
+	place  place     // where runs keep their data
 	out    io.Writer // for people
 	report report
 	seed   uint64
@@ -87,7 +88,8 @@ func run(ctx context.Context, args []string) (err error) {
 	tusd := flags.String("tusd", "tusd", "the tusd `program`")
 	quick := flags.Bool("quick", false, "fewer and smaller files, one round: about two minutes")
 	asJSON := flags.Bool("json", false, "print the report as JSON (what people read goes to stderr)")
-	work := flags.String("work", "/var/tmp", "keep all data below this `directory`; its file system is the one measured")
+	work := flags.String("work", "/var/tmp", "keep all data below this `directory`")
+	disk := flags.String("disk", "image", "where a run writes: image (a fresh ext4 in a file below --work), ram (the same in memory: flushes cost nothing) or folder (a directory below --work)")
 	without := flags.String("without", "", "leave these contenders out (names, with commas)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -121,6 +123,11 @@ func run(ctx context.Context, args []string) (err error) {
 	b.race = race{programs: programs, tusd: *tusd, cert: cert, key: key, ca: ca}
 	b.report.Machine = machine(b.work)
 	fmt.Fprintf(b.out, "%s\n", b.report.Machine)
+	leave, err := b.prepare(*disk, max(b.largeBytes, b.hugeBytes)+2<<30)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
 	stages := []stage{
 		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
 		{"memory", b.memory}, {"rerun", b.rerun}, {"syncs", b.syncStage},
@@ -147,6 +154,35 @@ func run(ctx context.Context, args []string) (err error) {
 	return nil
 }
 
+// prepare makes the disk that runs use; leave takes it away.
+func (b *bench) prepare(disk string, size int64) (leave func() error, err error) {
+	leave = func() error { return nil }
+	if os.Geteuid() != 0 && disk != "folder" {
+		disk = "folder"
+		b.note("Not root, so all runs share a file system, and later ones pay for what earlier ones deleted.")
+	}
+	b.report.Machine.Disk = disk
+	file := filepath.Join(b.work, "disk.img")
+	switch disk {
+	case "folder":
+		b.place = folder(filepath.Join(b.work, "run"))
+		return leave, nil
+	case "ram":
+		ram := filepath.Join(b.work, "ram")
+		if err := blockdev.MountRAM(ram, size+1<<20); err != nil {
+			return leave, err
+		}
+		leave = func() error { return blockdev.UnmountRAM(ram) }
+		file = filepath.Join(ram, "disk.img")
+		b.place = fresh(file, file, filepath.Join(b.work, "mnt"))
+	case "image":
+		b.place = fresh(file, file, filepath.Join(b.work, "mnt"), "--direct-io=on")
+	default:
+		return leave, fmt.Errorf("no disk %q: image, ram or folder", disk)
+	}
+	return leave, image(file, size)
+}
+
 type stage struct {
 	name string
 	run  func(context.Context) error
@@ -162,15 +198,15 @@ func (b *bench) admitted(all ...contender) []contender {
 }
 
 // turns lets contenders take a corpus in turn, round after round.
-func (b *bench) turns(ctx context.Context, title string, contenders []contender, load *corpus, rounds int, dir string) (table, error) {
+func (b *bench) turns(ctx context.Context, title string, contenders []contender, load *corpus, rounds int, at place) error {
 	runs := make([][]result, len(contenders))
 	failed := make([]error, len(contenders))
-	for round := range rounds {
+	for range rounds {
 		for i, c := range contenders {
 			if err := ctx.Err(); err != nil {
-				return table{}, err
+				return err
 			}
-			r, err := b.upload(ctx, c, load, filepath.Join(dir, fmt.Sprintf("%d-%d", round, i)))
+			r, err := b.upload(ctx, c, load, at)
 			if err != nil {
 				failed[i] = err
 				continue
@@ -187,7 +223,7 @@ func (b *bench) turns(ctx context.Context, title string, contenders []contender,
 		t.Results = append(t.Results, median(runs[i]))
 	}
 	b.publish(t)
-	return t, nil
+	return nil
 }
 
 func (b *bench) publish(t table) {
@@ -205,8 +241,7 @@ func (b *bench) small(ctx context.Context) error {
 		return err
 	}
 	defer load.remove()
-	_, err = b.turns(ctx, fmt.Sprintf("Small files, %d at a time", lanes), b.all(), load, b.smallRounds, b.work)
-	return err
+	return b.turns(ctx, fmt.Sprintf("Small files, %d at a time", lanes), b.all(), load, b.smallRounds, b.place)
 }
 
 func (b *bench) lone(ctx context.Context) error {
@@ -215,8 +250,7 @@ func (b *bench) lone(ctx context.Context) error {
 		return err
 	}
 	defer load.remove()
-	_, err = b.turns(ctx, "Small files, one at a time", b.admitted(b.box(), b.floor("floor")), load.alone(b.loneFiles), 3, b.work)
-	return err
+	return b.turns(ctx, "Small files, one at a time", b.admitted(b.box(), b.floor("floor")), load.alone(b.loneFiles), 3, b.place)
 }
 
 // slow measures on a disk each flush of which takes 10 ms.
@@ -230,25 +264,17 @@ func (b *bench) slow(ctx context.Context) (err error) {
 		return err
 	}
 	defer load.remove()
-	disk, err := blockdev.New(filepath.Join(b.work, "disk"), 8<<30, 10*time.Millisecond)
+	disk, err := blockdev.New(filepath.Join(b.work, "slow"), 4<<30, 10*time.Millisecond)
 	if err != nil {
 		return err
 	}
 	b.disk = disk
 	defer func() {
 		b.disk = nil
-		err = errors.Join(err, disk.Close(), os.RemoveAll(filepath.Join(b.work, "disk")))
+		err = errors.Join(err, disk.Close(), os.RemoveAll(filepath.Join(b.work, "slow")))
 	}()
-	if err := blockdev.Format("ext4", disk.Image()); err != nil {
-		return err
-	}
-	mount, err := blockdev.MountFile("ext4", disk.Path(), filepath.Join(b.work, "mnt"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, mount.Unmount()) }()
-	_, err = b.turns(ctx, fmt.Sprintf("Small files, %d at a time, every flush takes 10 ms", lanes), b.admitted(b.box(), b.floor("floor")), load, min(b.smallRounds, 3), mount.Dir)
-	return err
+	at := fresh(disk.Image(), disk.Path(), filepath.Join(b.work, "slow-mnt"))
+	return b.turns(ctx, fmt.Sprintf("Small files, %d at a time, every flush takes 10 ms", lanes), b.admitted(b.box(), b.floor("floor")), load, b.smallRounds, at)
 }
 
 func (b *bench) large(ctx context.Context) error {
@@ -259,8 +285,7 @@ func (b *bench) large(ctx context.Context) error {
 	defer load.remove()
 	contenders := []contender{b.box(), b.floor("floor"), b.floor("floor, hashing beside", "--pipeline")}
 	contenders = append(contenders, b.all()[2:]...)
-	_, err = b.turns(ctx, "One large file", b.admitted(contenders...), load, b.largeRounds, b.work)
-	return err
+	return b.turns(ctx, "One large file", b.admitted(contenders...), load, b.largeRounds, b.place)
 }
 
 func (b *bench) syncStage(ctx context.Context) error {
@@ -273,7 +298,7 @@ func (b *bench) syncStage(ctx context.Context) error {
 	t := table{Title: "Does it sync before it answers? (12 files, one at a time)", Files: one.count, Bytes: one.bytes}
 	for _, c := range b.all() {
 		r := result{Contender: c.name, How: c.how}
-		if r.Syncs, err = b.syncs(ctx, c, one, filepath.Join(b.work, "run")); err != nil {
+		if r.Syncs, err = b.syncs(ctx, c, one); err != nil {
 			r.Err = err.Error()
 		}
 		t.Results = append(t.Results, r)

@@ -30,13 +30,14 @@ type result struct {
 	Err       string  `json:"error,omitempty"`
 }
 
-// upload lets a contender take a corpus and measures it. dir is made and removed.
-func (b *bench) upload(ctx context.Context, c contender, load *corpus, dir string) (r result, err error) {
+// upload lets a contender take a corpus and measures it.
+func (b *bench) upload(ctx context.Context, c contender, load *corpus, at place) (r result, err error) {
 	r = result{Contender: c.name, How: c.how, Rounds: 1}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, clear, err := at()
+	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, clear()) }()
 	s, err := c.start(ctx, dir, nil)
 	if err != nil {
 		return r, err
@@ -128,11 +129,12 @@ func uploadLane(ctx context.Context, s *running, files []file) (times []time.Dur
 
 // syncs counts, by strace, the calls that make data durable while a contender
 // takes files one at a time, up to its last answer.
-func (b *bench) syncs(ctx context.Context, c contender, load *corpus, dir string) (verdict string, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+func (b *bench) syncs(ctx context.Context, c contender, load *corpus) (verdict string, err error) {
+	dir, clear, err := b.place()
+	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, clear()) }()
 	trace := filepath.Join(dir, "trace")
 	s, err := c.start(ctx, dir, []string{"strace", "-f", "-qq", "-o", trace, "-e", "signal=none", "-e", "trace=fsync,fdatasync,sync,syncfs"})
 	if err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -32,11 +30,11 @@ func (b *bench) memory(ctx context.Context) error {
 }
 
 func (b *bench) watch(ctx context.Context, what string, load func(context.Context, *running) error) (err error) {
-	dir := filepath.Join(b.work, "memory")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, clear, err := b.place()
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, clear()) }()
 	s, err := b.box().start(ctx, dir, nil)
 	if err != nil {
 		return err

@@ -81,6 +81,7 @@ type machineInfo struct {
 	Memory     int64     `json:"memory_bytes"`
 	Kernel     string    `json:"kernel"`
 	FileSystem string    `json:"file_system"`
+	Disk       string    `json:"disk"`         // as --disk says
 	Load       string    `json:"load_average"` // when it began: others at work spoil figures
 }
 

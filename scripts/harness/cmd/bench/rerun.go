@@ -37,11 +37,11 @@ func (b *bench) rerun(ctx context.Context) error {
 	from := filepath.Join(b.work, "rerun")
 	b.note("The same backup twice, %d files, %.1f MB:", load.count, float64(load.bytes)/1e6)
 	for _, backup := range []func(ctx context.Context, from, dir string) error{b.rerunBox, b.rerunRestic, b.rerunRsync} {
-		dir := filepath.Join(b.work, "run")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		dir, clear, err := b.place()
+		if err != nil {
 			return err
 		}
-		if err := errors.Join(backup(ctx, from, dir), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(backup(ctx, from, dir), clear()); err != nil {
 			return err
 		}
 	}
