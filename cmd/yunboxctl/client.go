@@ -168,7 +168,7 @@ func (a *app) findBox(ctx context.Context, pair pairing) (*url.URL, pin, error) 
 		if pair.key != (pin{}) {
 			p = pair.key
 		}
-		u, err := parseBox(s.Addresses[0])
+		u, err := parseBox(nearest(s.Addresses))
 		return u, p, err
 	}
 	if pair.id != "" {
@@ -191,6 +191,22 @@ func (a *app) findBox(ctx context.Context, pair pairing) (*url.URL, pin, error) 
 	}
 	known, err := parsePin(p.Fingerprint)
 	return u, known, err
+}
+
+// nearest picks the address by which a box on this machine is surely reached: its
+// names need a resolver that knows multicast DNS.
+func nearest(addresses []string) string {
+	for _, a := range addresses {
+		if u, err := url.Parse(a); err == nil && isLoopback(u.Hostname()) {
+			return a
+		}
+	}
+	for _, a := range addresses {
+		if u, err := url.Parse(a); err == nil && net.ParseIP(u.Hostname()) != nil {
+			return a
+		}
+	}
+	return addresses[0]
 }
 
 // discoverBox looks for the box with a public id on the network. What it finds may

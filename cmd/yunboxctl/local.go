@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -284,8 +285,44 @@ func (a *app) userCommand() *cobra.Command {
 		},
 	}
 	password.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
-	user.AddCommand(add, list, password, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	quota := &cobra.Command{
+		Use: "quota NAME SIZE|none", Short: "Limit how much a person may keep", Args: cobra.ExactArgs(2),
+		Long: "quota limits the sum of the sizes of a person's files, versions and trash included.\nSIZE is a number with B, kB, MB, GB or TB; none takes the limit away. What is kept already stays.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			in, text := map[string]*int64{"quota_bytes": nil}, "no limit"
+			if args[1] != "none" {
+				n, err := parseSize(args[1])
+				if err != nil {
+					return err
+				}
+				in["quota_bytes"], text = &n, problem.Bytes(n)
+			}
+			if err := c.call(cmd.Context(), "PATCH", "/local/users/"+url.PathEscape(args[0]), in, nil); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"username": args[0], "quota_bytes": in["quota_bytes"]}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s may keep: %s\n", shown(args[0]), text)
+			})
+		},
+	}
+	user.AddCommand(add, list, password, quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
 	return user
+}
+
+// parseSize reads "1.5 GB": decimal units, as phones and disks count.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "BkKMGTb ")
+	units := map[string]float64{"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+	unit, ok := units[strings.ToUpper(strings.TrimSpace(s[len(digits):]))]
+	n, err := strconv.ParseFloat(digits, 64)
+	if !ok || err != nil || !(n >= 0) || n*unit >= 1<<62 {
+		return 0, usagef("%q is no size: a number with B, kB, MB, GB or TB", s)
+	}
+	return int64(n * unit), nil
 }
 
 func (a *app) checkCommand() *cobra.Command {

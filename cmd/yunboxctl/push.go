@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 )
 
@@ -172,7 +173,8 @@ func (p *pusher) introduce(ctx context.Context) error {
 	if err := p.retry(ctx, func() error { return p.c.call(ctx, "GET", "/v1/me", nil, &p.user) }); err != nil {
 		return err
 	}
-	if p.opt.device == "" {
+	if _, err := ident.Parse[ident.DeviceID](p.opt.device); err == nil || p.opt.device == "" {
+		p.device = p.opt.device // an app token may not look devices up, but it may name one
 		return nil
 	}
 	return p.retry(ctx, func() (err error) { p.device, err = p.c.deviceID(ctx, p.opt.device, !p.opt.dry); return err })

@@ -289,6 +289,19 @@ func TestBoxAddresses(t *testing.T) {
 	}
 }
 
+func TestTheBoxOnThisMachineIsReachedWithoutNames(t *testing.T) {
+	for want, in := range map[string][]string{
+		"https://127.0.0.1:8443/":   {"https://yunbox-8dac.local:8443/", "https://192.168.77.1:8443/", "https://127.0.0.1:8443/"},
+		"https://[::1]:8443/":       {"https://yunbox-8dac.local:8443/", "https://[::1]:8443/"},
+		"https://192.168.77.1:8443": {"https://yunbox-8dac.local:8443/", "https://192.168.77.1:8443"},
+		"https://box.local/":        {"https://box.local/"},
+	} {
+		if got := nearest(in); got != want {
+			t.Errorf("of %v: %s", in, got)
+		}
+	}
+}
+
 func TestProblemsKeepTheirKindAndMembers(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -370,6 +383,18 @@ func TestPatienceEnds(t *testing.T) {
 			t.Errorf("Retry-After is not obeyed: %v after %v", err, time.Since(begin))
 		}
 	})
+}
+
+func TestSizes(t *testing.T) {
+	for in, want := range map[string]int64{"0": 0, "500": 500, "1.5GB": 1_500_000_000, "20 kB": 20_000, "3TB": 3e12, "7B": 7, "7mb": -1, "": -1, "GB": -1, "-1": -1, "1e30": -1, "NaN": -1, "1 XB": -1} {
+		got, err := parseSize(in)
+		if err != nil {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q: %d, %v; want %d", in, got, err, want)
+		}
+	}
 }
 
 func TestMTimesTheBoxTakes(t *testing.T) {
