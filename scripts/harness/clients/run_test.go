@@ -39,7 +39,7 @@ func TestRunScript(t *testing.T) { // R01 R03 R05 R13
 	}
 	first := runScript(t, place, photos)
 	for _, want := range []string{
-		`(?m)Its page: https://127\.0\.0\.1:\d+$`, `(?m)^serial +\S{14}$`, `(?m)^code +\d{8}$`, `yunbox://pair\?v=1&`, `█`,
+		`(?m)^ +https://127\.0\.0\.1:\d+/$`, `(?m)^serial +\S{14}$`, `(?m)^code +\d{8}$`, `yunbox://pair\?v=1&`, `█`,
 		`(?m)^Password, shown only now: \w{24} `, `granted: album_backup`, `all safe: 4 files`, `sent +3 `, `duplicates +1\b`, `the box has stopped`,
 	} {
 		if !regexp.MustCompile(want).MatchString(first) {
