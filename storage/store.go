@@ -99,7 +99,6 @@ type Store struct {
 
 	dataSyncs, nameSyncs limiter
 
-	noTemp   atomic.Bool  // the file system cannot make files without names
 	promises sync.Mutex   // one promise at a time
 	promised atomic.Int64 // declared bytes of running uploads not yet written
 
