@@ -158,6 +158,39 @@ test('a second upload of the same content sends nothing and says so', async () =
   assert.deepEqual(sent, [['PUT', 0]]);
 });
 
+test('empty files, odd names and dropped files arrive as they are', async () => {
+  const odd = [make('empty.txt', 0), make("a b#c%d&e+f;g=h'i[j].txt", 10), make('微信图片 😀.txt', 11), make('cafe\u0301.txt', 12)];
+  await upload(odd, 'Stored', 'other');
+  await visit(page, 'files');
+  const drop = await page.evaluateHandle(() => {
+    const d = new DataTransfer();
+    d.items.add(new File(['dropped'], 'dropped.txt', { lastModified: 1e12 }));
+    return d;
+  });
+  await page.locator('.drop-area').dispatchEvent('drop', { dataTransfer: drop });
+  await row('dropped.txt').getByText('Stored').waitFor();
+  await visit(page, 'files');
+  for (const name of ['empty.txt', "a b#c%d&e+f;g=h'i[j].txt", '微信图片 😀.txt', 'caf\u00e9.txt', 'dropped.txt']) {
+    const [saved] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Download ' + name, exact: true }).click()]);
+    const from = odd.find((f) => path.basename(f).normalize('NFC') === name);
+    assert.deepEqual(readFileSync(await saved.path()), from ? readFileSync(from) : Buffer.from('dropped'), name);
+  }
+});
+
+test('a cancelled upload leaves nothing behind', async () => {
+  await page.route('**/v1/uploads/*', (route) => (route.request().method() === 'PATCH' ? route.abort('connectionreset') : route.continue()));
+  await visit(page, 'upload');
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles([make('unwanted.bin', 9 * MiB)]);
+  await row('unwanted.bin').getByText('Connection lost').waitFor();
+  const [gone] = await Promise.all([
+    page.waitForResponse((r) => r.request().method() === 'DELETE' && r.url().includes('/v1/uploads/')),
+    page.getByRole('button', { name: 'Cancel unwanted.bin' }).click(),
+  ]);
+  assert.equal(gone.status(), 204);
+  await row('unwanted.bin').waitFor({ state: 'detached' });
+  await page.unroute('**/v1/uploads/*');
+});
+
 test('a large file goes on where it stopped: after a cut, a dead box and a reload', async () => {
   const big = make('big.bin', 40 * MiB); // more than the worker reads in one piece
   let patches = 0;
@@ -365,6 +398,16 @@ test('the keyboard alone is enough, and the language is kept', async () => {
   await page.reload();
   await page.getByRole('heading', { name: '授权', level: 1 }).waitFor();
   assert.equal(await page.evaluate(() => document.documentElement.lang), 'zh-CN');
+});
+
+test('a session that ends by itself leads to signing in and back', async () => {
+  await page.getByRole('button', { name: 'English' }).click();
+  await page.context().clearCookies();
+  await visit(page, 'storage');
+  await page.getByRole('heading', { name: 'Sign in' }).waitFor();
+  await signIn(page, owner.name, owner.fresh);
+  await page.getByRole('heading', { name: 'Storage', level: 1 }).waitFor();
+  await page.getByRole('button', { name: '中文' }).click();
 });
 
 test('signing out ends the session', async () => {

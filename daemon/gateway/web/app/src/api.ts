@@ -141,11 +141,12 @@ export function problemOf(status: number, text: string, retryAfter: string | nul
   return new Problem(status, body, Number(retryAfter) || 0);
 }
 
-/** Called when the box no longer knows the session of a signed-in page. */
-let signedOut = () => {};
-export function onSignedOut(f: () => void) {
-  signedOut = f;
+let lost = () => {};
+/** Says what to do when the box no longer knows the session of a signed-in page. */
+export function onSessionLost(f: () => void) {
+  lost = f;
 }
+export const sessionLost = () => lost();
 
 /** One JSON request; quiet ones do not sign the page out on a 401. */
 export async function call<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
@@ -163,7 +164,7 @@ export async function call<T>(method: string, path: string, body?: unknown, quie
     throw new Problem(0);
   }
   if (!r.ok) {
-    if (r.status === 401 && !quiet) signedOut();
+    if (r.status === 401 && !quiet) lost();
     throw problemOf(r.status, text, r.headers.get('Retry-After'));
   }
   return (text ? JSON.parse(text) : undefined) as T;

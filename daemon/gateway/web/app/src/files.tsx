@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { call, fileURL, get, Problem, type Item, type Listing } from './api';
 import { Icon, iconOf, isPicture } from './icons';
-import { date, size, t, word } from './i18n';
+import { date, size, t, translated, word } from './i18n';
 import { go, href, route } from './route';
 import { Button, Dialog, Empty, Head, IconButton, Loading, ProblemNote, say } from './ui';
 import { useStore } from './store';
@@ -79,7 +79,7 @@ export function FilesPage() {
       });
     } catch (e) {
       const p = Problem.of(e);
-      say(p.title || word('problem', p.kind));
+      say(translated(p.title) || word('problem', p.kind));
     }
   };
   const drop = async (e: DragEvent) => {
@@ -101,7 +101,7 @@ export function FilesPage() {
       onDragLeave={(e) => e.currentTarget === e.target && setOver(false)}
       onDrop={(e) => void drop(e)}
     >
-      <Head title={folder ? folder.slice(folder.lastIndexOf('/') + 1) : t('files.title')}>
+      <Head key={folder} title={folder ? folder.slice(folder.lastIndexOf('/') + 1) : t('files.title')}>
         <a class="button plain" href={href('trash')}><Icon name="trash" /><span>{t('trash.title')}</span></a>
         <a class="button main" href={href('upload', folder)}><Icon name="upload" /><span>{t('upload.nav')}</span></a>
       </Head>

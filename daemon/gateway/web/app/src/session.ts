@@ -1,4 +1,4 @@
-import { call, get, onSignedOut, Problem, type Box, type Me } from './api';
+import { call, get, onSessionLost, Problem, type Box, type Me } from './api';
 import { memory, Store } from './store';
 import { queue } from './upload/queue';
 
@@ -40,6 +40,7 @@ export async function signedIn(answer: { device: string | null }, welcome: boole
   const [box, me] = await Promise.all([get<Box>('/.well-known/yunbox'), get<Me>('/v1/me')]);
   if (queue.user !== me.id) queue.clear();
   queue.user = me.id;
+  queue.resumeAll();
   update({ box, me, welcome: welcome || me.policy.accepted === null });
 }
 
@@ -52,14 +53,16 @@ export const endWelcome = () => update({ welcome: false });
 
 export async function signOut() {
   await call('DELETE', '/v1/session', undefined, true);
-  forget();
-}
-
-function forget() {
   queue.clear();
   update({ me: null, welcome: false });
 }
-onSignedOut(() => session.value.me && forget());
+
+// A session that ended by itself leaves the queue: the same person finds it after signing in again.
+onSessionLost(() => {
+  if (!session.value.me) return;
+  queue.pauseAll();
+  update({ me: null, welcome: false });
+});
 
 export const isAdmin = (me: Me) => me.role === 'owner' || me.role === 'admin';
 

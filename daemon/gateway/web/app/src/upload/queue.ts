@@ -1,4 +1,4 @@
-import { call, Problem } from '../api';
+import { call, Problem, sessionLost } from '../api';
 import { Store } from '../store';
 import type { HashReply, HashRequest } from './hash.worker';
 import { sha256 } from './sha256';
@@ -270,7 +270,10 @@ export class Queue {
   /** Decides what an error means for a file. */
   #end(x: Transfer, p: Problem) {
     x.problem = p;
-    if (p.kind === 'consent-required') {
+    if (p.status === 401) {
+      x.state = 'paused';
+      sessionLost();
+    } else if (p.kind === 'consent-required') {
       x.state = 'refused';
       this.#blocked.set(x.source, p);
     } else if (p.passing) {
