@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -52,6 +53,8 @@ func lastEvent(t *testing.T, out []byte) (done pushDone) {
 	return done
 }
 
+var bigFile = flag.Int64("big", 160<<20, "size in bytes of the largest file of TestPush; 2147483648 is a long video")
+
 // TestPush sends a folder as people have them, over a connection that is cut three
 // times and to a box that is killed once. Everything must be there, whole; a second
 // run must send nothing.
@@ -71,7 +74,7 @@ func TestPush(t *testing.T) { // R01 R05 R13
 		want[name] = sum
 		return sum
 	}
-	const bigSize = 160 * mib
+	bigSize := *bigFile
 	for i := range 60 {
 		put(fmt.Sprintf("2024/%02d/IMG_%04d.jpg", i%12, i), int64(1000*i+1))
 	}
@@ -95,7 +98,7 @@ func TestPush(t *testing.T) { // R01 R05 R13
 		want[name] = want[original]
 	}
 
-	p := proxy(t, b, 30*mib, 70*mib, 110*mib)
+	p := proxy(t, b, bigSize/5, bigSize/5*2, bigSize/5*4)
 	cmd := pushCommand(t, b, p, folder, cache)
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
@@ -104,7 +107,7 @@ func TestPush(t *testing.T) { // R01 R05 R13
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	for p.Sent() < 90*mib { // between the second cut and the third
+	for p.Sent() < bigSize/5*3 { // between the second cut and the third
 		select {
 		case err := <-ended:
 			t.Fatalf("push ended early: %v\n%s%s", err, out.Bytes(), complaints.Bytes())
@@ -127,7 +130,7 @@ func TestPush(t *testing.T) { // R01 R05 R13
 	}
 	// The big file went once, and what was in flight at four cuts once more.
 	if sent := p.Sent(); sent > bigSize+bigSize/2 {
-		t.Errorf("%d bytes were sent for a folder of %d: it did not resume", sent, int64(bigSize))
+		t.Errorf("%d bytes were sent for a folder of %d: it did not resume", sent, bigSize)
 	}
 	for name, sum := range want {
 		mustHave(t, again, name, sum)
