@@ -65,6 +65,8 @@ type Box struct {
 	local       net.Listener
 
 	bound chan struct{} // tells the announcement that the box got its owner
+
+	keepOrphans bool // see compareRecords
 }
 
 // Open takes the state directory into use and listens on the configured
@@ -79,7 +81,6 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 	if b.now == nil {
 		b.now = time.Now
 	}
-	b.started = b.now()
 	if err := b.open(ctx, opt.Disk); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -87,14 +88,15 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func (b *Box) open(ctx context.Context, disk vfs.FS) error {
-	if err := b.openVolume(ctx, disk); err != nil {
+	disk, err := b.openVolume(ctx, disk)
+	if err != nil {
 		return err
 	}
 	keys, err := b.openKeys()
 	if err != nil {
 		return err
 	}
-	if err := b.openRecords(ctx, keys); err != nil {
+	if err := b.openRecords(ctx, disk, keys); err != nil {
 		return err
 	}
 	if err := b.listen(); err != nil {
@@ -108,34 +110,40 @@ func (b *Box) path(parts ...string) string {
 }
 
 // openVolume comes first: it holds the lock that keeps a second daemon away.
-func (b *Box) openVolume(ctx context.Context, disk vfs.FS) error {
+func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	if err := vfs.CreateDir(b.conf.State); err != nil {
-		return fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if disk == nil {
 		dir, err := vfs.OpenDir(b.conf.State)
 		if err != nil {
-			return fmt.Errorf("state directory: %w", err)
+			return nil, fmt.Errorf("state directory: %w", err)
 		}
 		b.closers = append(b.closers, dir.Close)
 		disk = dir
 	}
 	if err := refuseEmptyVolume(disk, b.path("box.db")); err != nil {
-		return err
+		return nil, err
 	}
-	store, err := storage.Open(ctx, disk, storage.Options{Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now})
+	b.now = b.settledClock(b.now, disk)
+	b.started = b.now()
+	store, err := storage.Open(ctx, disk, storage.Options{
+		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now,
+		// Nothing is asked before the first upload, and the catalogue is there by then.
+		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Live(ctx, ref) },
+	})
 	switch {
 	case errors.Is(err, storage.ErrLocked):
-		return &problem.Error{Kind: problem.Locked, Op: "daemon.open", Err: err,
+		return nil, &problem.Error{Kind: problem.Locked, Op: "daemon.open", Err: err,
 			Title:  "Another yunboxd is using this state directory",
 			Detail: b.conf.State,
 			Hint:   "Stop it first, or give this one a state directory of its own with --state."}
 	case err != nil:
-		return fmt.Errorf("volume: %w", err)
+		return nil, fmt.Errorf("volume: %w", err)
 	}
 	b.store = store
 	b.closers = append(b.closers, store.Close)
-	return nil
+	return disk, nil
 }
 
 // refuseEmptyVolume keeps a box from starting over on a volume that lost its
@@ -173,7 +181,7 @@ func (b *Box) openKeys() (vfs.FS, error) {
 	return keys, nil
 }
 
-func (b *Box) openRecords(ctx context.Context, keys vfs.FS) (err error) {
+func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Log: b.log, Now: b.now})
 	if err != nil {
 		return err
@@ -182,6 +190,7 @@ func (b *Box) openRecords(ctx context.Context, keys vfs.FS) (err error) {
 	if err := b.sameVolume(ctx); err != nil {
 		return err
 	}
+	b.compareRecords(ctx, disk)
 	b.audit = audit.New(b.db)
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
@@ -196,7 +205,9 @@ func (b *Box) openRecords(ctx context.Context, keys vfs.FS) (err error) {
 	if b.catalog, err = catalog.Open(ctx, b.db); err != nil {
 		return fmt.Errorf("catalogue: %w", err)
 	}
-	b.ingest = ingest.New(ingest.Options{Store: b.store, Catalog: b.catalog, DB: b.db, Log: b.log})
+	b.ingest = ingest.New(ingest.Options{
+		Store: b.store, Catalog: b.catalog, DB: b.db, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans,
+	})
 	b.closers = append(b.closers, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drain)
 		defer cancel()

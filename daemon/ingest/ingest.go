@@ -82,6 +82,9 @@ type Options struct {
 	Log     *slog.Logger     // nil: none
 	Expiry  time.Duration    // of resumable uploads; 0: seven days
 	Now     func() time.Time // nil: time.Now
+	// KeepOrphans says that the catalogue may not know everything that was kept on
+	// the volume: what it does not know is left alone.
+	KeepOrphans bool
 }
 
 // Ingest takes files in. It is safe for concurrent use.
@@ -92,6 +95,7 @@ type Ingest struct {
 	log    *slog.Logger
 	expiry time.Duration
 	now    func() time.Time
+	spare  bool // Options.KeepOrphans
 
 	ctx       context.Context // ends at Close
 	shutdown  context.CancelCauseFunc
@@ -108,7 +112,7 @@ type Ingest struct {
 func New(opt Options) *Ingest {
 	in := &Ingest{
 		store: opt.Store, cat: opt.Catalog, db: opt.DB,
-		log: opt.Log, expiry: opt.Expiry, now: opt.Now,
+		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans,
 		slots: map[string]*slot{},
 	}
 	if in.log == nil {

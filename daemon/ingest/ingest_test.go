@@ -405,3 +405,24 @@ func TestAfterCloseNothingComesIn(t *testing.T) {
 	want(t, err, problem.Unavailable)
 	must(t, b.in.Close(ctx)) // again is harmless
 }
+
+// What is refused at its row must not stay on the disk for a day, or a person
+// fills it with what their share has no room for.
+func TestARefusedRowLeavesNoBlob(t *testing.T) { // R22 R30
+	b := start(t, settings{})
+	b.mustPut(ann, "kept", "kept")
+	b.mustPut(ann, "folder/x", "x")
+	g := b.grant(ann, consent.AlbumBackup)
+	_, err := b.send(g, album("folder", 8), strings.NewReader("in vain!"))
+	want(t, err, problem.Conflict)
+	taken := album("kept", 8)
+	taken.IfAbsent = true
+	_, err = b.send(g, taken, strings.NewReader("too late"))
+	want(t, err, problem.PreconditionFailed)
+	taken.Size = 4 // the content of somebody's name is not taken away with a refusal
+	_, err = b.send(g, taken, strings.NewReader("kept"))
+	want(t, err, problem.PreconditionFailed)
+	if blobs, staged := b.blobs(); blobs != 2 || staged != 0 {
+		t.Errorf("%d blobs and %d staged uploads where 2 and 0 belong", blobs, staged)
+	}
+}

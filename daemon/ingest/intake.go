@@ -343,7 +343,12 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 		return Result{}, errors.Join(err, i.Discard())
 	}
 	if err := i.in.committer.commit(x); err != nil {
-		switch problem.KindOf(err) {
+		kind := problem.KindOf(err)
+		switch kind {
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full:
+			i.in.unwanted(x.sealed.Ref)
+		}
+		switch kind {
 		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
 			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 			return Result{}, errors.Join(err, i.Discard())

@@ -69,10 +69,16 @@ func (in *Ingest) Run(ctx context.Context) {
 }
 
 // Sweep does at once all that Run would do in time: it removes expired uploads,
-// contents that nobody keeps, and orphans older than a day.
+// contents that nobody keeps, and orphans older than a day (unless
+// Options.KeepOrphans). After a failed commit it removes nothing: see db.DB.Err.
 func (in *Ingest) Sweep(ctx context.Context) (Swept, error) { return in.sweep(ctx, true) }
 
 func (in *Ingest) sweep(ctx context.Context, walk bool) (s Swept, err error) {
+	// A commit that failed may be in the log all the same and hold after a restart:
+	// until then nobody knows which blobs have no row.
+	if err := in.db.Err(); err != nil {
+		return s, err
+	}
 	var errs []error
 	n, err := in.expire(ctx)
 	s.Uploads += n
@@ -84,6 +90,8 @@ func (in *Ingest) sweep(ctx context.Context, walk bool) (s Swept, err error) {
 		n, err := in.sweepStaged(ctx)
 		s.Uploads += n
 		errs = append(errs, err)
+	}
+	if walk && !in.spare {
 		orphans, err := in.store.Sweep(ctx, orphanAge, in.live(ctx))
 		s.Blobs += orphans.Blobs
 		s.Bytes += orphans.Bytes
@@ -94,6 +102,19 @@ func (in *Ingest) sweep(ctx context.Context, walk bool) (s Swept, err error) {
 
 func (in *Ingest) live(ctx context.Context) func(storage.Ref) (bool, error) {
 	return func(ref storage.Ref) (bool, error) { return in.cat.Live(ctx, ref) }
+}
+
+// unwanted removes at once a blob that was made durable and whose row was then
+// refused, so that nobody fills the disk with what their share has no room for,
+// and nothing stays of an upload whose consent ended.
+func (in *Ingest) unwanted(ref storage.Ref) {
+	if in.spare || in.db.Err() != nil {
+		return
+	}
+	ctx := context.WithoutCancel(in.ctx)
+	if _, err := in.store.Remove(ctx, []storage.Ref{ref}, in.live(ctx)); err != nil {
+		in.log.Warn("a blob without a row stays until the next sweep", "err", err)
+	}
 }
 
 const expiredUploads = `SELECT id FROM upload WHERE expires <= ? ORDER BY expires LIMIT +?`

@@ -8,13 +8,11 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"time"
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
-	"yunbox.local/storage"
 )
 
 // Local serves the maintenance operations under /local on the box's unix socket.
@@ -254,20 +252,17 @@ func (l *Local) auditTail(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// orphanAge is how long a blob without a row is kept: long enough for an upload
-// that is about to get its row, and for a person to notice a mistake.
-const orphanAge = 24 * time.Hour
-
+// sweep removes at once what the box would remove in time.
 func (l *Local) sweep(w http.ResponseWriter, r *http.Request) error {
-	ctx := r.Context()
-	swept, err := l.api.store.Sweep(ctx, orphanAge, func(ref storage.Ref) (bool, error) { return l.api.catalog.Live(ctx, ref) })
+	swept, err := l.api.ingest.Sweep(r.Context())
 	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, struct {
-		Blobs int   `json:"blobs"`
-		Bytes int64 `json:"bytes"`
-	}{swept.Blobs, swept.Bytes})
+		Uploads int   `json:"uploads"`
+		Blobs   int   `json:"blobs"`
+		Bytes   int64 `json:"bytes"`
+	}{swept.Uploads, swept.Blobs, swept.Bytes})
 	return nil
 }
 
