@@ -84,10 +84,8 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	if d.now == nil {
 		d.now = time.Now
 	}
-	fresh := false
-	if _, err := os.Stat(opt.Path); errors.Is(err, os.ErrNotExist) {
-		fresh = true
-	} else if err != nil {
+	fresh, err := private(opt.Path)
+	if err != nil {
 		return nil, fmt.Errorf("db: %w", err)
 	}
 	ok := false
@@ -104,16 +102,39 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}
 	d.read = open(opt.Path, readers, "_query_only=1&_cache_size=-1024")
 	d.check = open(opt.Path, 1, "_cache_size=-256")
-	if fresh {
-		if err := syncDir(filepath.Dir(opt.Path)); err != nil {
-			return nil, err
-		}
+	// Also of a file that is there: a process killed at its first start may have
+	// left a name that is only in memory.
+	if err := syncDir(filepath.Dir(opt.Path)); err != nil {
+		return nil, err
 	}
 	d.done.Add(2)
 	go d.writer()
 	go d.checkpointer()
 	ok = true
 	return d, nil
+}
+
+// private makes the file if there is none, and lets nobody but the daemon's own
+// user read it, whatever the folder and the umask are. SQLite gives its log, which
+// holds the same rows, the mode of the database.
+func private(path string) (fresh bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return true, f.Close()
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(name, 0o600)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // connector opens connections that carry the settings which a data source name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -82,6 +83,44 @@ func TestAcknowledgedRowsAreInTheFiles(t *testing.T) {
 	for _, k := range keys {
 		if !has(t, e, k) {
 			t.Errorf("%s is lost", k)
+		}
+	}
+}
+
+// Other users of the machine can read neither the database nor its log, which
+// hold hashes of passwords and the names of files.
+func TestOnlyTheDaemonReadsItsFiles(t *testing.T) { // R32
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{"box.db", "box.db-wal", "box.db-shm"}
+	d := openTest(t, dir)
+	for _, left := range []bool{false, true} {
+		if left { // by an earlier version, with a log that was not folded in
+			copied := t.TempDir()
+			for _, f := range files {
+				b, err := os.ReadFile(filepath.Join(dir, f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(copied, f), b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dir, d = copied, openTest(t, copied)
+		}
+		if err := put(d, fmt.Sprint(left)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			info, err := os.Stat(filepath.Join(dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := info.Mode().Perm(); m != 0o600 {
+				t.Errorf("left %v: %s has mode %v", left, f, m)
+			}
 		}
 	}
 }
