@@ -222,8 +222,8 @@ type entry struct {
 	record
 	abs    string
 	hashed bool
-	err    error // it could not be read
-	shown  int64 // bytes of it that the progress bar counts
+	err    error        // it could not be read
+	shown  atomic.Int64 // bytes of it that the progress bar counts
 }
 
 // run backs the folder up once.
@@ -587,12 +587,12 @@ func (p *pusher) target(e *entry) string {
 }
 
 func (p *pusher) finish(e *entry, result string) {
-	p.rep.bar.step(e.id.size-e.shown, 0, 1)
+	p.rep.bar.step(e.id.size-e.shown.Load(), 0, 1)
 	p.rep.file(e, result, "")
 }
 
 func (p *pusher) failed(e *entry, err error) {
-	p.rep.bar.step(e.id.size-e.shown, 0, 1)
+	p.rep.bar.step(e.id.size-e.shown.Load(), 0, 1)
 	reason := err.Error()
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		reason = pe.Err.Error()

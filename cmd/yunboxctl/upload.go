@@ -8,12 +8,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"yunbox.local/daemon/problem"
 )
@@ -57,9 +60,6 @@ func (p *pusher) sendBytes(ctx context.Context, e *entry) error {
 		return p.resumable(ctx, e, f)
 	}
 	return p.retry(ctx, func() error {
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
 		err := p.put(ctx, e, f)
 		if err != nil {
 			p.showOnly(e, 0)
@@ -68,11 +68,14 @@ func (p *pusher) sendBytes(ctx context.Context, e *entry) error {
 	})
 }
 
-// showOnly sets how much of a file the progress bar counts.
-func (p *pusher) showOnly(e *entry, n int64) {
-	p.rep.bar.step(n-e.shown, 0, 0)
-	e.shown = n
+// show counts bytes of a file in the progress bar while they leave.
+func (p *pusher) show(e *entry, n int64) {
+	e.shown.Add(n)
+	p.rep.bar.step(n, n, 0)
 }
+
+// showOnly sets how much of a file the progress bar counts.
+func (p *pusher) showOnly(e *entry, n int64) { p.rep.bar.step(n-e.shown.Swap(n), 0, 0) }
 
 // put sends PUT /v1/files/…: with the bytes of f, or without a body if it is nil.
 func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
@@ -92,7 +95,8 @@ func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
 	req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(e.sum[:])+":")
 	var body *sendReader
 	if f != nil && e.id.size > 0 {
-		body = p.body(e, f, e.id.size, flow)
+		body = p.body(e, f, 0, e.id.size, flow)
+		defer body.wait()
 		req.Body, req.ContentLength = body, e.id.size
 		req.Header.Set("Content-Type", "application/octet-stream")
 		if e.id.size >= expectFrom || !p.welcome.Load() {
@@ -115,7 +119,7 @@ func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
 	if err := json.Unmarshal(b, &reply); err != nil {
 		return &problem.Error{Kind: problem.Internal, Op: "push", Title: "The box's answer cannot be read", Hint: "Use a yunboxctl of the box's version.", Err: err}
 	}
-	if body != nil && body.sum() != e.sum {
+	if body != nil && body.changed(e.sum) {
 		return errChanged
 	}
 	return p.confirm(e, reply.SHA256)
@@ -272,9 +276,6 @@ func (p *pusher) patch(ctx context.Context, e *entry, f *os.File, where string, 
 	if offset > e.id.size {
 		return -1, "", &problem.Error{Kind: problem.Gone, Op: "push", Title: "The upload on the box is of another file"}
 	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return -1, "", err
-	}
 	ctx, flow := newFlow(ctx)
 	defer flow.stop()
 	req, err := p.c.request(ctx, http.MethodPatch, where, nil)
@@ -286,7 +287,8 @@ func (p *pusher) patch(ctx context.Context, e *entry, f *os.File, where string, 
 	req.Header.Set("Upload-Offset", strconv.FormatInt(offset, 10))
 	var body *sendReader
 	if left := e.id.size - offset; left > 0 {
-		body = p.body(e, f, left, flow)
+		body = p.body(e, f, offset, left, flow)
+		defer body.wait()
 		req.Body, req.ContentLength = body, left
 		req.Header.Set("Expect", "100-continue")
 	}
@@ -308,46 +310,67 @@ func mtime(id fileID) string {
 	return fmt.Sprintf("%d.%09d", s, ns)
 }
 
-// sendReader is the body of an upload: exactly n bytes of a file, hashed and counted
-// while they leave.
+// sendReader is the body of an upload: exactly n bytes of a file from an offset on,
+// hashed and counted while they leave. The transport may still be reading it when
+// the answer is here; wait until it is closed before the file is touched again.
 type sendReader struct {
-	src     io.Reader
-	left    int64
-	h       interface{ Sum([]byte) []byte }
-	changed bool
+	src    io.Reader
+	left   int64
+	hash   hash.Hash
+	end    chan struct{} // closed by Close
+	once   sync.Once
+	result atomic.Pointer[[sha256.Size]byte] // set once everything was read
+	short  atomic.Bool                       // the file is shorter than it was
 }
 
-func (p *pusher) body(e *entry, f *os.File, n int64, fl *flow) *sendReader {
-	h := sha256.New()
-	counted := fl.reader(f, func(n int) {
-		e.shown += int64(n)
-		p.rep.bar.step(int64(n), int64(n), 0)
+func (p *pusher) body(e *entry, f *os.File, offset, n int64, fl *flow) *sendReader {
+	r := &sendReader{left: n, hash: sha256.New(), end: make(chan struct{})}
+	r.src = fl.reader(io.NewSectionReader(f, offset, n), func(n int) {
+		p.show(e, int64(n))
 		p.rep.moved(int64(n))
 	})
-	return &sendReader{src: io.TeeReader(counted, h), left: n, h: h}
+	return r
 }
 
 func (r *sendReader) Read(b []byte) (int, error) {
 	if r.left == 0 {
 		return 0, io.EOF
 	}
-	n, err := r.src.Read(b[:min(int64(len(b)), r.left)])
-	r.left -= int64(n)
-	if err == io.EOF && r.left > 0 {
-		r.changed = true // shorter than it was
+	n, err := r.src.Read(b)
+	r.hash.Write(b[:n])
+	if r.left -= int64(n); r.left == 0 {
+		r.result.Store((*[sha256.Size]byte)(r.hash.Sum(nil)))
+		return n, nil
+	}
+	if err == io.EOF {
+		r.short.Store(true)
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// Close lets the transport go; the file is closed by who opened it.
-func (r *sendReader) Close() error { return nil }
+// Close is called by the transport, always and once it reads no more.
+func (r *sendReader) Close() error {
+	r.once.Do(func() { close(r.end) })
+	return nil
+}
 
-func (r *sendReader) sum() [sha256.Size]byte { return [sha256.Size]byte(r.h.Sum(nil)) }
+func (r *sendReader) wait() {
+	if r != nil {
+		<-r.end
+	}
+}
+
+// changed reports whether other bytes left than were hashed before. A body that the
+// box did not want, because it has the content, proves nothing.
+func (r *sendReader) changed(want [sha256.Size]byte) bool {
+	sum := r.result.Load()
+	return sum != nil && *sum != want
+}
 
 // instead returns what really went wrong if the file itself did.
 func (r *sendReader) instead(err error) error {
-	if r != nil && r.changed {
+	if r != nil && r.short.Load() {
 		return errChanged
 	}
 	return err

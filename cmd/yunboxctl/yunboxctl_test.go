@@ -469,8 +469,8 @@ func TestAFileThatChangesIsNotConfirmedWrongly(t *testing.T) {
 	p.rep = newReport(p.app, p)
 	_, flow := newFlow(t.Context())
 	defer flow.stop()
-	body := p.body(&entry{}, f, 100, flow)
-	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) {
+	body := p.body(&entry{}, f, 0, 100, flow)
+	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) || body.changed(sha256.Sum256(nil)) {
 		t.Errorf("a file that became shorter: %v", err)
 	}
 	if err := body.instead(fs.ErrClosed); !errors.Is(err, errChanged) {
@@ -599,4 +599,43 @@ func TestABoxThatConfirmsOtherBytesIsNotBelieved(t *testing.T) { // promise 3
 			t.Errorf("a box that lies was asked %d times", first)
 		}
 	}
+}
+
+// A box whose answer was lost has the content by the time of the next try, and says so
+// without taking the body again.
+func TestABodyThatIsNotWantedIsNoChange(t *testing.T) {
+	dir := t.TempDir()
+	content := bytes.Repeat([]byte("x"), 300_000)
+	if err := os.WriteFile(filepath.Join(dir, "a"), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a := fakeBox(t, nothing, nil)
+	inner := a.box
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut { // all but the upload as before
+			res, err := http.DefaultTransport.RoundTrip(clone(r, inner))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			io.Copy(w, res.Body)
+			return
+		}
+		fmt.Fprintf(w, `{"sha256":"%x"}`, sha256.Sum256(content))
+	}))
+	defer srv.Close()
+	a.box = srv.URL
+	var out bytes.Buffer
+	a.stdout, a.json = &out, true
+	err := a.push(t.Context(), dir, pushOptions{source: "other", jobs: 1, retryFor: time.Minute, cacheDir: t.TempDir()})
+	if err != nil || !strings.Contains(out.String(), `"result":"stored"`) || !strings.Contains(out.String(), `"sent_bytes":0`) {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func clone(r *http.Request, to string) *http.Request {
+	c := r.Clone(r.Context())
+	c.URL.Scheme, c.URL.Host = "http", strings.TrimPrefix(to, "http://")
+	return c
 }
