@@ -66,32 +66,57 @@ func TestRunScript(t *testing.T) { // R01 R03 R05 R13
 // runScript runs scripts/run until it stands, presses Ctrl-C, and gives all that it printed.
 func runScript(t *testing.T, place, photos string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // it builds first
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "../../run", photos)
-	cmd.Env = append(os.Environ(), "YUNBOX_VAR="+filepath.Join(place, "var"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var out output
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	s := startScript(t, place, photos)
+	s.stop(t)
+	return s.out.String()
+}
+
+// script is a running scripts/run.
+type script struct {
+	cmd   *exec.Cmd
+	out   output
+	ended chan error
+}
+
+// startScript runs scripts/run with all its state below place/var until the box
+// stands and the folder is backed up.
+func startScript(t *testing.T, place, photos string) *script {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it builds first
+	s := &script{cmd: exec.CommandContext(ctx, "../../run", photos), ended: make(chan error, 1)}
+	s.cmd.Env = append(os.Environ(), "YUNBOX_VAR="+filepath.Join(place, "var"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	if err := s.cmd.Start(); err != nil {
+		cancel()
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for !strings.Contains(out.String(), "Ctrl-C stops the box") {
+	t.Cleanup(func() {
+		cancel()
+		if s.cmd.ProcessState == nil { // a failed test left it running
+			_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		}
+	})
+	go func() { s.ended <- s.cmd.Wait() }()
+	for !strings.Contains(s.out.String(), "Ctrl-C stops the box") {
 		select {
-		case err := <-ended:
-			t.Fatalf("it ended by itself: %v\n%s", err, out.String())
+		case err := <-s.ended:
+			t.Fatalf("it ended by itself: %v\n%s", err, s.out.String())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil { // a terminal tells the whole group
+	return s
+}
+
+// stop presses Ctrl-C: a terminal tells the whole process group.
+func (s *script) stop(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGINT); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err != nil {
-		t.Errorf("after Ctrl-C: %v\n%s", err, out.String())
+	if err := <-s.ended; err != nil {
+		t.Errorf("after Ctrl-C: %v\n%s", err, s.out.String())
 	}
-	return out.String()
 }
 
 // output may be read while it is written.
