@@ -77,17 +77,13 @@ ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL WHERE dead IS NOT NU
 // must then be undone to the savepoint before.
 //
 // This is the hot path of every upload. The common case, a new name in a known
-// folder, is six statements: what the person has of the content, blob, item,
-// usage with quota, change, folders.
+// folder, is five statements: blob, item, usage with quota and what the person
+// had of the content, change, folders.
 func (c *Catalog) Add(tx *db.Tx, e Entry) (Added, error) {
-	h, err := held(tx, e.User, e.Ref)
-	if err != nil {
-		return Added{}, err
-	}
 	if _, err := tx.Exec(addBlob, e.Ref[:], e.SHA1[:], e.Size, tx.Now.UnixMilli()); err != nil {
 		return Added{}, err
 	}
-	return c.put(tx, e, h)
+	return c.put(tx, e)
 }
 
 // ErrUnknown is returned by AddKnown.
@@ -113,7 +109,7 @@ func (c *Catalog) AddKnown(tx *db.Tx, e Entry) (Added, error) {
 	if err != nil {
 		return Added{}, err
 	}
-	return c.put(tx, e, h)
+	return c.put(tx, e)
 }
 
 // insertItem does nothing where the folder does not exist yet, the name is
@@ -125,7 +121,7 @@ WHERE f.user = +?2 AND f.path = +?3 AND g.user = +?2
   AND NOT EXISTS (SELECT 1 FROM folder c WHERE c.parent = f.id AND c.name = +?4)
 ON CONFLICT DO NOTHING`
 
-func (c *Catalog) put(tx *db.Tx, e Entry, h holding) (Added, error) {
+func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	folder, name := split(e.Path)
 	now := tx.Now.Truncate(time.Millisecond).UTC()
 	it := Item{
@@ -162,17 +158,39 @@ func (c *Catalog) put(tx *db.Tx, e Entry, h holding) (Added, error) {
 		return Added{}, changedMeanwhile("There is a file of that name already.")
 	}
 	if outcome == Unchanged {
-		return Added{Item: it, Outcome: Unchanged, Had: h.live}, nil
+		return Added{Item: it, Outcome: Unchanged, Had: true}, nil
 	}
-	d := delta{bytes: e.Size}
+	a := Added{Outcome: outcome}
+	items := 0
 	if outcome == Created {
-		d.items = 1
+		items = 1
 	}
-	if !h.any {
-		d.distinct = e.Size
+	var total, quota int64
+	if err := tx.QueryRow(addUsage, int64(e.User), items, e.Size, e.Ref[:], int64(it.ID)).Scan(&it.Seq, &total, &quota, &a.Had); err != nil {
+		return Added{}, err
 	}
-	it.Seq, err = c.touch(tx, e.User, it.ID, kindOf(outcome), d, folder)
-	return Added{Item: it, Outcome: outcome, Had: h.live}, err
+	if err := withinQuota(e.Size, total, quota); err != nil {
+		return Added{}, err
+	}
+	a.Item = it
+	return a, c.follow(tx, e.User, it.ID, kindOf(outcome), it.Seq, folder)
+}
+
+// addUsage is moveUsage for a row that is in item already: it finds out itself
+// whether the content is new to the person, and whether they had it before
+// outside the trash.
+const addUsage = `UPDATE usage SET items = items + ?2, bytes = bytes + ?3, seq = seq + 1,
+  distinct_bytes = distinct_bytes + CASE WHEN
+    EXISTS (SELECT 1 FROM item WHERE ref = +?4 AND user = +?1 AND id <> ?5) OR EXISTS (SELECT 1 FROM version WHERE ref = +?4 AND user = +?1)
+    THEN 0 ELSE ?3 END
+WHERE user = ?1 RETURNING seq, bytes, (SELECT coalesce(quota_bytes, -1) FROM user WHERE id = ?1),
+  EXISTS (SELECT 1 FROM item WHERE ref = +?4 AND user = +?1 AND trashed IS NULL AND id <> ?5) OR EXISTS (SELECT 1 FROM version WHERE ref = +?4 AND user = +?1 AND trashed IS NULL)`
+
+func withinQuota(grows, total, quota int64) error {
+	if grows > 0 && quota >= 0 && total > quota {
+		return overQuota(grows, max(quota-(total-grows), 0), quota)
+	}
+	return nil
 }
 
 func mustBe(tx *db.Tx, e Entry, folder, name string) error {
@@ -271,17 +289,22 @@ func (c *Catalog) touch(tx *db.Tx, u ident.UserID, id ident.ItemID, kind Kind, d
 	if err := tx.QueryRow(moveUsage, int64(u), d.items, d.bytes, d.distinct).Scan(&seq, &total, &quota); err != nil {
 		return 0, err
 	}
-	if d.bytes > 0 && quota >= 0 && total > quota {
-		return 0, overQuota(d.bytes, max(quota-(total-d.bytes), 0), quota)
-	}
-	if _, err := tx.Exec(insertChange, int64(u), seq, int64(id), string(kind), tx.Now.UnixMilli()); err != nil {
+	if err := withinQuota(d.bytes, total, quota); err != nil {
 		return 0, err
+	}
+	return seq, c.follow(tx, u, id, kind, seq, folders...)
+}
+
+// follow writes what follows from a change of usage that gave it the number seq.
+func (c *Catalog) follow(tx *db.Tx, u ident.UserID, id ident.ItemID, kind Kind, seq int64, folders ...string) error {
+	if _, err := tx.Exec(insertChange, int64(u), seq, int64(id), string(kind), tx.Now.UnixMilli()); err != nil {
+		return err
 	}
 	if _, err := tx.Exec(moveFolders, seq, int64(u), chains(folders)); err != nil {
-		return 0, err
+		return err
 	}
 	tx.AfterCommit(func() { c.announce(u) })
-	return seq, nil
+	return nil
 }
 
 // chains returns the folders and all above them as a JSON array.

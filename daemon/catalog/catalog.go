@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"yunbox.local/daemon/db"
@@ -31,7 +32,8 @@ import (
 type Catalog struct {
 	db *db.DB
 
-	died chan struct{} // holds a token when a content lost its last row
+	died   chan struct{} // holds a token when a content lost its last row
+	offers atomic.Uint64
 
 	mu      sync.Mutex
 	changed map[ident.UserID]chan struct{} // of people whom somebody watches
@@ -242,16 +244,21 @@ func (c *Catalog) Usage(ctx context.Context, u ident.UserID) (g Usage, err error
 	return g, err
 }
 
+// Room fails with problem.Quota if there is none for add more bytes.
+func (g Usage) Room(add int64) error {
+	if left := g.Quota - g.Bytes; g.Quota >= 0 && add > left {
+		return overQuota(add, max(left, 0), g.Quota)
+	}
+	return nil
+}
+
 // CheckQuota fails with problem.Quota if u may not keep add more bytes.
 func (c *Catalog) CheckQuota(tx *db.Tx, u ident.UserID, add int64) error {
 	g, err := c.UsageIn(tx, u)
 	if err != nil {
 		return err
 	}
-	if left := g.Quota - g.Bytes; g.Quota >= 0 && add > left {
-		return overQuota(add, max(left, 0), g.Quota)
-	}
-	return nil
+	return g.Room(add)
 }
 
 func overQuota(need, left, quota int64) error {

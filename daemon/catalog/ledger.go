@@ -36,10 +36,13 @@ type Offer struct {
 const KeptOffers = 100_000
 
 const insertOffer = `INSERT INTO ledger (user, device, n, time, path, ref, size, outcome, reason, item)
-SELECT ?1, ?2, coalesce((SELECT max(n) FROM ledger WHERE user = +?1 AND device = +?2), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9
-RETURNING n`
+SELECT ?1, ?2, coalesce((SELECT max(n) FROM ledger WHERE user = +?1 AND device = +?2), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9`
 
-const dropOffers = `DELETE FROM ledger WHERE user = +? AND device = +? AND n <= ?`
+const dropOffers = `DELETE FROM ledger WHERE user = +?1 AND device = +?2
+AND n <= (SELECT max(n) FROM ledger WHERE user = +?1 AND device = +?2) - ?3`
+
+// dropEvery is how many offers pass between two looks at the length.
+const dropEvery = 64
 
 // Offer writes o into the ledger of its device.
 func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
@@ -47,14 +50,13 @@ func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
 	if !o.Ref.IsZero() {
 		ref = o.Ref[:]
 	}
-	var n int64
-	if err := tx.QueryRow(insertOffer, int64(o.User), int64(o.Device), tx.Now.UnixMilli(), o.Path, ref, o.Size, o.Outcome, o.Reason, int64(o.Item)).Scan(&n); err != nil {
+	if _, err := tx.Exec(insertOffer, int64(o.User), int64(o.Device), tx.Now.UnixMilli(), o.Path, ref, o.Size, o.Outcome, o.Reason, int64(o.Item)); err != nil {
 		return err
 	}
-	if n <= KeptOffers || n%64 != 0 {
+	if c.offers.Add(1)%dropEvery != 0 {
 		return nil
 	}
-	_, err := tx.Exec(dropOffers, int64(o.User), int64(o.Device), n-KeptOffers)
+	_, err := tx.Exec(dropOffers, int64(o.User), int64(o.Device), KeptOffers)
 	return err
 }
 

@@ -104,6 +104,7 @@ func Listings() []Listing {
 		{"holds", holds, []any{ref, 1}},
 		{"dead mark", markDead, []any{ref, 1}},
 		{"usage", usageOf, []any{1}},
+		{"add usage", addUsage, []any{1, 1, 1, ref, 1}},
 		{"move usage", moveUsage, []any{1, 1, 1, 1}},
 		{"move folders", moveFolders, []any{1, 1, "[]"}},
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ type box struct {
 	ledger *consent.Ledger
 	in     *ingest.Ingest
 
-	powerless bool // the disk is off: closing may fail
+	powerless atomic.Bool // the disk is off: closing may fail
 }
 
 type settings struct {
@@ -128,7 +129,7 @@ func (b *box) decide(u ident.UserID, p consent.Purpose, yes bool) {
 func (b *box) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := errors.Join(b.in.Close(ctx), b.db.Close(), b.store.Close()); err != nil && !b.powerless && !b.t.Failed() {
+	if err := errors.Join(b.in.Close(ctx), b.db.Close(), b.store.Close()); err != nil && !b.powerless.Load() && !b.t.Failed() {
 		b.t.Error(err)
 	}
 }

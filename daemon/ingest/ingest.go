@@ -328,14 +328,14 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta) (int64, error) {
 	limit := int64(MaxSize)
 	err := in.db.Read(ctx, func(tx *db.Tx) error {
-		if err := in.cat.CheckQuota(tx, u, max(m.Size, 0)); err != nil {
+		g, err := in.cat.UsageIn(tx, u)
+		if err != nil {
 			return err
 		}
-		g, err := in.cat.UsageIn(tx, u)
-		if err == nil && g.Quota >= 0 {
+		if g.Quota >= 0 {
 			limit = min(limit, g.Quota-g.Bytes)
 		}
-		return err
+		return g.Room(max(m.Size, 0))
 	})
 	if problem.KindOf(err) == problem.Quota {
 		in.note(u, m, catalog.OfferDeclined, err)

@@ -413,16 +413,28 @@ func (in *Ingest) blobs(ctx context.Context, batch []*commitment) []error {
 	return verdicts
 }
 
-// rows is the second effect of the committer: one transaction, in which each
-// upload has a savepoint of its own.
+// rows is the second effect of the committer: one transaction. All uploads are
+// tried together; only if one fails, each gets a savepoint of its own.
 func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
 	verdicts := make([]error, len(batch))
 	err := in.db.Write(ctx, func(tx *db.Tx) error {
+		checked := make(map[consent.Grant]error, 1)
 		if len(batch) == 1 { // Write's own savepoint does
-			return in.record(tx, batch[0])
+			return in.record(tx, batch[0], checked)
+		}
+		err := tx.Savepoint(func() error {
+			for _, x := range batch {
+				if err := in.record(tx, x, checked); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			return nil
 		}
 		for k, x := range batch {
-			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, x) })
+			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, x, checked) })
 		}
 		return nil
 	})
@@ -438,9 +450,16 @@ func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
 }
 
 // record writes all that is to be known of a finished upload, or nothing.
-func (in *Ingest) record(tx *db.Tx, x *commitment) error {
+// checked has the verdicts on grants in this transaction: no decision can come
+// between two uploads of one transaction.
+func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]error) error {
 	i := x.intake
-	if err := i.grant.Check(tx, i.grant.Purpose()); err != nil {
+	err, known := checked[i.grant]
+	if !known {
+		err = i.grant.Check(tx, i.grant.Purpose())
+		checked[i.grant] = err
+	}
+	if err != nil {
 		return err
 	}
 	e := i.meta.entry(i.grant.User(), tx.Now)

@@ -109,7 +109,7 @@ func (h *household) live(b *box, phones int) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				err := h.upload(ctx, b, rng)
-				if errors.Is(err, vfstest.ErrPowerOff) || err != nil && b.powerless {
+				if errors.Is(err, vfstest.ErrPowerOff) || err != nil && b.powerless.Load() {
 					stop()
 					return
 				}
@@ -141,7 +141,7 @@ func (h *household) cut(b *box) {
 	must(h.t, b.db.Write(context.Background(), func(*db.Tx) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		b.powerless = true
+		b.powerless.Store(true)
 		h.disk = h.disk.PowerCut(h.rng)
 		for _, name := range []string{"box.db", "box.db-wal"} { // in this order: the log has what the file lacks
 			data, err := os.ReadFile(filepath.Join(h.dir, name))
@@ -161,7 +161,7 @@ func (h *household) cut(b *box) {
 func (h *household) heard(b *box, fn func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !b.powerless {
+	if !b.powerless.Load() {
 		fn()
 	}
 }
@@ -337,7 +337,7 @@ func TestAnyCallOfTheDiskMayFail(t *testing.T) { // R01
 			h.failing(b)
 			done := h.disk.Pending()
 			h.disk.Heal()
-			b.powerless = true // a failed close is part of the test
+			b.powerless.Store(true) // a failed close is part of the test
 			b.stop()
 			h.disk = h.disk.Kill()
 			if done {
