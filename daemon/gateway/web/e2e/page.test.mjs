@@ -87,6 +87,11 @@ test('first run: the six words are those of the box, nothing is pre-ticked', asy
   await page.getByText('Read the privacy policy').click();
   await page.locator('.policy h3').first().waitFor();
   await sound(page, 'first run');
+  const phone = await open(browser, box, { locale: 'zh-CN', colorScheme: 'dark', viewport: { width: 360, height: 740 } });
+  await phone.getByRole('heading', { name: '认领这台盒子' }).waitFor();
+  await sound(phone, 'first run on a phone in Chinese');
+  assert.deepEqual(phone.faults, []);
+  await phone.context().close();
 });
 
 test('first run: a wrong code and a weak password are refused in words', async () => { // R03 R36
@@ -146,6 +151,13 @@ test('accepting the policy needs a tick; its receipt can be read and kept', asyn
   assert.deepEqual(JSON.parse(readFileSync(await saved.path(), 'utf8')), shown);
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
+
+  // For one device and not for the others.
+  const qq = page.locator('.purpose', { hasText: 'QQ backup' });
+  await qq.getByText('Decide for each device').click();
+  await qq.locator('.device-row').getByRole('switch').click();
+  await qq.locator('.device-row').getByRole('switch', { checked: true }).waitFor();
+  assert.equal(await toggle('QQ backup').isChecked(), false);
 });
 
 test('a second upload of the same content sends nothing and says so', async () => { // R05 R13
@@ -349,6 +361,7 @@ test('another person has files of their own, sees no one else, and can be disabl
   await other.getByRole('heading', { name: 'What may the box do?' }).waitFor();
   await settled(other);
   assert.equal(await other.locator('input:checked').count(), 0);
+  await sound(other, 'welcome on a phone');
   await other.getByRole('button', { name: 'Go to my files' }).click();
   await other.getByText('Nothing here yet').waitFor();
   await visit(other, 'account');

@@ -278,7 +278,7 @@ function AddPerson({ onClose, onAdded }: { onClose: () => void; onAdded: () => v
         <Password label={t('people.password')} value={password} onInput={setPassword} fresh hint={<PasswordHint password={password} username={username} />} />
         <fieldset class="choice">
           <legend>{t('people.role')}</legend>
-          {['member', 'admin'].map((r) => (
+          {(session.value.me!.role === 'owner' ? ['member', 'admin'] : ['member']).map((r) => (
             <label class="check">
               <input type="radio" name="role" value={r} checked={role === r} onChange={() => setRole(r)} />
               <span>{word('role', r)}<small>{t(r === 'admin' ? 'people.adminText' : 'people.memberText')}</small></span>

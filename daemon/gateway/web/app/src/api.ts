@@ -50,6 +50,7 @@ export interface Purpose {
   processor: string;
   without?: string;
   core: boolean;
+  per_device?: boolean;
   sources: string[] | null;
   available: boolean;
 }

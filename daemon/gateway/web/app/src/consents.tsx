@@ -27,6 +27,12 @@ export const useConsents = (): Loaded<Consents> =>
 
 const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
 
+/** Whether a purpose may be pursued on a device: the later of its own decision and the one for all devices counts. */
+function onDevice(c: Consents, purpose: string, device: string): boolean {
+  const all = stateOf(c, purpose), own = stateOf(c, purpose, device);
+  return (own?.time && (!all?.time || own.time > all.time) ? own : all)?.granted ?? false;
+}
+
 /** Records a decision; the switch moves when the box has it. */
 async function decide(c: Consents, purpose: string, granted: boolean, device: string | null) {
   const path = '/v1/consents/' + encodeURIComponent(purpose);
@@ -142,7 +148,6 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
       changed();
       say(t(granted ? 'consents.saidYes' : 'consents.saidNo', { purpose: p.title }));
     });
-  const perDevice = c.states.filter((s) => s.purpose === p.id && s.device);
   return (
     <article class={wanted ? 'card purpose wanted' : 'card purpose'} id={'purpose-' + p.id}>
       <div class="purpose-head">
@@ -153,7 +158,7 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
             {p.sensitive && <span class="tag warn">{t('consents.sensitive')}</span>}
           </div>
         </div>
-        <Switch label={p.title} checked={state?.granted ?? false} disabled={act.busy} onChange={(on) => set(on, null)} />
+        <Switch label={p.title} checked={state?.granted ?? false} busy={act.busy} onChange={(on) => set(on, null)} />
       </div>
       <p>{p.what}</p>
       <dl class="facts">
@@ -163,12 +168,17 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
         {p.without && <div><dt>{t('consents.without')}</dt><dd>{p.without}</dd></div>}
         {state?.time && <div><dt>{t('consents.since')}</dt><dd>{dateTime(state.time)}</dd></div>}
       </dl>
-      {perDevice.map((s) => (
-        <div class="device-row">
-          <span><Icon name="device" /> {c.devices.find((d) => d.id === s.device)?.name ?? t('consents.goneDevice')}</span>
-          <Switch label={`${p.title}: ${c.devices.find((d) => d.id === s.device)?.name ?? ''}`} checked={s.granted} disabled={act.busy} onChange={(on) => set(on, s.device)} />
-        </div>
-      ))}
+      {p.per_device && c.devices.length > 0 && (
+        <details class="more">
+          <summary>{t('consents.perDevice')}</summary>
+          {c.devices.map((d) => (
+            <div class="device-row" key={d.id}>
+              <span><Icon name="device" /> {d.name}</span>
+              <Switch label={`${p.title}: ${d.name}`} checked={onDevice(c, p.id, d.id)} busy={act.busy} onChange={(on) => set(on, d.id)} />
+            </div>
+          ))}
+        </details>
+      )}
       {act.problem && <ProblemNote problem={act.problem} />}
     </article>
   );

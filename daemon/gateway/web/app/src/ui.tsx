@@ -125,14 +125,14 @@ export function Password({ label, hint, value, onInput, fresh }: { label: string
   );
 }
 
-export function Switch({ checked, label, disabled, onChange }: { checked: boolean; label: string; disabled?: boolean; onChange: (on: boolean) => void }) {
+export function Switch({ checked, label, busy, onChange }: { checked: boolean; label: string; busy: boolean; onChange: (on: boolean) => void }) {
   return (
     <input
-      type="checkbox" role="switch" class="switch" aria-label={label} checked={checked} disabled={disabled}
+      type="checkbox" role="switch" class="switch" aria-label={label} checked={checked} aria-busy={busy || undefined}
       onChange={(e) => {
         const on = e.currentTarget.checked;
         e.currentTarget.checked = checked; // it moves when the box has recorded the decision
-        onChange(on);
+        if (!busy) onChange(on); // not disabled meanwhile: that would take the focus away
       }}
     />
   );
@@ -148,8 +148,8 @@ export function ProblemNote({ problem, children }: { problem: Problem; children?
       <Icon name={problem.kind === 'consent-required' ? 'consents' : 'warn'} />
       <div>
         <strong>{own ? word('problem', problem.kind) : title}</strong>
-        <p><Said of={problem.detail} /></p>
-        <p><Said of={problem.hint} /></p>
+        {problem.detail && <p><Said of={problem.detail} /></p>}
+        {problem.hint && <p><Said of={problem.hint} /></p>}
         {problem.kind === 'consent-required' && <p><a href={href('consents', String(problem.members['purpose'] ?? ''))}>{t('upload.toConsents')}</a></p>}
         {children}
       </div>
@@ -211,6 +211,7 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
     const d = ref.current!;
     const before = document.activeElement;
     d.showModal();
+    d.querySelector<HTMLElement>('form input')?.focus();
     return () => {
       d.close();
       if (before instanceof HTMLElement) before.focus();
