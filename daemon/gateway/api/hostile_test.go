@@ -58,12 +58,13 @@ func (w *world) jsonBody(op operation) object {
 // fill makes a body that fits the schema but for one member.
 func (w *world) fill(schema object, name string, v any) object {
 	out := object{}
+	required, _ := schema["required"].([]any)
 	for n, p := range schema["properties"].(object) {
 		p := w.spec.resolve(p.(object))
 		switch {
 		case n == name:
 			out[n] = v
-		case !slices.Contains(schema["required"].([]any), any(n)):
+		case !slices.Contains(required, any(n)):
 		case p["type"] == "string":
 			out[n] = "text"
 		case p["type"] == "boolean":

@@ -174,35 +174,30 @@ func (l *Local) createUser(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// patchUser switches a person off or on and gives a forgotten password another
-// one. Either member may be left out.
+// patchUser changes what an admin may change about a person, and gives a
+// forgotten password another one. What is left out stays.
 func (l *Local) patchUser(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
-		Disabled *bool   `json:"disabled"`
+		UserChange
 		Password *string `json:"password"`
 	}
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	ctx, accounts := r.Context(), l.api.accounts
-	u, err := accounts.UserNamed(ctx, r.PathValue("name"))
+	u, err := l.api.accounts.UserNamed(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
 	if in.Password != nil {
-		if err := accounts.SetPassword(ctx, actor(), u.ID, *in.Password); err != nil {
+		if err := l.api.accounts.SetPassword(r.Context(), actor(), u.ID, *in.Password); err != nil {
 			return err
 		}
 	}
-	if in.Disabled != nil {
-		if err := accounts.SetDisabled(ctx, actor(), u.ID, *in.Disabled); err != nil {
-			return err
-		}
-	}
-	if u, err = accounts.User(ctx, u.ID); err != nil {
+	changed, err := l.api.changeUserAs(r.Context(), actor(), u.ID, in.UserChange)
+	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, userEntry(u))
+	writeJSON(w, http.StatusOK, changed)
 	return nil
 }
 

@@ -85,6 +85,19 @@ func TestLocalPeople(t *testing.T) {
 	w.ask(bob, "GET", "/v1/me", "").is(t, "switched off", 401, "unauthenticated")
 	socket(t, w.Box, "PATCH", "/local/users/bob", `{"disabled":false,"password":"a forgotten one, renewed"}`).is(t, "switch on", 200, "")
 	w.ask(nil, "POST", "/v1/session", `{"username":"bob","password":"a forgotten one, renewed"}`).is(t, "with the new password", 200, "")
+	var limited struct {
+		QuotaBytes *int64 `json:"quota_bytes"`
+		Disabled   bool
+	}
+	socket(t, w.Box, "PATCH", "/local/users/bob", `{"quota_bytes":1000}`).into(t, &limited)
+	if limited.QuotaBytes == nil || *limited.QuotaBytes != 1000 || limited.Disabled {
+		t.Errorf("limited: %+v", limited)
+	}
+	socket(t, w.Box, "PATCH", "/local/users/bob", `{"quota_bytes":null}`).into(t, &limited)
+	if limited.QuotaBytes != nil {
+		t.Errorf("not limited: %+v", limited)
+	}
+	socket(t, w.Box, "PATCH", "/local/users/bob", `{"quota_bytes":"much"}`).is(t, "no number", 400, "invalid")
 	socket(t, w.Box, "PATCH", "/local/users/nobody", `{"disabled":true}`).is(t, "nobody", 404, "not-found")
 	socket(t, w.Box, "GET", "/local/files", "").is(t, "no such operation", 404, "not-found")
 	var users struct{ Users []struct{ Username string } }

@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/httpd"
@@ -47,7 +50,7 @@ func (a *API) registerPeople() {
 	})
 	register(a, route{
 		Method: "PATCH", Path: "/v1/users/{id}", ID: "change-user", Tag: "account",
-		Summary: "Switch a person off or on again; for admins",
+		Summary: "Switch a person off or on again, or limit what they may keep; for admins",
 	}, httpd.AdminOnly, a.changeUser)
 }
 
@@ -185,12 +188,17 @@ func (a *API) offers(ctx context.Context, in *offersInput) (*offersAnswer, error
 // UserEntry is a person as an admin sees them.
 type UserEntry struct {
 	Person
-	Disabled bool   `json:"disabled" doc:"May not sign in"`
-	Created  moment `json:"created"`
+	Disabled   bool   `json:"disabled" doc:"May not sign in"`
+	QuotaBytes *int64 `json:"quota_bytes" minimum:"0" doc:"What the person may keep; null: no limit"`
+	Created    moment `json:"created"`
 }
 
 func userEntry(u account.User) UserEntry {
-	return UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created)}
+	e := UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created)}
+	if u.Quota >= 0 {
+		e.QuotaBytes = &u.Quota
+	}
+	return e
 }
 
 // UserList is everybody on the box.
@@ -234,17 +242,58 @@ func (a *API) createUser(ctx context.Context, by account.Actor, n NewUser) (User
 	return userEntry(u), err
 }
 
+// UserChange is what may be changed about a person; what is left out stays.
+type UserChange struct {
+	Disabled   *bool `json:"disabled,omitempty" doc:"May not sign in"`
+	QuotaBytes quota `json:"quota_bytes,omitzero" doc:"What the person may keep; null: no limit"`
+}
+
+// quota is a limit in bytes of which JSON can say that there is none: null.
+type quota struct {
+	said  bool
+	bytes int64 // -1: no limit
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (q *quota) UnmarshalJSON(b []byte) error {
+	q.said, q.bytes = true, -1
+	if string(b) == "null" {
+		return nil
+	}
+	n, err := strconv.ParseUint(string(b), 10, 63)
+	q.bytes = int64(n)
+	return err
+}
+
+// Schema implements huma.SchemaProvider.
+func (quota) Schema(huma.Registry) *huma.Schema {
+	zero := 0.0
+	return &huma.Schema{Type: huma.TypeInteger, Nullable: true, Format: "int64", Minimum: &zero}
+}
+
 type changeUserInput struct {
 	ID   idParam[ident.UserID] `path:"id"`
-	Body struct {
-		Disabled bool `json:"disabled"`
-	} `nameHint:"UserChange"`
+	Body UserChange
 }
 
 func (a *API) changeUser(ctx context.Context, in *changeUserInput) (*userAnswer, error) {
-	if err := a.accounts.SetDisabled(ctx, account.As(principal(ctx), "http"), in.ID.ID, in.Body.Disabled); err != nil {
-		return nil, err
+	u, err := a.changeUserAs(ctx, account.As(principal(ctx), "http"), in.ID.ID, in.Body)
+	return &userAnswer{Body: u}, err
+}
+
+// changeUserAs changes a person in the name of an admin and returns how they
+// stand.
+func (a *API) changeUserAs(ctx context.Context, by account.Actor, id ident.UserID, c UserChange) (UserEntry, error) {
+	if c.QuotaBytes.said {
+		if err := a.accounts.SetQuota(ctx, by, id, c.QuotaBytes.bytes); err != nil {
+			return UserEntry{}, err
+		}
 	}
-	u, err := a.accounts.User(ctx, in.ID.ID)
-	return &userAnswer{Body: userEntry(u)}, err
+	if c.Disabled != nil {
+		if err := a.accounts.SetDisabled(ctx, by, id, *c.Disabled); err != nil {
+			return UserEntry{}, err
+		}
+	}
+	u, err := a.accounts.User(ctx, id)
+	return userEntry(u), err
 }

@@ -239,6 +239,14 @@ func TestPeople(t *testing.T) {
 		t.Error("carol was not switched off")
 	}
 	w.ask(session, "GET", "/v1/me", "").is(t, "a person who is switched off", 401, "unauthenticated")
+	bobs := "/v1/users/" + w.bob().ID
+	w.ask(w.ada, "PATCH", bobs, `{"quota_bytes":10}`).is(t, "a limit", 200, "")
+	w.ask(w.bob(), "PUT", "/v1/files/a.jpg?source=album", "more than ten bytes").is(t, "over the limit", 507, "quota")
+	w.ask(w.bob(), "PATCH", bobs, `{"quota_bytes":null}`).is(t, "by a member", 403, "forbidden")
+	w.ask(w.ada, "PATCH", bobs, `{"quota_bytes":-1}`).is(t, "a negative limit", 400, "invalid")
+	w.ask(w.ada, "PATCH", bobs, `{"quota_bytes":1.5}`).is(t, "half a byte", 400, "invalid")
+	w.ask(w.ada, "PATCH", bobs, `{"quota_bytes":null}`).is(t, "no limit", 200, "")
+	w.ask(w.bob(), "PUT", "/v1/files/a.jpg?source=album", "more than ten bytes").is(t, "without a limit", 201, "")
 	w.ask(w.ada, "PATCH", "/v1/users/"+w.ada.ID, `{"disabled":true}`).is(t, "the owner", 403, "forbidden")
 	w.ask(w.ada, "PATCH", "/v1/users/"+ident.UserID(1).String(), `{"disabled":true}`).is(t, "nobody", 404, "not-found")
 }
