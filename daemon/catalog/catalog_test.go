@@ -384,19 +384,28 @@ func TestTrashRemembersThePlace(t *testing.T) { // R27
 	if !slices.Equal(dead, []storage.Ref{it.Ref}) {
 		t.Errorf("dead: %v", dead)
 	}
-	var stones int
-	must(t, b.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRow(`SELECT count(*) FROM tombstone WHERE user = 1 AND ref = ?`, it.Ref[:]).Scan(&stones)
-	}))
-	if stones != 1 {
-		t.Errorf("%d tombstones", stones)
+	purged := func(u ident.UserID) int {
+		t.Helper()
+		list, err := b.Purged(ctx, u, []storage.Ref{it.Ref, entry(ann, "", "two").Ref})
+		must(t, err)
+		return len(list)
+	}
+	if purged(ann) != 1 || purged(bob) != 0 {
+		t.Errorf("purged by ann: %d, by bob: %d", purged(ann), purged(bob))
 	}
 	// It comes back to life when somebody sends it before the sweep.
 	b.add(bob, "x", "one")
 	if dead, _ = b.Dead(ctx, 10); len(dead) != 0 {
 		t.Errorf("dead: %v", dead)
 	}
+	if purged(ann) != 1 {
+		t.Error("bob's upload undid ann's decision")
+	}
 	must(t, b.Forget(ctx, []storage.Ref{it.Ref}))
+	b.add(ann, "wanted again", "one")
+	if purged(ann) != 0 {
+		t.Error("what ann keeps again counts as deleted")
+	}
 	if live, err := b.Live(ctx, it.Ref); err != nil || !live {
 		t.Errorf("live: %v, %v", live, err)
 	}

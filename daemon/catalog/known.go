@@ -26,7 +26,24 @@ WHERE (EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = +?
 // and without doubt about the stored bytes. It never speaks of the trash (which
 // may be emptied tomorrow, when the phone has forgotten its copy) nor of other
 // people's contents. More than MaxKnown refs are problem.TooLarge.
-func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref) (known []storage.Ref, err error) {
+func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref) ([]storage.Ref, error) {
+	return c.among(ctx, listKnown, u, refs)
+}
+
+const listPurged = `SELECT r.key FROM json_each(?1) r
+WHERE EXISTS (SELECT 1 FROM tombstone t WHERE t.user = +?2 AND t.ref = unhex(r.value))
+  AND NOT EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = +?2)
+  AND NOT EXISTS (SELECT 1 FROM version v WHERE v.ref = unhex(r.value) AND v.user = +?2)`
+
+// Purged returns those of refs, in their order, that u once deleted for good and
+// does not keep again, so that an automatic backup can leave them out instead of
+// bringing them back. Limits are those of Known.
+func (c *Catalog) Purged(ctx context.Context, u ident.UserID, refs []storage.Ref) ([]storage.Ref, error) {
+	return c.among(ctx, listPurged, u, refs)
+}
+
+// among returns those of refs whose place in the array the query names.
+func (c *Catalog) among(ctx context.Context, query string, u ident.UserID, refs []storage.Ref) (some []storage.Ref, err error) {
 	if len(refs) > MaxKnown {
 		return nil, &problem.Error{
 			Kind: problem.TooLarge, Op: "catalog.known",
@@ -47,7 +64,7 @@ func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref)
 	}
 	list = append(list, ']')
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, listKnown, string(list), int64(u))
+		rows, err := tx.QueryContext(ctx, query, string(list), int64(u))
 		if err != nil {
 			return err
 		}
@@ -57,11 +74,11 @@ func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref)
 			if err := rows.Scan(&i); err != nil {
 				return err
 			}
-			known = append(known, refs[i])
+			some = append(some, refs[i])
 		}
 		return rows.Err()
 	})
-	return known, err
+	return some, err
 }
 
 const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = +?1) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1)`

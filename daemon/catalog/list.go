@@ -92,6 +92,7 @@ func Listings() []Listing {
 		{"blobs", listBlobs, []any{ref, 10}},
 		{"dead", listDead, []any{10}},
 		{"known", listKnown, []any{"[]", 1}},
+		{"purged", listPurged, []any{"[]", 1}},
 		{"live", liveByRef, []any{ref}},
 		{"item by id", itemByID, []any{1, 1}},
 		{"item by path", itemByPath, []any{1, "a", "b"}},
