@@ -329,7 +329,7 @@ func mustOpen(t *testing.T, fsys vfs.FS, opt storage.Options) *storage.Store {
 // keeps every promise. R01 R02
 func TestAcknowledgedSurvivesPowerCut(t *testing.T) {
 	rng := vfstest.Seed(t)
-	cuts := 3000
+	cuts := 2000
 	if testing.Short() {
 		cuts = 300
 	}
@@ -370,7 +370,7 @@ func TestOffsetAfterKillSurvivesPowerCut(t *testing.T) {
 		return offset
 	}
 	for n := 1; n < 60; n++ {
-		for range 10 {
+		for range 4 {
 			disk := vfstest.NewDisk()
 			s := mustOpen(t, disk, storage.Options{})
 			disk.CutIn(n)
