@@ -35,8 +35,8 @@ func (a *API) registerFiles() {
 		Method: "PUT", Path: filesPrefix + "{path}", ID: "put-file", Tag: "files", Status: 201,
 		Summary: "Keep one file, sent in one request",
 		Description: about + " Everything that can be refused is refused before the body is read: send `Expect: 100-continue`. " +
-			"201: new content under a new name. 200: the asker had this content already, or the name had another content before, " +
-			"which is kept as a version. With `Repr-Digest` and an empty body the box answers 200 if the asker has that content, " +
+			"201: the content is new. 200: the asker had this content already. What the name held before is kept as a version. " +
+			" With `Repr-Digest` and an empty body the box answers 200 if the asker has that content, " +
 			"else 409 `body-needed`.",
 	}, httpd.Files, pattern, map[string]*huma.Response{"200": {
 		Description: "Kept; nothing was new, or the name was there before",
@@ -100,7 +100,7 @@ func (a *API) putFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status := http.StatusOK
-	if result.Outcome == catalog.Created && result.Stored == ingest.StoredNew {
+	if result.Stored == ingest.StoredNew {
 		status = http.StatusCreated
 	}
 	w.Header().Set("ETag", etag(result.Item.Ref))

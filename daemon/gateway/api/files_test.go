@@ -323,7 +323,7 @@ func TestReplacingAName(t *testing.T) {
 	w := newWorld(t)
 	first := w.put(w.ada, "a.jpg", "first")
 	a := w.ask(w.ada, "PUT", "/v1/files/a.jpg?source=album", "second", "If-Match", `"`+first.SHA256+`"`)
-	a.is(t, "replace", 200, "")
+	a.is(t, "replace", 201, "")
 	var second stored
 	a.into(t, &second)
 	if second.ID != first.ID || second.Stored != "new" {
