@@ -72,7 +72,7 @@ func parallel(b *testing.B, clients int, put func(i int64, data []byte) error) {
 }
 
 func yunbox(b *testing.B, clients int) {
-	x := start(b, settings{})
+	x := start(b, settings{dir: b.TempDir(), disk: realDisk(b)})
 	g := x.grant(ann, consent.AlbumBackup)
 	parallel(b, clients, func(i int64, data []byte) error {
 		_, err := x.send(g, album(fmt.Sprintf("DCIM/%d/%d.jpg", i%100, i), len(data)), bytes.NewReader(data))

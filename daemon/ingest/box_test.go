@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 const (
@@ -46,7 +48,7 @@ type box struct {
 
 type settings struct {
 	dir     string // of the database; "": a new one
-	disk    vfs.FS // nil: a new real one
+	disk    vfs.FS // nil: a new one in memory
 	options ingest.Options
 	reserve int64
 	now     func() time.Time
@@ -58,13 +60,10 @@ func start(t testing.TB, s settings) *box {
 	b := &box{t: t}
 	ctx := context.Background()
 	if s.dir == "" {
-		s.dir = t.TempDir()
+		s.dir = quickDir(t)
 	}
 	if s.disk == nil {
-		dir, err := vfs.OpenDir(t.TempDir())
-		must(t, err)
-		t.Cleanup(func() { dir.Close() })
-		s.disk = dir
+		s.disk = vfstest.NewDisk()
 	}
 	if s.reserve == 0 {
 		s.reserve = -1
@@ -92,6 +91,25 @@ func start(t testing.TB, s settings) *box {
 	b.in = ingest.New(s.options)
 	t.Cleanup(func() { b.stop() })
 	return b
+}
+
+// quickDir is in memory where there is such a place: what these tests want of
+// the database is not its speed on a disk.
+func quickDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "yunbox-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// realDisk is a folder on the disk of this machine.
+func realDisk(t testing.TB) *vfs.Dir {
+	dir, err := vfs.OpenDir(t.TempDir())
+	must(t, err)
+	t.Cleanup(func() { dir.Close() })
+	return dir
 }
 
 func deviceKey(t testing.TB) *ecdsa.PrivateKey {

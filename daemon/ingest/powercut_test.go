@@ -59,17 +59,6 @@ func newHousehold(t *testing.T) *household {
 	}
 }
 
-// quickDir is in memory where there is such a place: here the database is not
-// what loses power.
-func quickDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "yunbox-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func (h *household) now() time.Time { return time.Now().Add(time.Duration(h.ages.Load())) }
 
 func (h *household) box() *box {

@@ -10,14 +10,11 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
-	"yunbox.local/storage/vfs"
 )
 
 func TestResumeAfterABrokenBodyAndARestart(t *testing.T) { // R05
 	dir := t.TempDir()
-	disk, err := vfs.OpenDir(t.TempDir())
-	must(t, err)
-	defer disk.Close()
+	disk := realDisk(t)
 	b := start(t, settings{dir: dir, disk: disk})
 	ctx := context.Background()
 	m := album("a", 10)
