@@ -63,6 +63,7 @@ var bodies = map[string]string{
 // things that really exist. The answer is 401, 403 or 404 as the access says,
 // never a fault of the box, and nothing has changed afterwards.
 func TestNobodyDoesWhatTheyMayNot(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	bob := b.AddPerson("bob")
@@ -197,6 +198,7 @@ func adasWorld(t *testing.T, ada *daemontest.Person, upload string) string {
 
 // R03: the code of the label is spent by the first binding, whoever repeats it.
 func TestABindingCannotBeRepeated(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	var label struct {
 		Serial, Code string
@@ -256,6 +258,7 @@ func TestABindingCannotBeRepeated(t *testing.T) {
 // R34: a person who is switched off is out at once, on every device, and what
 // they were sending is not kept; switched on again they have what they had.
 func TestAPersonIsSwitchedOff(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada, bob := b.Bind(), b.AddPerson("bob")
 	bob.Grant("album_backup")

@@ -18,6 +18,7 @@ import (
 // opens one door; switching off stops what runs; and every decision leaves a
 // receipt that only this box can have signed.
 func TestConsentFromTheFirstQuestionToTheLastReceipt(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 
@@ -174,6 +175,7 @@ func authority(t *testing.T, b *daemontest.Box) crypto.PublicKey {
 
 // R22: a decision for one device is about that device.
 func TestConsentForOneDevice(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	var phone, tablet struct{ ID string }

@@ -14,6 +14,7 @@ import (
 // Damage on the disk is found, said, never served as good, and mended by whoever
 // still has the file.
 func TestDamageIsFoundAndMended(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("album_backup")

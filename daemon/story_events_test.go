@@ -73,6 +73,7 @@ func next(t *testing.T, events chan told) told {
 // A page that listens sees a file when it is there; one that was away, even
 // while the box was started anew, is told all it missed, once and in order.
 func TestEventsMissNothing(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada, bob := b.Bind(), b.AddPerson("bob")
 	ada.Grant("album_backup")

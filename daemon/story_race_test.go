@@ -35,6 +35,7 @@ func tryPut(ctx context.Context, p *daemontest.Person, path, content string, hea
 // R13: one person deletes for good what another is just sending. Whoever was
 // told "stored" has it, however the two fall together.
 func TestWhatOneDeletesAnotherKeeps(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada, bob := b.Bind(), b.AddPerson("bob")
 	ada.Grant("album_backup")
@@ -81,6 +82,7 @@ func checkDeep(t *testing.T, b *daemontest.Box) {
 // R22: from the moment at which the withdrawal is answered nothing is added any
 // more, whatever was on its way.
 func TestNothingComesInAfterAWithdrawal(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	count := func() int {
@@ -128,6 +130,7 @@ func TestNothingComesInAfterAWithdrawal(t *testing.T) {
 // Of many who take one free name at once, one gets it, and nobody's bytes are
 // mixed with another's.
 func TestOneNameForMany(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("album_backup")

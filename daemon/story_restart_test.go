@@ -15,6 +15,7 @@ import (
 // A second daemon on the same state directory is refused, and the first does not
 // even notice.
 func TestTwoDaemonsOnOneState(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("album_backup")
@@ -46,6 +47,7 @@ func TestTwoDaemonsOnOneState(t *testing.T) {
 // Sessions, app tokens, consents, devices, uploads and the box's own key are the
 // same after a restart, and after a kill.
 func TestARestartForgetsNothing(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("storage", "album_backup")

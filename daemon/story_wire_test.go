@@ -15,6 +15,7 @@ import (
 // of them, it keeps nothing that is not whole, has no fault of its own, and goes
 // on to serve others.
 func TestBadHTTPKeepsNothing(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("album_backup")
@@ -91,6 +92,7 @@ func TestBadHTTPKeepsNothing(t *testing.T) {
 // What follows a body on the same connection is the next request, signed in as
 // it says itself, and never part of the file.
 func TestTheEndOfOneBodyIsTheBeginningOfTheNextRequest(t *testing.T) {
+	t.Parallel()
 	b := daemontest.Start(t)
 	ada := b.Bind()
 	ada.Grant("album_backup")
