@@ -3,14 +3,19 @@ package daemon_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"yunbox.local/daemon/daemontest"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 // tryPut sends a file from the album beside the test and returns the status, 0
@@ -184,4 +189,85 @@ func TestOneNameForMany(t *testing.T) {
 			t.Errorf("%d was told %d, and its content is kept: %v", i, status, seen[sumOf(contentOf(i))])
 		}
 	}
+}
+
+// Four connections fight for one upload, each of which breaks off somewhere, as
+// a phone does that changes between networks. Bytes are never mixed up, and one
+// of them ends it.
+func TestManyConnectionsForOneUpload(t *testing.T) {
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	ada.Grant("album_backup")
+	rng := vfstest.Seed(t)
+	var film strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&film, "%07d ", i)
+	}
+	body := film.String()
+	for round := range 3 {
+		path := fmt.Sprintf("film %d.mp4", round)
+		address := ask(ada, "POST", "/v1/uploads", "", "Tus-Resumable", "1.0.0", "Upload-Length", fmt.Sprint(len(body)),
+			"Upload-Metadata", "path "+b64(path)+",source "+b64("album")).is(t, "creation", 201, "").header.Get("Location")
+		var group sync.WaitGroup
+		var ends atomic.Int64
+		for range 4 {
+			cuts := rand.New(rand.NewPCG(rng.Uint64(), 0))
+			group.Go(func() {
+				for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
+					offset, stored := upload(t.Context(), ada, address, body, -1, 0)
+					if stored {
+						ends.Add(1)
+						return
+					}
+					if offset >= 0 {
+						upload(t.Context(), ada, address, body, offset, 1+cuts.IntN(len(body)/3))
+					}
+				}
+			})
+		}
+		group.Wait()
+		if ends.Load() != 4 {
+			t.Fatalf("round %d: %d of 4 connections saw the end", round, ends.Load())
+		}
+		if r := ask(ada, "GET", "/v1/files/"+strings.ReplaceAll(path, " ", "%20"), ""); r.status != 200 || string(r.body) != body {
+			t.Fatalf("round %d: the film is another: %d, %d bytes of %d", round, r.status, len(r.body), len(body))
+		}
+	}
+	checkDeep(t, b)
+}
+
+// upload sends n bytes of body from offset on and breaks off, if there are more;
+// with offset -1 it asks only. It returns where the upload stands, -1 if the box
+// did not say, and whether the file is stored.
+func upload(ctx context.Context, p *daemontest.Person, address, body string, offset, n int) (at int, stored bool) {
+	method, in := "HEAD", io.Reader(nil)
+	if offset >= 0 {
+		method = "PATCH"
+		in = strings.NewReader(body[offset:])
+		if offset+n < len(body) {
+			in = io.MultiReader(strings.NewReader(body[offset:offset+n]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, address, in)
+	if err != nil {
+		return -1, false
+	}
+	r.Header.Set("Authorization", "Bearer "+p.Token)
+	r.Header.Set("Tus-Resumable", "1.0.0")
+	if offset >= 0 {
+		r.Header.Set("Upload-Offset", strconv.Itoa(offset))
+		r.Header.Set("Content-Type", "application/offset+octet-stream")
+		r.ContentLength = int64(len(body) - offset)
+	}
+	resp, err := p.Box().Client.Do(r)
+	if err != nil {
+		return -1, false
+	}
+	resp.Body.Close()
+	at, err = strconv.Atoi(resp.Header.Get("Upload-Offset"))
+	if err != nil {
+		return -1, false
+	}
+	return at, resp.Header.Get("Yunbox-Item") != ""
 }
