@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +22,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	_ "github.com/mattn/go-sqlite3" // SetQuota
 
 	"yunbox.local/daemon"
 	"yunbox.local/daemon/config"
@@ -274,18 +271,11 @@ func (p *Person) With(token string) *Person {
 // SetQuota limits the bytes that the person may keep; negative: no limit.
 func (p *Person) SetQuota(bytes int64) {
 	p.box.t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(p.box.State, "box.db")+"?_busy_timeout=10000")
-	if err != nil {
-		p.box.t.Fatal(err)
-	}
-	defer db.Close()
-	var quota any
+	var quota *int64
 	if bytes >= 0 {
-		quota = bytes
+		quota = &bytes
 	}
-	if _, err := db.Exec("UPDATE user SET quota_bytes = ? WHERE username = ?", quota, p.Name); err != nil {
-		p.box.t.Fatal(err)
-	}
+	p.box.Local("PATCH", "/local/users/"+p.Name, map[string]any{"quota_bytes": quota}, nil)
 }
 
 // Call sends JSON as the person and decodes the answer into out unless that is
