@@ -43,6 +43,7 @@ const (
 	resultStored    = "stored"    // its content was sent and is on stable storage
 	resultKnown     = "known"     // the box had this content of yours already
 	resultDuplicate = "duplicate" // the same content was sent under another name in this run
+	resultDeleted   = "deleted"   // the person deleted this content from the box for good
 	resultFailed    = "failed"
 	resultWouldSend = "would-send" // dry run
 )
@@ -51,7 +52,7 @@ const (
 type pushOptions struct {
 	source, device, into string
 	jobs                 int
-	dry, watch           bool
+	dry, watch, again    bool
 	exclude              []string
 	retryFor             time.Duration
 	cacheDir             string
@@ -69,13 +70,15 @@ sends the others, several at a time, and verifies the hash that the box answers.
 A cut connection, a restarted box or the next push goes on where it stopped.
 Nothing below DIR is changed. Symbolic links are not followed.
 
+What you deleted from the box for good is not sent again, unless you say --again.
+
 Hashes are remembered, so that a second push of the same folder reads and sends
 nothing and asks one question for 5,000 files.
 
 With --json each line on standard output is an event:
   {"event":"start","dir":…,"source":…,"box":…,"user":…}
-  {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|failed","reason":…}
-  {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
+  {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|deleted|failed","reason":…}
+  {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"deleted":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -103,6 +106,7 @@ With --json each line on standard output is an event:
 	f.IntVar(&o.jobs, "jobs", 8, "files sent at a time")
 	f.BoolVar(&o.dry, "dry-run", false, "only say what would be sent")
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out names, or paths below DIR, that match this pattern (repeatable)")
+	f.BoolVar(&o.again, "again", false, "also send what you deleted from the box for good")
 	f.BoolVar(&o.watch, "watch", false, "stay, and back up what changes")
 	f.DurationVar(&o.retryFor, "retry-for", 5*time.Minute, "go on for this long without progress before giving up")
 	f.StringVar(&o.cacheDir, "cache", "", "folder for remembered hashes [yunbox/push in your cache directory]")
@@ -406,7 +410,7 @@ var errChanging = errors.New("it kept changing while it was read; the next push 
 
 // process makes the files of a batch safe: one question, then what needs to be sent.
 func (p *pusher) process(ctx context.Context, batch []*entry) error {
-	known, err := p.known(ctx, batch)
+	known, deleted, err := p.known(ctx, batch)
 	if err != nil {
 		return err
 	}
@@ -418,6 +422,8 @@ func (p *pusher) process(ctx context.Context, batch []*entry) error {
 			p.failed(e, e.err)
 		case known[e.sum] && (e.named || p.opt.dry):
 			p.finish(e, p.knownOrDuplicate(e.sum))
+		case deleted[e.sum] && !p.opt.again:
+			p.finish(e, resultDeleted)
 		case known[e.sum]:
 			first = append(first, job{e, true})
 		case leading[e.sum]:
@@ -444,8 +450,9 @@ func (p *pusher) process(ctx context.Context, batch []*entry) error {
 	return err
 }
 
-// known asks which contents of a batch the person has on the box.
-func (p *pusher) known(ctx context.Context, batch []*entry) (map[[sha256.Size]byte]bool, error) {
+// known asks which contents of a batch the person has on the box, and which they
+// deleted from it for good.
+func (p *pusher) known(ctx context.Context, batch []*entry) (known, deleted map[[sha256.Size]byte]bool, err error) {
 	seen := make(map[[sha256.Size]byte]bool, len(batch))
 	in := struct {
 		SHA256 []string `json:"sha256"`
@@ -457,21 +464,25 @@ func (p *pusher) known(ctx context.Context, batch []*entry) (map[[sha256.Size]by
 		}
 	}
 	if len(in.SHA256) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var out struct {
-		Known []string `json:"known"`
+		Known   []string `json:"known"`
+		Deleted []string `json:"deleted"`
 	}
 	if err := p.retry(ctx, func() error { return p.c.call(ctx, "POST", "/v1/blobs/known", in, &out) }); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	known := make(map[[sha256.Size]byte]bool, len(out.Known))
-	for _, s := range out.Known {
-		if b, err := hex.DecodeString(s); err == nil && len(b) == sha256.Size && seen[[sha256.Size]byte(b)] {
-			known[[sha256.Size]byte(b)] = true
+	set := func(list []string) map[[sha256.Size]byte]bool {
+		m := make(map[[sha256.Size]byte]bool, len(list))
+		for _, s := range list {
+			if b, err := hex.DecodeString(s); err == nil && len(b) == sha256.Size && seen[[sha256.Size]byte(b)] {
+				m[[sha256.Size]byte(b)] = true
+			}
 		}
+		return m
 	}
-	return known, nil
+	return set(out.Known), set(out.Deleted), nil
 }
 
 // A job is a file to send. nameOnly: the box has its content and only needs to learn

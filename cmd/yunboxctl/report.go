@@ -17,6 +17,7 @@ type summary struct {
 	Known     int64   `json:"known"`
 	Duplicate int64   `json:"duplicate"`
 	WouldSend int64   `json:"would_send,omitempty"`
+	Deleted   int64   `json:"deleted"`
 	Failed    int64   `json:"failed"`
 	Skipped   int64   `json:"skipped"`
 	Bytes     int64   `json:"bytes"`      // of all files
@@ -73,6 +74,8 @@ func (r *report) file(e *entry, result, reason string) {
 		r.s.Duplicate++
 	case resultWouldSend:
 		r.s.WouldSend++
+	case resultDeleted:
+		r.s.Deleted++
 	case resultFailed:
 		r.s.Failed++
 	}
@@ -138,6 +141,9 @@ func (r *report) done(err error) summary {
 		fmt.Fprintf(w, "  sent          %d (%s in %s)\n", r.s.Stored, problem.Bytes(r.s.SentBytes), clock(time.Since(r.begin)))
 	}
 	fmt.Fprintf(w, "  already there %d\n  duplicates    %d\n", r.s.Known, r.s.Duplicate)
+	if r.s.Deleted > 0 {
+		fmt.Fprintf(w, "  not again     %d (you deleted them from the box for good; --again sends them)\n", r.s.Deleted)
+	}
 	if r.s.Failed > 0 {
 		fmt.Fprintf(w, "  failed        %d\n", r.s.Failed)
 	}

@@ -639,3 +639,40 @@ func clone(r *http.Request, to string) *http.Request {
 	c.URL.Scheme, c.URL.Host = "http", strings.TrimPrefix(to, "http://")
 	return c
 }
+
+func TestWhatWasDeletedForGoodIsNotSentAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("unwanted"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("unwanted")))
+	for _, again := range []bool{false, true} {
+		a := fakeBox(t, nothing, func(_, _ string, body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) })
+		inner := a.box
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/blobs/known" {
+				fmt.Fprintf(w, `{"known":[],"deleted":[%q]}`, sum)
+				return
+			}
+			res, err := http.DefaultTransport.RoundTrip(clone(r, inner))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			io.Copy(w, res.Body)
+		}))
+		defer srv.Close()
+		a.box = srv.URL
+		var out bytes.Buffer
+		a.stdout, a.json = &out, true
+		err := a.push(t.Context(), dir, pushOptions{source: "album", jobs: 1, retryFor: time.Minute, cacheDir: t.TempDir(), again: again})
+		want := `"result":"deleted"`
+		if again {
+			want = `"result":"stored"`
+		}
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("again %t: %v\n%s", again, err, out.String())
+		}
+	}
+}
