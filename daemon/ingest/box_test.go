@@ -69,11 +69,11 @@ func start(t testing.TB, s settings) *box {
 		s.reserve = -1
 	}
 	var err error
-	b.store, err = storage.Open(ctx, s.disk, storage.Options{Reserve: s.reserve, Now: s.now})
-	must(t, err)
 	b.db, err = db.Open(ctx, db.Options{Path: filepath.Join(s.dir, "box.db"), Now: s.now})
 	must(t, err)
 	b.cat, err = catalog.Open(ctx, b.db)
+	must(t, err)
+	b.store, err = storage.Open(ctx, s.disk, storage.Options{Reserve: s.reserve, Now: s.now, Acknowledged: b.cat.Live})
 	must(t, err)
 	b.ledger, err = consent.Open(ctx, b.db, audit.New(b.db), deviceKey(t))
 	must(t, err)
