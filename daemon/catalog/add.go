@@ -149,7 +149,7 @@ func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	outcome := Created
 	done, err := insert()
 	if err == nil && !done {
-		outcome, done, err = c.putSlowly(tx, &it, folder, insert)
+		outcome, err = c.putSlowly(tx, &it, folder, insert)
 	}
 	if err != nil {
 		return Added{}, err
@@ -220,33 +220,33 @@ func kindOf(o Outcome) Kind {
 
 // putSlowly is put where insert did nothing: it makes the folder, replaces what
 // has the name, or finds it unchanged.
-func (c *Catalog) putSlowly(tx *db.Tx, it *Item, folder string, insert func() (bool, error)) (Outcome, bool, error) {
+func (c *Catalog) putSlowly(tx *db.Tx, it *Item, folder string, insert func() (bool, error)) (Outcome, error) {
 	id, _, err := makeFolders(tx, it.User, folder)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	for range 8 {
 		old, err := scanItem(tx.QueryRow(itemByPath, int64(it.User), folder, it.Name))
 		switch {
 		case err == nil && old.Ref == it.Ref:
 			*it = old
-			return Unchanged, true, nil
+			return Unchanged, nil
 		case err == nil:
-			return Replaced, true, replace(tx, it, old)
+			return Replaced, replace(tx, it, old)
 		case !errors.Is(err, sql.ErrNoRows):
-			return "", false, err
+			return "", err
 		}
 		if taken, err := hasFolder(tx, id, it.Name); err != nil || taken {
 			if err == nil {
 				err = inTheWay("a folder", it.Path)
 			}
-			return "", false, err
+			return "", err
 		}
 		if done, err := insert(); err != nil || done {
-			return Created, done, err
+			return Created, err
 		}
 	}
-	return "", false, fmt.Errorf("catalog: no free identifier for an item")
+	return "", fmt.Errorf("catalog: no free identifier for an item")
 }
 
 func inTheWay(what, path string) error {
