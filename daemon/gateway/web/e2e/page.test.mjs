@@ -349,6 +349,11 @@ test('another person has files of their own, sees no one else, and can be disabl
   await dialog.getByRole('button', { name: 'Add a person' }).click();
   await page.getByText('mei can now sign in.').waitFor();
 
+  await page.getByRole('button', { name: 'Share of mei' }).click();
+  await dialog.getByLabel('Gigabytes').fill('2.5');
+  await dialog.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('up to 2.5 GB').waitFor();
+
   const other = await open(browser, box, { locale: 'zh-CN', viewport: { width: 360, height: 740 } });
   assert.equal(await other.evaluate(() => document.documentElement.lang), 'zh-CN');
   await sound(other, 'sign-in in Chinese');
@@ -367,6 +372,7 @@ test('another person has files of their own, sees no one else, and can be disabl
   await visit(other, 'account');
   assert.equal(await other.getByRole('heading', { name: 'People' }).count(), 0);
   await visit(other, 'storage');
+  await other.getByText('0% of 2.5 GB').waitFor();
   assert.equal(await other.getByRole('heading', { name: 'The whole box' }).count(), 0);
 
   await page.getByRole('button', { name: 'Disable mei' }).click();

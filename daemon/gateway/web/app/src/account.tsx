@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { call, get, Problem, type Device, type Offer, type Token, type User } from './api';
 import { Icon } from './icons';
-import { date, dateTime, t, word } from './i18n';
+import { date, dateTime, size, t, word } from './i18n';
 import { PasswordHint } from './password';
 import { isAdmin, session } from './session';
 import { Words } from './signin';
@@ -219,6 +219,7 @@ function Tokens() {
 function People() {
   const users = useLoad(async () => (await get<{ users: User[] | null }>('/v1/users')).users ?? [], []);
   const [adding, add] = useState(false);
+  const [limited, limit] = useState<User | null>(null);
   const act = useAct();
   const own = session.value.me!.id;
   const toggle = (u: User) =>
@@ -243,9 +244,10 @@ function People() {
                 <span class="thumb"><Icon name="account" /></span>
                 <span class="line-main">
                   <strong>{u.username} {u.disabled && <span class="tag">{t('people.isDisabled')}</span>}</strong>
-                  <small>{word('role', u.role)} · {t('devices.since', { time: date(u.created) })}</small>
+                  <small>{word('role', u.role)} · {t('devices.since', { time: date(u.created) })}{u.quota_bytes !== null && ` · ${t('people.upTo', { size: size(u.quota_bytes) })}`}</small>
                 </span>
                 <span class="line-acts">
+                  <Button kind="quiet" aria-label={t('people.shareOne', { name: u.username })} onClick={() => limit(u)}>{t('people.share')}</Button>
                   {u.id !== own && u.role !== 'owner' && <Button kind="quiet" aria-label={t(u.disabled ? 'people.enableOne' : 'people.disableOne', { name: u.username })} onClick={() => void toggle(u)}>{t(u.disabled ? 'people.enable' : 'people.disable')}</Button>}
                 </span>
               </li>
@@ -253,8 +255,32 @@ function People() {
           </ul>
         )}
       </Show>
+      {limited && <Share user={limited} onClose={() => limit(null)} onSet={users.reload} />}
       {adding && <AddPerson onClose={() => add(false)} onAdded={users.reload} />}
     </section>
+  );
+}
+
+/** How much of the box a person may fill. */
+function Share({ user, onClose, onSet }: { user: User; onClose: () => void; onSet: () => void }) {
+  const [gigabytes, setGigabytes] = useState(user.quota_bytes === null ? '' : String(user.quota_bytes / 1e9));
+  const act = useAct();
+  const submit = async () => {
+    const n = Number(gigabytes.replace(',', '.'));
+    const quota = gigabytes.trim() === '' ? null : Math.round(n * 1e9);
+    if (await act.run(() => call('PATCH', `/v1/users/${user.id}`, { quota_bytes: quota }))) {
+      onSet();
+      onClose();
+    }
+  };
+  return (
+    <Dialog title={t('people.shareOne', { name: user.username })} onClose={onClose}>
+      <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <Field label={t('people.gigabytes')} hint={t('people.shareText')} value={gigabytes} onInput={setGigabytes} inputMode="decimal" pattern="[0-9]*[.,]?[0-9]*" autocomplete="off" />
+        {act.problem && <ProblemNote problem={act.problem} />}
+        <div class="row-end"><Button onClick={onClose}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('save')}</Button></div>
+      </form>
+    </Dialog>
   );
 }
 

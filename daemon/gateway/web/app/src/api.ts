@@ -100,6 +100,8 @@ export interface User {
   username: string;
   role: string;
   disabled: boolean;
+  /** What the person may keep, in bytes; null: no limit. */
+  quota_bytes: number | null;
   created: string;
 }
 

@@ -1,11 +1,9 @@
-import { get, type Storage } from './api';
+import { get, type Me, type Storage } from './api';
 import { number, percent, size, t } from './i18n';
-import { session } from './session';
 import { Head, Show, useLoad } from './ui';
 
 export function StoragePage() {
-  const storage = useLoad(() => get<Storage>('/v1/storage'), []);
-  const quota = session.value.me!.usage.quota;
+  const storage = useLoad(async () => ({ ...(await get<Storage>('/v1/storage')), usage: (await get<Me>('/v1/me')).usage }), []);
   return (
     <>
       <Head title={t('storage.title')} text={t('storage.text')} />
@@ -30,7 +28,7 @@ export function StoragePage() {
                 <div><dt>{t('storage.bytes')}</dt><dd>{size(s.mine.bytes)}</dd></div>
                 <div><dt>{t('storage.distinct')}</dt><dd>{size(s.mine.distinct_bytes)}</dd></div>
                 <div class="good"><dt>{t('storage.saved')}</dt><dd>{size(s.mine.saved_bytes)}</dd></div>
-                {quota !== null && quota > 0 && <div><dt>{t('storage.quota')}</dt><dd>{t('storage.quotaOf', { used: percent(s.mine.bytes, quota), quota: size(quota) })}</dd></div>}
+                {s.usage.quota !== null && <div><dt>{t('storage.quota')}</dt><dd>{t('storage.quotaOf', { used: percent(s.usage.bytes, s.usage.quota), quota: size(s.usage.quota) })}</dd></div>}
               </dl>
               <p class="hint">{t('storage.savedText')}</p>
             </section>

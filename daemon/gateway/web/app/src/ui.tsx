@@ -92,7 +92,8 @@ interface FieldProps {
   autocomplete?: string;
   autocapitalize?: 'off' | 'characters';
   spellcheck?: boolean;
-  inputMode?: 'numeric';
+  inputMode?: 'numeric' | 'decimal';
+  pattern?: string;
 }
 
 export function Field({ label, hint, onInput, ...rest }: FieldProps) {
