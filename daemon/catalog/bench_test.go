@@ -6,6 +6,7 @@ import (
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
+	"yunbox.local/storage"
 )
 
 // BenchmarkAdd is what the catalogue costs per upload, in transactions of 8.
@@ -33,5 +34,35 @@ func BenchmarkAdd(b *testing.B) {
 			}
 			return nil
 		})
+	}
+}
+
+// BenchmarkKnown is one pre-flight: 5,000 contents, half of which are known,
+// asked of a person who keeps 20,000.
+func BenchmarkKnown(b *testing.B) {
+	x := open(b)
+	const items = 20_000
+	var refs []storage.Ref
+	x.write(func(tx *db.Tx) error {
+		for i := range items {
+			e := entry(ann, fmt.Sprintf("DCIM/%d/IMG_%d.jpg", i%100, i), fmt.Sprint(i))
+			if _, err := x.Add(tx, e); err != nil {
+				return err
+			}
+			if i%(items/catalog.MaxKnown) == 0 {
+				if i%8 == 0 {
+					e = entry(ann, "", fmt.Sprint("unknown", i))
+				}
+				refs = append(refs, e.Ref)
+			}
+		}
+		return nil
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		known, err := x.Known(b.Context(), ann, refs)
+		if err != nil || len(refs) != catalog.MaxKnown || len(known) != catalog.MaxKnown/2 {
+			b.Fatal(len(refs), len(known), err)
+		}
 	}
 }
