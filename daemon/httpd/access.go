@@ -132,6 +132,9 @@ func PrincipalFrom(ctx context.Context) (ident.Principal, bool) {
 // and its body under watch, or says why not. Nothing of the body has been read.
 func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request, error) {
 	p, byCookie, err := s.identify(r)
+	if p.User == 0 || err != nil {
+		out.join()
+	}
 	if err != nil {
 		if problem.KindOf(err) != problem.Unauthenticated {
 			return r, err

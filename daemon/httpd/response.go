@@ -33,6 +33,9 @@ type response struct {
 	stranger  bool          // nobody is signed in
 	body      *progressBody // what the handler reads now
 	earlier   int64         // bytes that came through bodies before it
+
+	crowd  *crowd // nil: nobody is counted
+	joined bool
 }
 
 func newResponse(log *slog.Logger, limits Limits, w http.ResponseWriter, r *http.Request) *response {
@@ -95,6 +98,7 @@ func (w *response) WriteHeader(status int) {
 	}
 	if w.routing && !w.routed && !(status >= 300 && status < 400 && safe(w.request.Method)) {
 		w.routing = false
+		w.join()
 		WriteProblem(w, w.request, routeProblem(status, w.request, w.Header().Get("Allow")))
 		w.replaced = true
 		return
@@ -162,6 +166,30 @@ func (w *response) finish() {
 	if !w.wroteHeader && w.status == 0 {
 		w.status = http.StatusOK
 	}
+	w.part()
+}
+
+// join counts the request among those of strangers, or cuts it off: an answer that
+// nobody reads would keep memory, too.
+func (w *response) join() {
+	if w.crowd == nil || w.joined {
+		return
+	}
+	if !w.crowd.enter(Remote(w.request)) {
+		panic(http.ErrAbortHandler)
+	}
+	w.joined = true
+}
+
+// part ends that when the answer has left: until then it takes memory.
+func (w *response) part() {
+	if !w.joined {
+		return
+	}
+	if w.wroteHeader && w.request.ProtoMajor > 1 {
+		_ = w.control.Flush() // the client is gone or does not read: the deadline ended it
+	}
+	w.crowd.leave(Remote(w.request))
 }
 
 // unread reports whether the client may still have a body to send.

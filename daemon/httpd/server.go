@@ -52,7 +52,11 @@ type Limits struct {
 	HeaderBytes    int           // of a request; 32 KiB
 	Conns          int           // connections in all; 256
 	ConnsPerSource int           // of one address; 64
-	Drain          time.Duration // for running requests when Serve's context ends; 20 s
+	// Requests at a time of people who are not signed in, in all and of one address;
+	// 192 and 64. What is more is cut off.
+	Strangers, StrangersPerSource int
+
+	Drain time.Duration // for running requests when Serve's context ends; 20 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -74,6 +78,12 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.ConnsPerSource == 0 {
 		l.ConnsPerSource = 64
+	}
+	if l.Strangers == 0 {
+		l.Strangers = 192
+	}
+	if l.StrangersPerSource == 0 {
+		l.StrangersPerSource = 64
 	}
 	return l
 }
@@ -104,6 +114,7 @@ type Server struct {
 
 	secure, plain *http.Server
 	conns         *conns
+	crowd         *crowd
 
 	base     context.Context // of all requests
 	end      context.CancelCauseFunc
@@ -128,6 +139,7 @@ func New(opt Options) *Server {
 	}
 	s.base, s.end = context.WithCancelCause(context.WithValue(context.Background(), stoppingKey{}, s.stopping))
 	s.conns = newConns(s.limits.Conns, s.limits.ConnsPerSource)
+	s.crowd = newCrowd(s.limits.Strangers, s.limits.StrangersPerSource)
 	s.secure = s.newHTTPServer()
 	s.secure.TLSConfig = opt.Identity.tlsConfig(s.names, func(err error) {
 		s.log.Warn("the new certificate could not be kept on the disk", "err", err)
@@ -256,6 +268,7 @@ func Stopping(ctx context.Context) <-chan struct{} {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := newResponse(s.log, s.limits, w, r)
+	out.crowd = s.crowd
 	defer s.record(out, r, begin)
 	out.guard(func() {
 		secureHeaders(out.Header())
@@ -266,6 +279,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out.Header().Set("Connection", "close")
 		}
 		if err := s.welcome(r); err != nil {
+			out.join()
 			WriteProblem(out, r, err)
 			return
 		}
