@@ -349,7 +349,7 @@ test('another person has files of their own, sees no one else, and can be disabl
   await dialog.getByRole('button', { name: 'Add a person' }).click();
   await page.getByText('mei can now sign in.').waitFor();
 
-  await page.getByRole('button', { name: 'Share of mei' }).click();
+  await page.getByRole('button', { name: 'Limit for mei' }).click();
   await dialog.getByLabel('Gigabytes').fill('2.5');
   await dialog.getByRole('button', { name: 'Save' }).click();
   await page.getByText('up to 2.5 GB').waitFor();

@@ -244,7 +244,10 @@ export function Head({ title, text, children }: { title: string; text?: string; 
   useEffect(() => {
     document.title = `${title} · Yunbox`;
   }, [title]);
-  useEffect(() => ref.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    scrollTo(0, 0);
+    ref.current?.focus({ preventScroll: true });
+  }, []);
   return (
     <header class="head">
       <div>
