@@ -274,7 +274,11 @@ func (s *boxServer) judge(ctx context.Context) error {
 		}
 	}
 	content, sum := randomContent(rand.New(rand.NewPCG(s.target.seed, 1<<32)))
-	return s.Put(ctx, "after the cut.jpg", bytes.NewReader(content), int64(len(content)), sum)
+	err := s.Put(ctx, "after the cut.jpg", bytes.NewReader(content), int64(len(content)), sum)
+	if box.IsStatus(err, http.StatusInsufficientStorage) {
+		return nil // the disk was full before the cut, and the box says so
+	}
+	return err
 }
 
 // floorTarget is the floor program, whole or with a fault built in: it proves that
