@@ -110,7 +110,9 @@ const CookieName = "__Host-yunbox"
 
 // SetSessionCookie gives a browser the session that somebody signed in to.
 func SetSessionCookie(w http.ResponseWriter, s account.Session) {
+	// Max-Age beside Expires: the clocks of box and browser may differ by years.
 	http.SetCookie(w, &http.Cookie{Name: CookieName, Value: s.Token, Path: "/", Expires: s.Expires,
+		MaxAge: max(int(time.Until(s.Expires).Seconds()), 1),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 }
 
