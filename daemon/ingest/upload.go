@@ -240,11 +240,11 @@ func (in *Ingest) takeUp(ctx context.Context, g consent.Grant, id string, s *slo
 	return i, nil
 }
 
-// extend gives an upload that is being worked on more time, seldom enough that
-// this costs no write per request.
+// extend gives an upload that is being worked on its whole time again, to within
+// an hour (or half of a shorter time), so that this costs no write per request.
 func (in *Ingest) extend(ctx context.Context, info Info) error {
 	now := in.now()
-	if info.Expires.Sub(now) > in.expiry/2 {
+	if info.Expires.Sub(now) > in.expiry-min(time.Hour, in.expiry/2) {
 		return nil
 	}
 	return in.db.Write(ctx, func(tx *db.Tx) error {

@@ -258,6 +258,29 @@ func TestExpiryAndCancel(t *testing.T) {
 	}
 }
 
+// The policy promises the seven days after the last piece, not the first.
+func TestEachPieceGivesTheWholeTimeAgain(t *testing.T) { // R30
+	clock := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
+	b := start(t, settings{now: func() time.Time { return clock }})
+	ctx := context.Background()
+	g := b.grant(ann, consent.AlbumBackup)
+	i, err := b.in.Begin(ctx, g, album("film", 10))
+	must(t, err)
+	must(t, i.Persist(ctx))
+	must(t, i.Close())
+	clock = clock.Add(3 * 24 * time.Hour)
+	i, err = b.in.Resume(ctx, g, i.ID())
+	must(t, err)
+	must(t, i.Close())
+	clock = clock.Add(7*24*time.Hour - 2*time.Hour)
+	if _, err := b.in.Describe(ctx, ann, i.ID()); err != nil {
+		t.Error(err)
+	}
+	clock = clock.Add(3 * time.Hour)
+	_, err = b.in.Describe(ctx, ann, i.ID())
+	want(t, err, problem.NotFound)
+}
+
 func TestPurgedContentsGoAtOnce(t *testing.T) { // R27
 	b := start(t, settings{})
 	ctx, stop := context.WithCancel(context.Background())
