@@ -113,6 +113,41 @@ func TestKnownContent(t *testing.T) {
 	w.ask(w.bob(), "PUT", "/v1/files/empty?source=album", "", "Repr-Digest", reprDigest("")).is(t, "an empty file", 201, "")
 }
 
+// What a person deleted for good is not asked for again, and nobody else hears
+// of it. R27
+func TestDeletedContentIsLeftOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const content = "better forgotten"
+	w.put(w.ada, "a.jpg", content)
+	ask := func(p *daemontest.Person) (known, deleted []string) {
+		t.Helper()
+		var out struct{ Known, Deleted []string }
+		w.ask(p, "POST", "/v1/blobs/known", `{"sha256":["`+sha(content)+`"]}`).into(t, &out)
+		return out.Known, out.Deleted
+	}
+	var s stored
+	w.ask(w.ada, "PUT", "/v1/files/a.jpg?source=album", content).into(t, &s)
+	if known, deleted := ask(w.ada); len(known) != 1 || len(deleted) != 0 {
+		t.Errorf("before: %v %v", known, deleted)
+	}
+	w.ask(w.ada, "DELETE", "/v1/files/a.jpg", "").is(t, "to the trash", 204, "")
+	if known, deleted := ask(w.ada); len(known) != 0 || len(deleted) != 0 {
+		t.Errorf("in the trash: %v %v", known, deleted)
+	}
+	w.ask(w.ada, "DELETE", "/v1/items/"+s.ID, "").is(t, "for good", 204, "")
+	if known, deleted := ask(w.ada); len(known) != 0 || !slices.Equal(deleted, []string{sha(content)}) {
+		t.Errorf("deleted: %v %v", known, deleted)
+	}
+	if known, deleted := ask(w.bob()); len(known)+len(deleted) != 0 {
+		t.Errorf("bob learned %v %v", known, deleted)
+	}
+	w.put(w.ada, "again.jpg", content)
+	if known, deleted := ask(w.ada); len(known) != 1 || len(deleted) != 0 {
+		t.Errorf("wanted back: %v %v", known, deleted)
+	}
+}
+
 func TestKnownQuestionIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

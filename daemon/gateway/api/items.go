@@ -53,7 +53,8 @@ type knownInput struct {
 
 type knownAnswer struct {
 	Body struct {
-		Known []storage.Ref `json:"known"`
+		Known   []storage.Ref `json:"known"`
+		Deleted []storage.Ref `json:"deleted,omitempty" doc:"Those that the asker deleted here for good: a backup leaves them out, unless the person wants them back"`
 	} `nameHint:"KnownAnswer"`
 }
 
@@ -66,11 +67,15 @@ func (a *API) known(ctx context.Context, in *knownInput) (*knownAnswer, error) {
 		}
 		refs = append(refs, ref)
 	}
-	known, err := a.catalog.Known(ctx, principal(ctx).User, refs)
+	user := principal(ctx).User
+	known, err := a.catalog.Known(ctx, user, refs)
 	if err != nil {
 		return nil, err
 	}
 	out := &knownAnswer{}
+	if out.Body.Deleted, err = a.catalog.Purged(ctx, user, refs); err != nil {
+		return nil, err
+	}
 	out.Body.Known = append([]storage.Ref{}, known...)
 	return out, nil
 }
