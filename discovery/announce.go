@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -243,17 +241,4 @@ func (r *registration) close() {
 	case <-done:
 	case <-time.After(farewell):
 	}
-}
-
-var _ io.Closer = (*Announcer)(nil)
-
-// onLink reports whether ip is a neighbour on l: mDNS answers nobody else (RFC 6762 § 11).
-func (l link) onLink(ip net.IP) bool {
-	for _, p := range l.addrs {
-		n := net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-		if n.Contains(ip) {
-			return true
-		}
-	}
-	return ip.IsLinkLocalUnicast()
 }

@@ -102,3 +102,14 @@ func interfaces(links []link) []net.Interface {
 	}
 	return list
 }
+
+// onLink reports whether ip is a neighbour on l: mDNS answers nobody else (RFC 6762 § 11).
+func (l link) onLink(ip net.IP) bool {
+	for _, p := range l.addrs {
+		n := net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return ip.IsLinkLocalUnicast()
+}
