@@ -198,6 +198,16 @@ func TestConsentForOneDevice(t *testing.T) {
 	if r := put(phone.ID); r.status/100 != 2 {
 		t.Error(r)
 	}
+	// The tablet's app cannot get around that in the name of the phone.
+	var app struct{ Token string }
+	ask(ada, "POST", "/v1/tokens", `{"name":"camera","scope":"files","device":"`+tablet.ID+`"}`).is(t, "a token", 201, "").into(t, &app)
+	tus := []string{"Tus-Resumable", "1.0.0", "Upload-Length", "1", "Upload-Metadata"}
+	meta := "path " + b64("c.jpg") + ",source " + b64("album")
+	camera := ada.With(app.Token)
+	ask(camera, "PUT", "/v1/files/c.jpg?source=album", "x").is(t, "as itself", 403, "consent-required")
+	ask(camera, "PUT", "/v1/files/c.jpg?source=album&device="+phone.ID, "x").is(t, "as the phone", 403, "forbidden")
+	ask(camera, "POST", "/v1/uploads", "", append(tus, meta)...).is(t, "as itself, resumable", 403, "consent-required")
+	ask(camera, "POST", "/v1/uploads", "", append(tus, meta+",device "+b64(phone.ID))...).is(t, "as the phone, resumable", 403, "forbidden")
 	// The person takes all back: the earlier yes for one device is older.
 	ask(ada, "DELETE", "/v1/consents/album_backup", "").is(t, "nothing any more", 200, "")
 	put(phone.ID).is(t, "the phone after the withdrawal for all", 403, "consent-required")

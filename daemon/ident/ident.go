@@ -150,3 +150,10 @@ type Principal struct {
 func (p Principal) Admin() bool {
 	return p.User != 0 && p.Scope == ScopeFull && (p.Role == Owner || p.Role == Admin)
 }
+
+// SpeaksFor reports whether the principal may say that a file comes from d. An
+// app token for files that was made for one device speaks for no other, or what
+// its person decided about that device could be got around.
+func (p Principal) SpeaksFor(d DeviceID) bool {
+	return p.Scope != ScopeFiles || p.Device == 0 || p.Device == d
+}

@@ -198,6 +198,12 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 		if meta.Device, err = ident.Parse[ident.DeviceID](s); err != nil {
 			return meta, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "That is not the id of a device", Hint: "GET /v1/devices lists yours."}
 		}
+		if !principal(r.Context()).SpeaksFor(meta.Device) {
+			return meta, &problem.Error{
+				Kind: problem.Forbidden, Op: "api.put", Detail: "This app token belongs to another device.",
+				Hint: "Leave device out, or make an app token for that device.",
+			}
+		}
 		if err := a.ownDevice(r.Context(), meta.Device); err != nil {
 			return meta, err
 		}

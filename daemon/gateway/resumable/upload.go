@@ -284,6 +284,12 @@ func (h *Handler) meta(r *http.Request) (ingest.Meta, error) {
 		if meta.Device, err = ident.Parse[ident.DeviceID](s); err != nil {
 			return ingest.Meta{}, badMetadata("The value of device is not the id of a device.")
 		}
+		if !principal(r).SpeaksFor(meta.Device) {
+			return ingest.Meta{}, &problem.Error{
+				Kind: problem.Forbidden, Op: "resumable.create", Detail: "This app token belongs to another device.",
+				Hint: "Leave device out, or make an app token for that device.",
+			}
+		}
 		if err := h.device(r.Context(), principal(r).User, meta.Device); err != nil {
 			return ingest.Meta{}, err
 		}
