@@ -49,47 +49,57 @@ func (a *app) lsCommand() *cobra.Command {
 	return c
 }
 
-// list prints a page at a time; with --json one object a line.
-func (a *app) list(ctx context.Context, c *client, folder string, recursive bool) error {
-	type item struct {
-		ID     string     `json:"id"`
-		Path   string     `json:"path"`
-		Name   string     `json:"name"`
-		SHA256 string     `json:"sha256"`
-		Size   int64      `json:"size"`
-		MTime  *time.Time `json:"mtime"`
-		Added  time.Time  `json:"added"`
-		Source string     `json:"source"`
-	}
-	type entry struct {
+// item is a file in the catalogue.
+type item struct {
+	ID     string     `json:"id"`
+	Path   string     `json:"path"`
+	Name   string     `json:"name"`
+	SHA256 string     `json:"sha256"`
+	Size   int64      `json:"size"`
+	MTime  *time.Time `json:"mtime"`
+	Added  time.Time  `json:"added"`
+	Source string     `json:"source"`
+}
+
+// page is a part of a listing.
+type page struct {
+	Folders []struct {
 		Path string `json:"path"`
 		Name string `json:"name"`
+	} `json:"folders"`
+	Items []item  `json:"items"`
+	Next  *string `json:"next"`
+}
+
+// pages calls each for one page after the other until it says that it has enough.
+func (c *client) pages(ctx context.Context, folder string, recursive bool, each func(page) (enough bool)) error {
+	query := url.Values{"folder": {folder}, "limit": {"1000"}}
+	if recursive {
+		query.Set("recursive", "true")
 	}
-	cursor := ""
 	for {
-		var page struct {
-			Folders []entry `json:"folders"`
-			Items   []item  `json:"items"`
-			Next    *string `json:"next"`
-		}
-		query := url.Values{"folder": {folder}, "limit": {"1000"}}
-		if recursive {
-			query.Set("recursive", "true")
-		}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
-		if err := c.call(ctx, "GET", "/v1/items?"+query.Encode(), nil, &page); err != nil {
+		var p page
+		if err := c.call(ctx, "GET", "/v1/items?"+query.Encode(), nil, &p); err != nil {
 			return err
 		}
+		if each(p) || p.Next == nil || *p.Next == "" {
+			return nil
+		}
+		query.Set("cursor", *p.Next)
+	}
+}
+
+// list prints a page at a time; with --json one object a line.
+func (a *app) list(ctx context.Context, c *client, folder string, recursive bool) error {
+	return c.pages(ctx, folder, recursive, func(p page) bool {
 		var rows [][]string
-		for _, f := range page.Folders {
+		for _, f := range p.Folders {
 			if a.json {
 				a.encode(a.stdout, map[string]string{"folder": f.Path})
 			}
 			rows = append(rows, []string{"", "", shown(f.Path) + "/"})
 		}
-		for _, i := range page.Items {
+		for _, i := range p.Items {
 			if a.json {
 				a.encode(a.stdout, i)
 			}
@@ -102,11 +112,74 @@ func (a *app) list(ctx context.Context, c *client, folder string, recursive bool
 		if !a.json {
 			columns(a.stdout, rows)
 		}
-		if page.Next == nil || *page.Next == "" {
-			return nil
-		}
-		cursor = *page.Next
+		return false
+	})
+}
+
+func (a *app) rmCommand() *cobra.Command {
+	var forGood, yes bool
+	c := &cobra.Command{
+		Use: "rm PATH", Short: "Put a file on the box into the trash, or delete it for good", Args: cobra.ExactArgs(1),
+		Long: "rm puts one of your files into the trash. With --for-good it is deleted with all its versions, and\na push does not send the same content again.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, name := cmd.Context(), strings.Trim(args[0], "/")
+			c, err := a.person(ctx)
+			if err != nil {
+				return err
+			}
+			var it item
+			if forGood {
+				if it, err = c.find(ctx, name); err != nil {
+					return err
+				}
+				if err := a.confirm(yes, fmt.Sprintf("Delete %s (%s) from the box for good?", shown(it.Path), problem.Bytes(it.Size)), "rm --for-good"); err != nil {
+					return err
+				}
+			}
+			if err := c.call(ctx, "DELETE", filePath(name), nil, nil); err != nil {
+				if problem.KindOf(err) == problem.NotFound {
+					return noSuchFile(name)
+				}
+				return err
+			}
+			what := "in the trash"
+			if forGood {
+				what = "deleted for good"
+				if err := c.call(ctx, "DELETE", "/v1/items/"+url.PathEscape(it.ID), nil, nil); err != nil {
+					return err
+				}
+			}
+			return a.print(map[string]any{"path": name, "for_good": forGood}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", shown(name), what) })
+		},
 	}
+	c.Flags().BoolVar(&forGood, "for-good", false, "delete it with all its versions")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
+// find looks a file up by its path.
+func (c *client) find(ctx context.Context, name string) (item, error) {
+	folder := path.Dir(name)
+	if folder == "." {
+		folder = ""
+	}
+	var found item
+	err := c.pages(ctx, folder, false, func(p page) bool {
+		for _, i := range p.Items {
+			if i.Path == name {
+				found = i
+			}
+		}
+		return found.ID != ""
+	})
+	if err == nil && found.ID == "" {
+		err = noSuchFile(name)
+	}
+	return found, err
+}
+
+func noSuchFile(name string) error {
+	return &problem.Error{Kind: problem.NotFound, Op: "client", Title: "You have no file of that name on the box", Detail: shown(name), Hint: "`yunboxctl ls` lists your files."}
 }
 
 func (a *app) getCommand() *cobra.Command {
@@ -219,7 +292,7 @@ func (g *getter) head(ctx context.Context) (sum [32]byte, size int64, err error)
 		res, err := g.c.do(req)
 		if err != nil {
 			if problem.KindOf(err) == problem.NotFound {
-				return sum, 0, &problem.Error{Kind: problem.NotFound, Op: "get", Title: "You have no file of that name on the box", Detail: shown(g.name), Hint: "`yunboxctl ls` lists your files."}
+				return sum, 0, noSuchFile(g.name)
 			}
 			if err := g.alive.again(ctx, wait, err); err != nil {
 				return sum, 0, err

@@ -103,7 +103,7 @@ func (a *app) root() *cobra.Command {
 		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.userCommand(), a.checkCommand(), a.auditCommand(),
 		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(),
 		a.policyCommand(), a.consentCommand(),
-		a.pushCommand(), a.getCommand(), a.lsCommand(), a.versionCommand(),
+		a.pushCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(), a.versionCommand(),
 	)
 	return root
 }
