@@ -126,7 +126,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 		return nil, err
 	}
 	b.now = b.settledClock(b.now, disk)
-	b.started = b.now()
+	b.started = time.Now() // its monotonic part counts, whatever becomes of the clock
 	store, err := storage.Open(ctx, disk, storage.Options{
 		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now,
 		// Nothing is asked before the first upload, and the catalogue is there by then.

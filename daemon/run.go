@@ -106,7 +106,7 @@ func (b *Box) openFront() error {
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Log: b.log,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
-			Uptime:  func() int64 { return int64(b.now().Sub(b.started).Seconds()) },
+			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
 			Uploads: b.ingest.Active,
 		},
 	})
