@@ -154,6 +154,14 @@ func (c *Catalog) Doubt(ctx context.Context, ref storage.Ref, doubt bool) error 
 	})
 }
 
+// Doubted reports whether there is doubt about the stored bytes of ref: see Doubt.
+func (c *Catalog) Doubted(ctx context.Context, ref storage.Ref) (doubted bool, err error) {
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM blob WHERE ref = +? AND doubted IS NOT NULL)`, ref[:]).Scan(&doubted)
+	})
+	return doubted, err
+}
+
 // Blob is a content on the disk that somebody keeps.
 type Blob struct {
 	Ref     storage.Ref

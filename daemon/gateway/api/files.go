@@ -278,16 +278,9 @@ func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
 		httpd.WriteProblem(w, r, err)
 		return
 	}
-	blob, err := a.store.Get(ctx, item.Ref)
-	if err == nil && blob.Size() != item.Size {
-		err = errors.Join(storage.ErrDamaged, blob.Close())
-	}
+	blob, err := a.sound(ctx, item)
 	if err != nil {
-		a.suspect(ctx, item.Ref)
-		httpd.WriteProblem(w, r, &problem.Error{
-			Kind: problem.Damaged, Op: "api.get", Detail: "The box does not have the whole content of this file any more.",
-			Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.", Err: err,
-		})
+		httpd.WriteProblem(w, r, err)
 		return
 	}
 	defer blob.Close()
@@ -305,6 +298,40 @@ func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
 		a.suspect(context.WithoutCancel(ctx), item.Ref)
 		panic(http.ErrAbortHandler) // the client must see that this was not all of it
 	}
+}
+
+// sound opens the content of an item. One that is in doubt is read whole first:
+// who asks for a part of it could not tell that from a good one.
+func (a *API) sound(ctx context.Context, item catalog.Item) (*storage.Blob, error) {
+	doubted, err := a.catalog.Doubted(ctx, item.Ref)
+	if err != nil {
+		return nil, err
+	}
+	damaged := &problem.Error{
+		Kind: problem.Damaged, Op: "api.get", Detail: "The box does not have the whole content of this file any more.",
+		Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.",
+	}
+	if doubted {
+		if damaged.Err = a.store.Verify(ctx, item.Ref); damaged.Err != nil {
+			return nil, damaged
+		}
+		if err := a.catalog.Doubt(ctx, item.Ref, false); err != nil {
+			return nil, err
+		}
+	}
+	blob, err := a.store.Get(ctx, item.Ref)
+	if err == nil && blob.Size() != item.Size {
+		err = errors.Join(storage.ErrDamaged, blob.Close())
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx) // the reader is gone, which says nothing about the file
+		}
+		a.suspect(ctx, item.Ref)
+		damaged.Err = err
+		return nil, damaged
+	}
+	return blob, nil
 }
 
 type deleteFileInput struct {

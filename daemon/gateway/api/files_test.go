@@ -447,6 +447,14 @@ func TestDamageIsNotServed(t *testing.T) {
 	if len(known.Known) != 0 {
 		t.Error("the damaged content is not asked for again")
 	}
+	w.ask(w.ada, "GET", "/v1/files/a.jpg", "", "Range", "bytes=0-9").is(t, "a part of what is known to be damaged", 500, "damaged")
+	damage(func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	w.ask(w.ada, "GET", "/v1/files/a.jpg", "", "Range", "bytes=0-9").is(t, "a part of what was mended by hand", 206, "")
+	damage(func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	if resp, err := w.Client.Do(w.ada.Request("GET", "/v1/files/a.jpg", nil)); err == nil {
+		_, _ = io.ReadAll(resp.Body) // found damaged again
+		resp.Body.Close()
+	}
 	if w.put(w.ada, "a.jpg", content); string(w.ask(w.ada, "GET", "/v1/files/a.jpg", "").body) != content {
 		t.Error("sending the file again did not heal it")
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -67,6 +68,10 @@ func (a *API) suspect(ctx context.Context, ref storage.Ref) {
 	if err == nil {
 		a.log.WarnContext(ctx, "a content was read wrongly once and is sound", "ref", ref)
 		return
+	}
+	if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, storage.ErrNotFound) {
+		a.log.WarnContext(ctx, "a content cannot be read right now", "ref", ref, "error", err)
+		return // too many open files, for example: that says nothing about the bytes
 	}
 	a.log.ErrorContext(ctx, "a content is damaged; it will be asked for again", "ref", ref, "error", err)
 	if err := a.catalog.Doubt(ctx, ref, true); err != nil {
