@@ -134,9 +134,8 @@ type call struct {
 //
 // Calls that arrive while a transaction is being committed share the next one
 // (group commit): n callers cost one flush. There is no timer, so a lone call
-// never waits for company. Each fn runs within its own savepoint: its error
-// undoes its own part and is returned to its own caller. fn must not keep tx and
-// must not call Write. The end of ctx gives up a call that has not begun; a call
+// never waits for company. Each fn is a unit: its error undoes its own part and
+// is returned to its own caller. fn must not keep tx and must not call Write. The end of ctx gives up a call that has not begun; a call
 // that has begun runs to its end.
 func (d *DB) Write(ctx context.Context, fn func(*Tx) error) error {
 	c := &call{ctx: ctx, fn: fn, done: make(chan struct{})}
@@ -205,6 +204,9 @@ func (d *DB) group(first *call) {
 	}
 }
 
+// transaction runs first and everyone who is waiting by then in one transaction.
+// A group of one, the common case, costs no savepoint: first runs without, and
+// when it fails the transaction ends there, before anybody joined.
 func (d *DB) transaction(first *call) (group []*call, err error) {
 	group = []*call{first}
 	stx, err := d.write.BeginTx(context.Background(), nil)
@@ -212,43 +214,51 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 		return group, translate(err)
 	}
 	tx := &Tx{tx: stx, Now: d.now()}
-	for next := first; next != nil; {
-		if broken := d.run(tx, next); broken != nil {
+	if d.run(tx, first, func(part func() error) error { return part() }); first.err != nil {
+		stx.Rollback()
+		return group, nil
+	}
+	for len(group) < maxGroup {
+		var next *call
+		select {
+		case next = <-d.calls:
+		default:
+			return group, d.commit(stx)
+		}
+		group = append(group, next)
+		if broken := d.run(tx, next, tx.Savepoint); broken != nil {
 			stx.Rollback()
 			return group, translate(broken)
 		}
-		next = nil
-		if len(group) < maxGroup {
-			select {
-			case next = <-d.calls:
-				group = append(group, next)
-			default:
-			}
-		}
 	}
-	if err := stx.Commit(); err != nil {
-		stx.Rollback()
-		var se sqlite3.Error
-		if errors.As(err, &se) && se.Code == sqlite3.ErrIoErr {
-			err := translate(err)
-			d.failed.Store(&err)
-			d.log.Error("a commit did not reach the disk; no further change is accepted until a restart", "err", err)
-		}
-		return group, translate(err)
-	}
-	d.commits.Add(1)
-	return group, nil
+	return group, d.commit(stx)
 }
 
-// run runs one call's part. What it returns breaks the whole transaction; the
-// verdict of the call alone is in c.
-func (d *DB) run(tx *Tx, c *call) (broken error) {
-	if c.err = c.ctx.Err(); c.err != nil {
+func (d *DB) commit(stx *sql.Tx) error {
+	err := stx.Commit()
+	if err == nil {
+		d.commits.Add(1)
+		return nil
+	}
+	stx.Rollback()
+	var se sqlite3.Error
+	if errors.As(err, &se) && se.Code == sqlite3.ErrIoErr {
+		err := translate(err)
+		d.failed.Store(&err)
+		d.log.Error("a commit did not reach the disk; no further change is accepted until a restart", "err", err)
+	}
+	return translate(err)
+}
+
+// run runs one call's part as one unit, which within makes undoable. What it
+// returns breaks the whole transaction; the verdict of the call alone is in c.
+func (d *DB) run(tx *Tx, c *call, within func(func() error) error) (broken error) {
+	if c.ctx.Err() != nil {
 		c.err = context.Cause(c.ctx)
 		return nil
 	}
 	tx.after = nil
-	err := tx.Savepoint(func() (err error) {
+	err := within(func() (err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				c.panic, c.stack = p, debug.Stack()
