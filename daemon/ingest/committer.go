@@ -156,12 +156,18 @@ func newCommitter(log *slog.Logger, blobs, rows func(context.Context, []*commitm
 	return c
 }
 
+// arrive ends the announcement of x, once. Only the caller of commit may use it.
+func (x *commitment) arrive() {
+	x.cohort.leave()
+	x.cohort = nil
+}
+
 // commit returns when x is durable with its row (nil), or when it is certain
 // that it will not be.
 func (c *committer) commit(x *commitment) error {
 	x.done = make(chan struct{})
 	queued := c.enqueue(x)
-	x.cohort.leave()
+	x.arrive()
 	if !queued {
 		return errShutdown()
 	}

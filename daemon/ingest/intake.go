@@ -332,13 +332,13 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if i.up.Offset() <= small {
 		x.cohort = i.in.committer.announce()
 	}
+	defer x.arrive() // also in a panic: the committer waits for who announced
 	var err error
 	if x.sealed, err = i.up.Seal(ctx); err != nil {
-		x.cohort.leave()
 		return Result{}, i.in.explain(i.meta, err)
 	}
 	if err := i.verify(x.sealed); err != nil {
-		x.cohort.leave()
+		x.arrive()
 		i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
 		return Result{}, errors.Join(err, i.Discard())
 	}
