@@ -84,6 +84,10 @@ export async function startBox() {
       if (existsSync(dir)) rmSync(dir, { recursive: true, force: true });
     },
   };
+  // A run that is broken off leaves no box behind.
+  process.once('exit', () => child?.kill('SIGKILL'));
+  process.once('SIGTERM', () => process.exit(1));
+  process.once('SIGINT', () => process.exit(1));
   await box.start();
   return box;
 }
