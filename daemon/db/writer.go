@@ -226,12 +226,26 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 			return group, d.commit(stx)
 		}
 		group = append(group, next)
+		if len(group) == 2 && lost(stx) {
+			return group, errors.New("db: a call before this one lost the transaction and did not say so")
+		}
 		if broken := d.run(tx, next, tx.Savepoint); broken != nil {
 			stx.Rollback()
 			return group, translate(broken)
 		}
 	}
 	return group, d.commit(stx)
+}
+
+// lost reports whether SQLite gave up the transaction within the first call, which
+// ran without a savepoint to notice it. The savepoint of the next call would begin
+// a transaction of its own and commit it. Within a transaction BEGIN is refused.
+func lost(stx *sql.Tx) bool {
+	if _, err := stx.Exec("BEGIN"); err != nil {
+		return false
+	}
+	stx.Rollback()
+	return true
 }
 
 func (d *DB) commit(stx *sql.Tx) error {
