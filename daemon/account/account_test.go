@@ -194,7 +194,7 @@ func (b *box) actions() []string {
 	return out
 }
 
-func TestEveryActIsRecordedWithoutSecrets(t *testing.T) { // R03
+func TestEveryActIsRecordedWithoutSecrets(t *testing.T) { // R33, R35
 	t.Parallel()
 	b := open(t)
 	ctx := t.Context()

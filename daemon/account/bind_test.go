@@ -17,7 +17,7 @@ import (
 	"yunbox.local/storage/vfs/vfstest"
 )
 
-func TestBindingMakesTheOwnerAndSpendsTheLabel(t *testing.T) { // R04
+func TestBindingMakesTheOwnerAndSpendsTheLabel(t *testing.T) { // R03
 	t.Parallel()
 	for way, request := range map[string]func(*box) account.BindRequest{"code": (*box).byCode, "secret": (*box).bySecret} {
 		t.Run(way, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestSerialAsPeopleTypeIt(t *testing.T) {
 	check(t, err)
 }
 
-func TestWrongCodesLockAndTheLockSurvives(t *testing.T) { // R04
+func TestWrongCodesLockAndTheLockSurvives(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	fail := func(n int) {
@@ -162,7 +162,7 @@ func TestWrongCodesLockAndTheLockSurvives(t *testing.T) { // R04
 	check(t, err)
 }
 
-func TestSlowGuessingLocksToo(t *testing.T) { // R04
+func TestSlowGuessingLocksToo(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	for i := range 10 {
@@ -189,7 +189,7 @@ func TestClockSetBackDoesNotLockForYears(t *testing.T) {
 	check(t, err)
 }
 
-func TestWrongSecretsNeverLock(t *testing.T) { // R04
+func TestWrongSecretsNeverLock(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	limited := 0
@@ -224,7 +224,7 @@ func TestWrongSecretsNeverLock(t *testing.T) { // R04
 	check(t, err)
 }
 
-func TestOnlyOneBindingSucceeds(t *testing.T) { // R04
+func TestOnlyOneBindingSucceeds(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	req := b.bySecret()
@@ -253,7 +253,7 @@ func TestOnlyOneBindingSucceeds(t *testing.T) { // R04
 	}
 }
 
-func TestCutBetweenOwnerAndSpentLabel(t *testing.T) { // R04
+func TestCutBetweenOwnerAndSpentLabel(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	label, err := os.ReadFile(filepath.Join(b.dir, "keys/label.json"))
@@ -280,7 +280,7 @@ func TestLeftoverOfAnInterruptedWriteIsNoObstacle(t *testing.T) {
 	b.owner()
 }
 
-func TestLabelSurvivesPowerCuts(t *testing.T) { // R01, R04
+func TestLabelSurvivesPowerCuts(t *testing.T) { // R01, R03
 	t.Parallel()
 	rng := vfstest.Seed(t)
 	b := open(t) // for its database, which has no owner yet
@@ -334,7 +334,7 @@ func TestLabelSurvivesPowerCuts(t *testing.T) { // R01, R04
 	}
 }
 
-func TestLostDatabaseDoesNotPutTheBoxUpForGrabs(t *testing.T) { // R04
+func TestLostDatabaseDoesNotPutTheBoxUpForGrabs(t *testing.T) { // R03
 	t.Parallel()
 	b := open(t)
 	req := b.byCode()

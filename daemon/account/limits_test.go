@@ -12,7 +12,7 @@ import (
 	"yunbox.local/daemon/ident"
 )
 
-func TestGuessingFromManyAddresses(t *testing.T) { // R05
+func TestGuessingFromManyAddresses(t *testing.T) { // R34
 	l := newLoginLimiter()
 	now := time.Now()
 	l.succeeded(now, "anna", "192.168.1.10") // she has been here before
@@ -82,7 +82,7 @@ func TestFoldingIsStable(t *testing.T) {
 	}
 }
 
-func TestRefusalsCannotFillTheDisk(t *testing.T) { // R05
+func TestRefusalsCannotFillTheDisk(t *testing.T) { // R34
 	r := newRefusalRecord()
 	now := time.Now()
 	written, told := 0, int64(0)

@@ -16,7 +16,7 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-func TestSignIn(t *testing.T) { // R05
+func TestSignIn(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	b.owner()
@@ -39,7 +39,7 @@ func TestSignIn(t *testing.T) { // R05
 	}
 }
 
-func TestGuessingIsSlowedButNobodyIsLockedOut(t *testing.T) { // R05
+func TestGuessingIsSlowedButNobodyIsLockedOut(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	b.owner()
@@ -70,7 +70,7 @@ func TestGuessingIsSlowedButNobodyIsLockedOut(t *testing.T) { // R05
 	}
 }
 
-func TestFiftySignInsAtOnce(t *testing.T) { // R05
+func TestFiftySignInsAtOnce(t *testing.T) { // R34
 	b := open(t)
 	b.owner()
 	runtime.GC()
@@ -144,7 +144,7 @@ func TestOldHashesAreRenewed(t *testing.T) {
 	}
 }
 
-func TestWhoMayAddWhom(t *testing.T) { // R05
+func TestWhoMayAddWhom(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	owner := account.As(b.owner().Principal, "http")
@@ -198,7 +198,7 @@ func TestWhoMayAddWhom(t *testing.T) { // R05
 	}
 }
 
-func TestSwitchingOff(t *testing.T) { // R05
+func TestSwitchingOff(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	owner := b.owner()
@@ -258,7 +258,7 @@ func TestQuota(t *testing.T) {
 	wantKind(t, b.SetQuota(t.Context(), account.As(b.mustLogin("ben").Principal, "http"), ben.ID, -1), problem.Forbidden)
 }
 
-func TestOnlyRootResetsPasswords(t *testing.T) { // R05
+func TestOnlyRootResetsPasswords(t *testing.T) { // R34, R36
 	t.Parallel()
 	b := open(t)
 	owner := b.owner()
@@ -279,7 +279,7 @@ func TestOnlyRootResetsPasswords(t *testing.T) { // R05
 	}
 }
 
-func TestChangePassword(t *testing.T) { // R05
+func TestChangePassword(t *testing.T) { // R36
 	t.Parallel()
 	b := open(t)
 	s := b.owner()

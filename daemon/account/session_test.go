@@ -15,7 +15,7 @@ import (
 
 const day = 24 * time.Hour
 
-func TestSessionsEnd(t *testing.T) { // R05
+func TestSessionsEnd(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	s := b.owner()
@@ -56,7 +56,7 @@ func TestAppTokensDoNotExpire(t *testing.T) {
 	}
 }
 
-func TestClockThatRanAheadGivesNoEternalSession(t *testing.T) { // R15
+func TestClockThatRanAheadGivesNoEternalSession(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	b.owner()
@@ -138,7 +138,7 @@ var revocations = map[string]func(*box, account.Session, account.Token, account.
 	},
 }
 
-func TestRevokedIsRefusedAtOnce(t *testing.T) { // R05
+func TestRevokedIsRefusedAtOnce(t *testing.T) { // R34
 	t.Parallel()
 	ends := map[string][2]bool{ // session, token
 		"logout": {true, false}, "device removed": {true, true}, "token revoked": {false, true},
@@ -195,7 +195,7 @@ func TestRevokedIsRefusedAtOnce(t *testing.T) { // R05
 	}
 }
 
-func TestTokensCannotGrow(t *testing.T) { // R05
+func TestTokensCannotGrow(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	s := b.owner()
@@ -230,7 +230,7 @@ func TestTokensCannotGrow(t *testing.T) { // R05
 	wantKind(t, err, problem.Unauthenticated)
 }
 
-func TestBasic(t *testing.T) { // R05
+func TestBasic(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	s := b.owner()
@@ -252,7 +252,7 @@ func TestBasic(t *testing.T) { // R05
 	}
 }
 
-func TestPeopleSeeOnlyTheirOwn(t *testing.T) { // R05
+func TestPeopleSeeOnlyTheirOwn(t *testing.T) { // R34
 	t.Parallel()
 	b := open(t)
 	anna := b.owner().Principal

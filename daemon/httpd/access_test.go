@@ -20,7 +20,7 @@ var everywhere = []struct{ method, path string }{
 	{"POST", "/admin"}, {"GET", "/no/such/route"}, {"PUT", "/only-get"},
 }
 
-func TestDNSRebinding(t *testing.T) { // R07
+func TestDNSRebinding(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	_, port, err := net.SplitHostPort(h.addr)
 	check(t, err)
@@ -78,7 +78,7 @@ func TestDNSRebinding(t *testing.T) { // R07
 	wantProblem(t, resp, http.StatusMisdirectedRequest, "misdirected")
 }
 
-func TestOtherWebSites(t *testing.T) { // R07
+func TestOtherWebSites(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	origin := "https://" + h.addr
 	type headers map[string]string
@@ -131,7 +131,7 @@ func TestOtherWebSites(t *testing.T) { // R07
 	}
 }
 
-func TestCookiesNeedTheSameOrigin(t *testing.T) { // R07
+func TestCookiesNeedTheSameOrigin(t *testing.T) { // R34, R39
 	h := open(t, httpd.Limits{}, each)
 	origin := "https://" + h.addr
 	for _, c := range []struct {
@@ -159,7 +159,7 @@ func TestCookiesNeedTheSameOrigin(t *testing.T) { // R07
 	}
 }
 
-func TestSessionCookie(t *testing.T) { // R07
+func TestSessionCookie(t *testing.T) { // R39
 	h := open(t, httpd.Limits{}, func(h *hall) {
 		h.Handle("POST /in", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpd.SetSessionCookie(w, h.member) }), httpd.Public)
 		h.Handle("POST /out", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpd.ClearSessionCookie(w) }), httpd.Public)
@@ -178,7 +178,7 @@ func TestSessionCookie(t *testing.T) { // R07
 	}
 }
 
-func TestWhoMayUseWhichRoute(t *testing.T) { // R05
+func TestWhoMayUseWhichRoute(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	basic := func(user, token string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth(user, token) }
@@ -234,7 +234,7 @@ func TestWhoMayUseWhichRoute(t *testing.T) { // R05
 	}
 }
 
-func TestBadCredentialsAreLimitedGoodOnesNever(t *testing.T) { // R05
+func TestBadCredentialsAreLimitedGoodOnesNever(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	seen := map[int]int{}
 	for range 30 {
@@ -253,7 +253,7 @@ func TestBadCredentialsAreLimitedGoodOnesNever(t *testing.T) { // R05
 	}
 }
 
-func TestRevokedSessionIsRefusedAtOnce(t *testing.T) { // R05
+func TestRevokedSessionIsRefusedAtOnce(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	if resp := h.request("GET", "/signedin", nil, bearer(h.member.Token)); resp.StatusCode != 200 {
 		t.Fatal(resp.Status)
@@ -289,7 +289,7 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
-func TestRefusedUploadIsNotRead(t *testing.T) { // R05
+func TestRefusedUploadIsNotRead(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, each)
 	// The client waits for permission: it gets the refusal and no 100.
 	got := h.speak("PUT /files/x HTTP/1.1\nHost: HOST\nContent-Length: 1000000000\nExpect: 100-continue\n\n", 2)

@@ -55,7 +55,7 @@ func shake(t *testing.T, id *httpd.Identity, now func() time.Time, names ...stri
 	return chain
 }
 
-func TestIdentityIsKept(t *testing.T) { // R06
+func TestIdentityIsKept(t *testing.T) { // R31
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "keys")
 	id := load(t, dir, nil)
@@ -92,7 +92,7 @@ func TestIdentityIsKept(t *testing.T) { // R06
 	}
 }
 
-func TestLeafLivesNoLongerThanClientsAccept(t *testing.T) { // R06
+func TestLeafLivesNoLongerThanClientsAccept(t *testing.T) { // R31
 	t.Parallel()
 	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
 	leaf := shake(t, id, time.Now)[0]
@@ -104,7 +104,7 @@ func TestLeafLivesNoLongerThanClientsAccept(t *testing.T) { // R06
 	}
 }
 
-func TestLeafIsRenewed(t *testing.T) { // R06
+func TestLeafIsRenewed(t *testing.T) { // R31
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "keys")
 	at := time.Date(2026, 11, 26, 5, 0, 0, 0, time.UTC)
@@ -147,7 +147,7 @@ func shake1970(t *testing.T, id *httpd.Identity) *x509.Certificate {
 	return chain[0]
 }
 
-func TestLeafFollowsTheNames(t *testing.T) { // R06
+func TestLeafFollowsTheNames(t *testing.T) { // R31
 	t.Parallel()
 	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
 	first := shake(t, id, time.Now)[0]
@@ -170,7 +170,7 @@ func TestLeafFollowsTheNames(t *testing.T) { // R06
 	}
 }
 
-func TestStolenAuthorityIsGoodForTheLocalNetworkOnly(t *testing.T) { // R06
+func TestStolenAuthorityIsGoodForTheLocalNetworkOnly(t *testing.T) { // R31
 	t.Parallel()
 	id := load(t, filepath.Join(t.TempDir(), "keys"), nil)
 	ca := authority(t, id)
@@ -207,7 +207,7 @@ func TestStolenAuthorityIsGoodForTheLocalNetworkOnly(t *testing.T) { // R06
 	}
 }
 
-func TestIdentityAfterCutsAndDamage(t *testing.T) { // R06
+func TestIdentityAfterCutsAndDamage(t *testing.T) { // R31
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "keys")
 	id := load(t, dir, nil)
@@ -250,7 +250,7 @@ func TestIdentityAfterCutsAndDamage(t *testing.T) { // R06
 	}
 }
 
-func TestIdentitySurvivesPowerCuts(t *testing.T) { // R01, R06
+func TestIdentitySurvivesPowerCuts(t *testing.T) { // R01, R31
 	t.Parallel()
 	rng := vfstest.Seed(t)
 	for n := 1; ; n++ {
@@ -283,7 +283,7 @@ func TestIdentitySurvivesPowerCuts(t *testing.T) { // R01, R06
 	}
 }
 
-func TestIdentityOnAFailingDisk(t *testing.T) { // R06
+func TestIdentityOnAFailingDisk(t *testing.T) { // R31
 	t.Parallel()
 	for n := 1; n < 60; n++ {
 		disk := vfstest.NewDisk()
@@ -305,7 +305,7 @@ func TestIdentityOnAFailingDisk(t *testing.T) { // R06
 	}
 }
 
-func TestTLSVersions(t *testing.T) { // R06
+func TestTLSVersions(t *testing.T) { // R31
 	h := open(t, httpd.Limits{}, each)
 	for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		for _, name := range []string{h.id.HostName(), "localhost", "127.0.0.1", "nas.home.arpa"} {

@@ -17,7 +17,7 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-func TestEveryErrorIsAProblem(t *testing.T) { // R08
+func TestEveryErrorIsAProblem(t *testing.T) {
 	h := open(t, httpd.Limits{}, func(h *hall) {
 		each(h)
 		fail := func(path string, err error) {
@@ -130,7 +130,7 @@ func TestGuardOutsideTheHall(t *testing.T) {
 	}
 }
 
-func TestBrokenAnswerIsNeverTakenForWhole(t *testing.T) { // R02
+func TestBrokenAnswerIsNeverTakenForWhole(t *testing.T) { // R01
 	begin := func(w http.ResponseWriter) {
 		_, _ = io.WriteString(w, "the first half")
 		_ = http.NewResponseController(w).Flush()
@@ -156,7 +156,7 @@ func TestBrokenAnswerIsNeverTakenForWhole(t *testing.T) { // R02
 	}
 }
 
-func TestSizeOfBodies(t *testing.T) { // R08
+func TestSizeOfBodies(t *testing.T) {
 	h := open(t, httpd.Limits{}, each)
 	big := bytes.Repeat([]byte("x"), 1<<20+1)
 	for _, http2 := range []bool{true, false} {
@@ -182,7 +182,7 @@ func TestSizeOfBodies(t *testing.T) { // R08
 	}
 }
 
-func TestHeaders(t *testing.T) { // R07
+func TestHeaders(t *testing.T) { // R34
 	h := open(t, httpd.Limits{}, func(h *hall) {
 		each(h)
 		h.Handle("/page", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

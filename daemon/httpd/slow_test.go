@@ -29,7 +29,7 @@ func closes(t *testing.T, c net.Conn) string {
 	return string(said)
 }
 
-func TestSlowHeadersAreDropped(t *testing.T) { // R09
+func TestSlowHeadersAreDropped(t *testing.T) {
 	h := open(t, httpd.Limits{HeaderTimeout: 2 * time.Second, ConnsPerSource: 1000, Conns: 1000}, each)
 	var slow []net.Conn
 	for i := range 20 {
@@ -50,7 +50,7 @@ func TestSlowHeadersAreDropped(t *testing.T) { // R09
 	}
 }
 
-func TestHugeHeadersAreRefused(t *testing.T) { // R09
+func TestHugeHeadersAreRefused(t *testing.T) {
 	h := open(t, httpd.Limits{}, each)
 	got := h.speak("GET /public HTTP/1.1\nHost: HOST\nX: "+strings.Repeat("x", 40<<10)+"\n\n", 1)
 	if len(got) != 1 || got[0].StatusCode != http.StatusRequestHeaderFieldsTooLarge {
@@ -75,7 +75,7 @@ func (d *drip) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestSlowBodies(t *testing.T) { // R09
+func TestSlowBodies(t *testing.T) {
 	read := func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			httpd.WriteProblem(w, r, err)
@@ -127,7 +127,7 @@ func TestSlowBodies(t *testing.T) { // R09
 	wg.Wait()
 }
 
-func TestSlowHandlersAreNotSlowClients(t *testing.T) { // R09
+func TestSlowHandlersAreNotSlowClients(t *testing.T) {
 	const patience = time.Second
 	h := open(t, httpd.Limits{Patience: patience}, func(h *hall) {
 		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -177,7 +177,7 @@ func TestSlowHandlersAreNotSlowClients(t *testing.T) { // R09
 	wg.Wait()
 }
 
-func TestSlowReadersAreDropped(t *testing.T) { // R09
+func TestSlowReadersAreDropped(t *testing.T) {
 	ended := make(chan error, 1)
 	h := open(t, httpd.Limits{WriteTimeout: time.Second}, func(h *hall) {
 		h.Handle("GET /big", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -215,7 +215,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestReadingEndsWithTheContext(t *testing.T) { // R05: withdrawal stops an upload
+func TestReadingEndsWithTheContext(t *testing.T) { // R22: withdrawal stops an upload
 	withdrawn := errors.New("withdrawn")
 	cancel := make(chan context.CancelCauseFunc, 1)
 	errs := make(chan error, 1)
@@ -268,7 +268,7 @@ func TestReadingEndsWithTheContext(t *testing.T) { // R05: withdrawal stops an u
 	}
 }
 
-func TestIdleConnectionsMakeRoom(t *testing.T) { // R09
+func TestIdleConnectionsMakeRoom(t *testing.T) {
 	h := open(t, httpd.Limits{Conns: 10, ConnsPerSource: 8}, each)
 	var idle []*tls.Conn
 	for range 40 {
@@ -290,7 +290,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) { // R09
 	}
 }
 
-func TestOnlyStrangersMakeRoom(t *testing.T) { // R09
+func TestOnlyStrangersMakeRoom(t *testing.T) {
 	begun := make(chan string, 10)
 	release := make(chan struct{})
 	h := open(t, httpd.Limits{Conns: 3}, func(h *hall) {
@@ -337,7 +337,7 @@ func TestOnlyStrangersMakeRoom(t *testing.T) { // R09
 	}
 }
 
-func TestAmbiguousFraming(t *testing.T) { // R09: request smuggling
+func TestAmbiguousFraming(t *testing.T) { // request smuggling
 	h := open(t, httpd.Limits{}, each)
 	hidden := "GET /signedin HTTP/1.1\nHost: HOST\n\n"
 	head := "POST /public HTTP/1.1\nHost: HOST\n"
@@ -381,7 +381,7 @@ func TestAmbiguousFraming(t *testing.T) { // R09: request smuggling
 	}
 }
 
-func TestShutdownLetsUploadsFinish(t *testing.T) { // R09
+func TestShutdownLetsUploadsFinish(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
 	h := open(t, httpd.Limits{}, func(h *hall) {
 		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -429,7 +429,7 @@ func TestShutdownLetsUploadsFinish(t *testing.T) { // R09
 	}
 }
 
-func TestShutdownDoesNotWaitForEver(t *testing.T) { // R09
+func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	begun, errs := make(chan struct{}), make(chan error, 1)
 	h := open(t, httpd.Limits{}, func(h *hall) {
 		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

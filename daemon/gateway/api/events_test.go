@@ -80,7 +80,7 @@ func (l *listener) next() (event, bool) {
 	return e, ok
 }
 
-// R25: one's own changes, in order, without gaps.
+// One's own changes, in order, without gaps.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -112,7 +112,7 @@ func TestEvents(t *testing.T) {
 	w.ask(nil, "GET", "/v1/events", "").is(t, "nobody", 401, "unauthenticated")
 }
 
-// R32: a stream ends with the credential that opened it; nothing more is told.
+// R34: a stream ends with the credential that opened it; nothing more is told.
 func TestEventsEndWhenTheTokenIsRevoked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -18,7 +18,7 @@ import (
 	"yunbox.local/storage/vfs"
 )
 
-// R01, R06: a file that was put is there, byte for byte, under its name.
+// R01: a file that was put is there, byte for byte, under its name.
 func TestPutAndGet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -66,7 +66,7 @@ func TestPutAndGet(t *testing.T) {
 	w.ask(w.ada, "GET", name, "").is(t, "get deleted", 404, "not-found")
 }
 
-// R10: what the asker has is not sent again; what only others have is.
+// R13, R34: what the asker has is not sent again; what only others have is.
 func TestKnownContent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -168,7 +168,7 @@ func TestKnownQuestionIsBounded(t *testing.T) {
 	w.ask(w.ada, "POST", "/v1/blobs/known", `{"sha256":["`+strings.Repeat("a", 600<<10)+`"]}`).is(t, "600 kB", 413, "too-large")
 }
 
-// R37: bad input is refused with a reason, and nothing of it is stored.
+// Bad input is refused with a reason, and nothing of it is stored.
 func TestPutRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -226,7 +226,7 @@ func (w *world) bobsDevice() string {
 	return d.ID
 }
 
-// R37: the router must not redirect a PUT, which would lose its body.
+// The router must not redirect a PUT, which would lose its body.
 func TestAddressesThatAreNotCleanAreErrors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -257,7 +257,7 @@ func (w *world) raw(request string) int {
 	return resp.StatusCode
 }
 
-// R05: a client that waits for 100 Continue sends no byte of what is refused or
+// R20: a client that waits for 100 Continue sends no byte of what is refused or
 // already here.
 func TestExpectContinueCostsNothing(t *testing.T) {
 	t.Parallel()
@@ -289,7 +289,7 @@ func TestExpectContinueCostsNothing(t *testing.T) {
 	}
 }
 
-// R21: withdrawal ends an upload in its middle, and nothing of it stays.
+// R22: withdrawal ends an upload in its middle, and nothing of it stays.
 func TestWithdrawalEndsAPut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -325,7 +325,7 @@ func (w *world) status() (s status) {
 	return s
 }
 
-// R06: a body that ends early leaves nothing.
+// R01: a body that ends early leaves nothing.
 func TestBrokenBodyLeavesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -352,7 +352,7 @@ func TestBrokenBodyLeavesNothing(t *testing.T) {
 	w.send(r).is(t, "a chunked body", 201, "")
 }
 
-// R07: a name keeps what it held before.
+// R01: a name keeps what it held before.
 func TestReplacingAName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -387,7 +387,7 @@ func (d *fullDisk) Space() (vfs.Space, error) {
 	return s, err
 }
 
-// R08: a full disk says so before the body; reading and deleting still work.
+// R01: a full disk says so before the body; reading and deleting still work.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	state := t.TempDir()
@@ -412,7 +412,7 @@ func TestFullDisk(t *testing.T) {
 	w.ask(w.ada, "PUT", "/v1/files/b.jpg?source=album", "more").is(t, "room again", 201, "")
 }
 
-// R03: damaged bytes are never served as good, and sending the file again heals it.
+// R01: damaged bytes are never served as good, and sending the file again heals it.
 func TestDamageIsNotServed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// R37: whatever is sent instead of what an operation expects, the answer is a
+// Whatever is sent instead of what an operation expects, the answer is a
 // problem of the client and never one of the box.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
@@ -76,7 +76,7 @@ func (w *world) fill(schema object, name string, v any) object {
 	return out
 }
 
-// R37: the same for what stands in the address.
+// The same for what stands in the address.
 func TestHostileQueries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

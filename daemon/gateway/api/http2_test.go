@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// R38: the same over HTTP/2, where a body has no connection of its own.
+// The same over HTTP/2, where a body has no connection of its own.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

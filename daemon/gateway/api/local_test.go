@@ -107,7 +107,7 @@ func TestLocalPeople(t *testing.T) {
 	}
 }
 
-// R03: the check finds what is damaged, missing and ownerless.
+// R01: the check finds what is damaged, missing and ownerless.
 func TestLocalCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -212,7 +212,7 @@ func TestLocalAudit(t *testing.T) {
 	socket(t, w.Box, "GET", "/local/audit/tail?n=0", "").is(t, "none", 400, "invalid")
 }
 
-// R36: whoever did not come through the socket as the right user is refused.
+// R34: whoever did not come through the socket as the right user is refused.
 func TestLocalRefusesStrangers(t *testing.T) {
 	l := (&api.API{}).Local()
 	for what, c := range map[string]net.Conn{"TCP": tcpConn(t), "nothing that the kernel knows": nil} {

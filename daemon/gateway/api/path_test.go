@@ -9,7 +9,7 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-// R37: what a client names is decoded once and never leaves the person's files.
+// R34: what a client names is decoded once and never leaves the person's files.
 func TestFilePath(t *testing.T) {
 	for target, want := range map[string]string{
 		"/v1/files/a.jpg":             "a.jpg",

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// R36: the kernel says who connected; neither the socket's mode nor anything
+// R34: the kernel says who connected; neither the socket's mode nor anything
 // that the peer sends decides.
 func TestOnlyRootAndTheDaemonAreTrusted(t *testing.T) {
 	dir, err := os.MkdirTemp("", "peer") // t.TempDir's own parent is closed to others

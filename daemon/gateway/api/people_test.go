@@ -12,7 +12,7 @@ import (
 	"yunbox.local/daemon/ident"
 )
 
-// R31, R32: sign in, app tokens and what they open, sign out.
+// R34: sign in, app tokens and what they open, sign out.
 func TestSessionsAndTokens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -84,7 +84,7 @@ func TestChangePassword(t *testing.T) {
 	w.askWith(s.Token, "GET", "/v1/me", "").is(t, "the new session", 200, "")
 }
 
-// R30: a box is bound once.
+// R03: a box is bound once.
 func TestBindingRefusals(t *testing.T) {
 	t.Parallel()
 	box := daemontest.Start(t)
@@ -149,7 +149,7 @@ func TestMe(t *testing.T) {
 	}
 }
 
-// R24: devices belong to one person; the ledger says what became of what they offered.
+// R15: devices belong to one person; the ledger says what became of what they offered.
 func TestDevices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -208,7 +208,7 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// R33: who may manage people.
+// R34: who may manage people.
 func TestPeople(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -359,7 +359,7 @@ func TestConsents(t *testing.T) {
 	w.ask(bob, "GET", "/v1/consents/mind_reading/receipts", "").is(t, "receipts of no purpose", 404, "not-found")
 }
 
-// R21: a consent may be for one device only.
+// R20: a consent may be for one device only.
 func TestConsentForOneDevice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -378,7 +378,7 @@ func TestConsentForOneDevice(t *testing.T) {
 	w.ask(w.ada, "DELETE", "/v1/consents/qq_backup?device=xyz", "").is(t, "a garbled device", 400, "invalid")
 }
 
-// R07: listing, trash and restoring.
+// R27: listing, trash and restoring.
 func TestItems(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

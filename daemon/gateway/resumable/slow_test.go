@@ -93,7 +93,7 @@ func newImpatient(t *testing.T) *impatient {
 	return &impatient{ln.Addr().String(), &tls.Config{RootCAs: authority, ServerName: "127.0.0.1"}, session.Token}
 }
 
-// R12: a client that is too slow to send the whole file with its creation, but
+// R05: a client that is too slow to send the whole file with its creation, but
 // still there, is told where to go on.
 func TestSlowCreationCanGoOn(t *testing.T) {
 	t.Parallel()

@@ -142,7 +142,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// R11: an upload in parts, over a restart of the box.
+// R05: an upload in parts, over a restart of the box.
 func TestUploadInPartsOverARestart(t *testing.T) {
 	t.Parallel()
 	p := newPhone(t)
@@ -232,7 +232,7 @@ func TestDeferredLength(t *testing.T) {
 	p.patch(location, 5, "f").kept(t, "abcdef", "a.jpg", "new")
 }
 
-// R06: a part that is not what was announced is not kept.
+// R01: a part that is not what was announced is not kept.
 func TestChecksums(t *testing.T) {
 	t.Parallel()
 	p := newPhone(t)
@@ -274,7 +274,7 @@ func TestChecksums(t *testing.T) {
 	p.send("HEAD", location, nil).is(t, "it cannot be continued", 404, "")
 }
 
-// R12: what arrived before the connection broke is not sent again, and a client
+// R05: what arrived before the connection broke is not sent again, and a client
 // that is back does not wait for its dead connection.
 func TestBrokenConnections(t *testing.T) {
 	t.Parallel()
@@ -352,7 +352,7 @@ func (p *phone) uploads() int {
 	return s.Uploads
 }
 
-// R08: an upload that did not say its size gives the disk back when it fills it;
+// R01: an upload that did not say its size gives the disk back when it fills it;
 // one that was promised its room waits for the rest.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
@@ -377,7 +377,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// R20, R21: consent is asked for before the body, at each request, and its
+// R20, R22: consent is asked for before the body, at each request, and its
 // withdrawal ends a running one; nothing of it stays.
 func TestConsent(t *testing.T) {
 	t.Parallel()
@@ -406,7 +406,7 @@ func TestConsent(t *testing.T) {
 	p.patch(location, 0, "cc").is(t, "withdrawn between two requests", 403, "consent-required")
 }
 
-// R37: bad requests are refused before the body, with a reason.
+// Bad requests are refused before the body, with a reason.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	p := newPhone(t)
@@ -486,7 +486,7 @@ func TestOptionsTerminationAndOverride(t *testing.T) {
 	p.send("HEAD", location, nil).is(t, "what is gone", 404, "")
 }
 
-// R05: whoever waits for 100 Continue sends no byte of what is refused.
+// R20: whoever waits for 100 Continue sends no byte of what is refused.
 func TestExpectContinueCostsNothing(t *testing.T) {
 	t.Parallel()
 	p := newPhone(t)
