@@ -70,7 +70,9 @@ func (a *Accounts) Bind(ctx context.Context, req BindRequest) (Session, error) {
 	a.labelMu.Lock()
 	label := a.label
 	a.labelMu.Unlock()
-	if err := checkPassword(op, req.Password, shown, label.Serial, label.Code, a.opt.Name, "yunbox"); err != nil {
+	// Compared with what the request says, not with the label: the answer must not
+	// tell a stranger what stands there.
+	if err := checkPassword(op, req.Password, shown, req.Serial, req.Code, a.opt.Name, "yunbox"); err != nil {
 		return Session{}, err
 	}
 	way, given, want, err := proof(op, req, label)

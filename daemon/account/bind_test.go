@@ -108,6 +108,19 @@ func TestWhatIsWrongByFormIsNoTry(t *testing.T) {
 	b.owner()
 }
 
+// A stranger's request without a serial number of its own must not find out by
+// its password what stands on the label.
+func TestPasswordIsNoQuestionAboutTheLabel(t *testing.T) { // R03
+	t.Parallel()
+	b := open(t)
+	_, err := b.Bind(t.Context(), account.BindRequest{
+		Secret: strings.Repeat("A", 22), Username: "mallory", Password: b.label().Serial, Remote: "stranger",
+	})
+	if problem.KindOf(err) != problem.Unauthenticated {
+		t.Errorf("the answer to a wrong secret is %v", err)
+	}
+}
+
 func flip(s string, i int) string {
 	c := byte('A')
 	if s[i] == 'A' {

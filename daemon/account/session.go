@@ -127,7 +127,7 @@ func requireSession(tx *db.Tx, p ident.Principal, op string) error {
 func badToken() error {
 	return &problem.Error{Kind: problem.Unauthenticated, Op: "account.authenticate",
 		Detail: "The session has ended, or the app token was revoked.",
-		Hint:   "Sign in again, or make a new app token under Settings."}
+		Hint:   "Sign in again, or make a new app token under Account."}
 }
 
 // Authenticate returns who carries a session or app token. It asks the database
@@ -144,7 +144,7 @@ func (a *Accounts) AuthenticateBasic(ctx context.Context, username, password str
 	if !strings.HasPrefix(password, tokenPrefix) {
 		return ident.Principal{}, &problem.Error{Kind: problem.Unauthenticated, Op: "account.authenticate",
 			Detail: "This way of signing in takes an app token in place of the password.",
-			Hint:   "Make an app token on the box's page under Settings and use it as the password."}
+			Hint:   "Make an app token on the box's page under Account and use it as the password."}
 	}
 	if len(username) > 4*maxLabel {
 		return ident.Principal{}, badToken()

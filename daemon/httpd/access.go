@@ -180,6 +180,7 @@ func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request,
 	ctx := r.Context()
 	if p.User != 0 {
 		s.conns.admitted(ctx)
+		out.allowed = func() error { return s.stillIn(r) }
 		ctx = context.WithValue(ctx, principalKey{}, p)
 	}
 	r = r.WithContext(ctx)
@@ -197,6 +198,16 @@ func (s *Server) Authenticate(r *http.Request) (ident.Principal, error) {
 			Detail: "Nobody is signed in.", Hint: "Sign in with POST /v1/session, or send an app token."}
 	}
 	return p, err
+}
+
+// stillIn returns a problem once r's credentials no longer open the box: the
+// session has ended, the token was revoked, the person was switched off.
+func (s *Server) stillIn(r *http.Request) error {
+	_, err := s.Authenticate(r.WithContext(context.WithoutCancel(r.Context())))
+	if problem.KindOf(err) == problem.Unauthenticated {
+		return err
+	}
+	return nil // a fault of ours is no reason to drop what comes
 }
 
 // identify finds out who makes the request: by the Authorization header if there

@@ -17,11 +17,14 @@ var noDeadline time.Time
 // of patience that the handler spends waiting for it, 1 KiB for every second of
 // it. Time that the handler itself takes does not count, so a slow disk is not a
 // slow client. The body of a stranger has to be there whole within that period. A
-// read also ends when the context does.
+// read also ends when the context does, and when the credentials of the request
+// have ceased to hold meanwhile.
 type progressBody struct {
 	raw      io.ReadCloser
 	control  *http.ResponseController
 	patience time.Duration
+	allowed  func() error // nil: nothing to ask
+	recheck  time.Duration
 	ctx      context.Context
 	stop     func() bool // takes back the watch on ctx
 
@@ -32,6 +35,7 @@ type progressBody struct {
 	ended    bool          // the body is over, the context is, or the request is
 	eof      bool
 	received int64
+	asked    time.Time // when allowed was asked last
 }
 
 // watch returns the request's body bound to ctx; the one before it ends.
@@ -44,7 +48,8 @@ func (w *response) watch(ctx context.Context) io.ReadCloser {
 		w.earlier += w.body.count()
 		w.body.release()
 	}
-	b := &progressBody{raw: r.Body, control: w.control, patience: w.limits.Patience, ctx: ctx}
+	b := &progressBody{raw: r.Body, control: w.control, patience: w.limits.Patience, ctx: ctx,
+		allowed: w.allowed, recheck: w.limits.Recheck, asked: time.Now()}
 	b.left, b.owed = b.patience, b.quota()
 	if w.stranger {
 		b.owed = math.MaxInt64
@@ -76,6 +81,9 @@ func (b *progressBody) quota() int64 { return int64(b.patience.Seconds() * 1024)
 // Read implements io.Reader.
 func (b *progressBody) Read(p []byte) (int, error) {
 	begin := time.Now()
+	if err := b.ask(begin); err != nil {
+		return 0, err
+	}
 	b.mu.Lock()
 	if b.eof {
 		b.mu.Unlock()
@@ -113,6 +121,20 @@ func (b *progressBody) Read(p []byte) (int, error) {
 		b.endLocked()
 	}
 	return n, err
+}
+
+// ask ends the body if who sends it may no longer. Read is called by one goroutine
+// at a time, so asked needs no lock.
+func (b *progressBody) ask(now time.Time) error {
+	if b.allowed == nil || now.Sub(b.asked) < b.recheck {
+		return nil
+	}
+	b.asked = now
+	err := b.allowed()
+	if err != nil {
+		b.release()
+	}
+	return err
 }
 
 // cause is why reading ended. The end of the patience also ends the request's

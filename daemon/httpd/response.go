@@ -31,6 +31,7 @@ type response struct {
 
 	bodyLimit int64         // bytes; 0: none
 	stranger  bool          // nobody is signed in
+	allowed   func() error  // whether the credentials still hold; nil: there were none
 	body      *progressBody // what the handler reads now
 	earlier   int64         // bytes that came through bodies before it
 

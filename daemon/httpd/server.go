@@ -48,6 +48,7 @@ type Limits struct {
 	HeaderTimeout  time.Duration // for the TLS handshake and for the header of a request; 10 s
 	IdleTimeout    time.Duration // of a connection between requests; 120 s
 	Patience       time.Duration // within which a body must bring on average 1 KiB/s; 30 s
+	Recheck        time.Duration // after which a body that still comes must still be allowed to; 2 s
 	WriteTimeout   time.Duration // for the client to take a piece of the answer; 60 s
 	HeaderBytes    int           // of a request; 32 KiB
 	Conns          int           // connections in all; 256
@@ -68,6 +69,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.HeaderTimeout, 10*time.Second)
 	def(&l.IdleTimeout, 120*time.Second)
 	def(&l.Patience, 30*time.Second)
+	def(&l.Recheck, 2*time.Second)
 	def(&l.WriteTimeout, 60*time.Second)
 	def(&l.Drain, 20*time.Second)
 	if l.HeaderBytes == 0 {

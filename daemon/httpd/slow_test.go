@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 )
 
 // closes waits until the server closes c, and returns what it said before.
@@ -214,6 +215,38 @@ func TestSlowReadersAreDropped(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// A body that takes hours must not outlive the right to send it.
+func TestUploadEndsWithItsCredentials(t *testing.T) { // R34
+	started := make(chan struct{}, 1)
+	h := open(t, httpd.Limits{Recheck: time.Millisecond}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			started <- struct{}{}
+			if _, err := io.Copy(io.Discard, httpd.ProgressReader(w, r)); err != nil {
+				httpd.WriteProblem(w, r, err)
+			}
+		}), httpd.Files)
+	})
+	for _, http2 := range []bool{true, false} {
+		h.client = h.newClient(http2)
+		_, token, err := h.accounts.CreateToken(t.Context(), h.member.Principal, "short-lived", ident.ScopeFiles, 0)
+		check(t, err)
+		body, more := io.Pipe()
+		go func() { // sends until nobody listens
+			for err := error(nil); err == nil; time.Sleep(time.Millisecond) {
+				_, err = more.Write([]byte("a piece"))
+			}
+		}()
+		go func() {
+			<-started
+			tokens, err := h.accounts.Tokens(t.Context(), h.member.Principal.User)
+			check(t, err)
+			check(t, h.accounts.RevokeToken(t.Context(), h.member.Principal, tokens[len(tokens)-1].ID))
+		}()
+		wantProblem(t, h.request("PUT", "/files/x", body, bearer(token)), 401, "unauthenticated")
+		body.Close()
+	}
+}
 
 func TestReadingEndsWithTheContext(t *testing.T) { // R22: withdrawal stops an upload
 	withdrawn := errors.New("withdrawn")
