@@ -308,7 +308,7 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	if err := in.alive(g); err != nil {
 		return nil, err
 	}
-	limit, err := in.limit(ctx, g.User(), m)
+	limit, err := in.limit(ctx, g.User(), m, "")
 	if err != nil {
 		return nil, err
 	}
@@ -323,9 +323,13 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	return in.intake(g, m, up, s, limit), nil
 }
 
-// limit returns the most bytes that the upload may have: the size if that is
-// known and fits the quota, else what is left of the quota.
-func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta) (int64, error) {
+// unfinished is how many bytes a person's other resumable uploads may come to:
+// they lie on the disk, though no name counts them yet.
+const unfinished = `SELECT coalesce(sum(max(size, 0)), 0) FROM upload WHERE user = +? AND item IS NULL AND id <> ?`
+
+// limit returns the most bytes that the upload id ("": a new one) may have: the
+// size if that is known and fits the quota, else what is left of the quota.
+func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta, id string) (int64, error) {
 	limit := int64(MaxSize)
 	err := in.db.Read(ctx, func(tx *db.Tx) error {
 		g, err := in.cat.UsageIn(tx, u)
@@ -333,6 +337,11 @@ func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta) (int64, err
 			return err
 		}
 		if g.Quota >= 0 {
+			var promised int64
+			if err := tx.QueryRow(unfinished, int64(u), id).Scan(&promised); err != nil {
+				return err
+			}
+			g.Bytes += promised
 			limit = min(limit, g.Quota-g.Bytes)
 		}
 		return g.Room(max(m.Size, 0))

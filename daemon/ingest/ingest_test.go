@@ -262,6 +262,35 @@ func TestQuotaAndRoom(t *testing.T) { // R30
 	}
 }
 
+// What lies on the disk of unfinished uploads is part of a person's share: else
+// many of them would fill it past any quota.
+func TestUnfinishedUploadsCount(t *testing.T) { // R30
+	b := start(t, settings{})
+	ctx := context.Background()
+	must(t, b.db.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(`UPDATE user SET quota_bytes = 10 WHERE id = 1`)
+		return err
+	}))
+	g := b.grant(ann, consent.AlbumBackup)
+	first, err := b.in.Begin(ctx, g, album("a", 8))
+	must(t, err)
+	must(t, first.Persist(ctx))
+	_, err = first.Write(ctx, 0, strings.NewReader("12345678"))
+	must(t, err)
+	must(t, first.Close())
+	_, err = b.in.Begin(ctx, g, album("b", 3))
+	want(t, err, problem.Quota)
+	b.mustPut(ann, "c", "12")
+	again, err := b.in.Resume(ctx, g, first.ID()) // its own bytes do not stand in its way
+	must(t, err)
+	_, err = again.Finish(ctx)
+	must(t, err)
+	must(t, again.Close())
+	if u := b.usage(ann); u.Bytes != 10 {
+		t.Errorf("%+v", u)
+	}
+}
+
 func TestWithdrawalStopsABodyInTheMiddle(t *testing.T) { // R22
 	b := start(t, settings{})
 	ctx := context.Background()

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/text/language"
@@ -124,6 +125,7 @@ func (a *API) acceptance(ctx context.Context, u ident.UserID) (*Acceptance, erro
 func granted(c consent.Consent) bool { return c.State == consent.Granted }
 
 type acceptInput struct {
+	Way
 	Body struct {
 		Accepted bool   `json:"accepted" doc:"true: nothing is ever accepted by leaving it out"`
 		Revision string `json:"revision" doc:"The revision that was read"`
@@ -137,7 +139,7 @@ func (a *API) acceptPolicy(ctx context.Context, in *acceptInput) (*receiptAnswer
 			Hint: "Send \"accepted\": true, or withdraw with DELETE /v1/consents/storage.",
 		}
 	}
-	return a.record(ctx, consent.Decision{Purpose: consent.Storage, Granted: true, PolicyRevision: in.Body.Revision})
+	return a.record(ctx, in.Way, consent.Decision{Purpose: consent.Storage, Granted: true, PolicyRevision: in.Body.Revision})
 }
 
 type purposesAnswer struct {
@@ -218,6 +220,7 @@ type OnePurpose struct {
 }
 
 type grantInput struct {
+	Way
 	OnePurpose
 	Body struct {
 		Granted        bool            `json:"granted" doc:"true: withdrawing is DELETE"`
@@ -237,16 +240,17 @@ func (a *API) grantConsent(ctx context.Context, in *grantInput) (*receiptAnswer,
 	if in.Body.Device != nil {
 		d.Device = *in.Body.Device
 	}
-	return a.record(ctx, d)
+	return a.record(ctx, in.Way, d)
 }
 
 type withdrawInput struct {
+	Way
 	OnePurpose
 	Device idParam[ident.DeviceID] `query:"device" doc:"Only for this device; left out: for all"`
 }
 
 func (a *API) withdrawConsent(ctx context.Context, in *withdrawInput) (*receiptAnswer, error) {
-	return a.record(ctx, consent.Decision{
+	return a.record(ctx, in.Way, consent.Decision{
 		Purpose: consent.Purpose(in.Purpose), Device: in.Device.ID, PolicyRevision: consent.CurrentPolicy().Revision,
 	})
 }
@@ -255,14 +259,31 @@ type receiptAnswer struct {
 	Body consent.Receipt
 }
 
+// Way says how a decision reached the box; the receipt keeps it. It is what the
+// client says of itself and proves nothing.
+type Way struct{ how string }
+
+// Resolve implements huma.Resolver.
+func (w *Way) Resolve(ctx huma.Context) []error {
+	switch {
+	case ctx.Header("Authorization") == "": // the cookie of a browser
+		w.how = "page"
+	case strings.HasPrefix(ctx.Header("User-Agent"), "yunboxctl/"):
+		w.how = "yunboxctl"
+	default:
+		w.how = "app"
+	}
+	return nil
+}
+
 // record enters a decision of the asker about the asker's own data; nobody can
 // consent for another person here.
-func (a *API) record(ctx context.Context, d consent.Decision) (*receiptAnswer, error) {
+func (a *API) record(ctx context.Context, way Way, d consent.Decision) (*receiptAnswer, error) {
 	p := principal(ctx)
 	if err := a.ownDevice(ctx, d.Device); err != nil {
 		return nil, err
 	}
-	d.User, d.Actor, d.How = p.User, p.User, "http"
+	d.User, d.Actor, d.How = p.User, p.User, way.how
 	receipt, err := a.consent.Record(ctx, d)
 	if err != nil {
 		return nil, err

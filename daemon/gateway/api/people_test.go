@@ -251,6 +251,21 @@ func TestPeople(t *testing.T) {
 	w.ask(w.ada, "PATCH", "/v1/users/"+ident.UserID(1).String(), `{"disabled":true}`).is(t, "nobody", 404, "not-found")
 }
 
+// R20: a receipt says by which way the decision came.
+func TestReceiptsSayHow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for want, agent := range map[string]string{"yunboxctl": "yunboxctl/1.0", "app": "curl/8"} {
+		for _, ask := range [][2]string{{"PUT", `{"granted":true,"policy_revision":"1"}`}, {"DELETE", ""}} {
+			a := w.ask(w.ada, ask[0], "/v1/consents/qq_backup", ask[1], "User-Agent", agent)
+			a.is(t, ask[0], 200, "")
+			if !strings.Contains(string(a.body), `"method":"`+want+`"`) {
+				t.Errorf("%s by %s: %s", ask[0], agent, a.body)
+			}
+		}
+	}
+}
+
 // R20, R22: what is asked for, decided, withdrawn and kept as a receipt.
 func TestConsents(t *testing.T) {
 	t.Parallel()
