@@ -308,7 +308,7 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	if err := in.alive(g); err != nil {
 		return nil, err
 	}
-	limit, err := in.limit(ctx, g.User(), m, "")
+	limit, err := in.limit(ctx, g.User(), m, true)
 	if err != nil {
 		return nil, err
 	}
@@ -323,25 +323,31 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	return in.intake(g, m, up, s, limit), nil
 }
 
-// unfinished is how many bytes a person's other resumable uploads may come to:
-// they lie on the disk, though no name counts them yet.
-const unfinished = `SELECT coalesce(sum(max(size, 0)), 0) FROM upload WHERE user = +? AND item IS NULL AND id <> ?`
+// unfinished is how many bytes a person's resumable uploads may come to: they lie
+// on the disk, though no name counts them yet.
+const unfinished = `SELECT coalesce(sum(max(size, 0)), 0) FROM upload WHERE user = ? AND item IS NULL`
 
-// limit returns the most bytes that the upload id ("": a new one) may have: the
-// size if that is known and fits the quota, else what is left of the quota.
-func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta, id string) (int64, error) {
+// limit returns the most bytes that an upload may have: the size if that is known
+// and fits the quota, else what is left of the quota. All unfinished uploads
+// together may come to as much as the quota once more: enough for what a phone
+// gave up and began anew, and a bound for whoever only begins.
+func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta, isNew bool) (int64, error) {
 	limit := int64(MaxSize)
 	err := in.db.Read(ctx, func(tx *db.Tx) error {
 		g, err := in.cat.UsageIn(tx, u)
 		if err != nil {
 			return err
 		}
-		if g.Quota >= 0 {
+		if g.Quota >= 0 && isNew {
 			var promised int64
-			if err := tx.QueryRow(unfinished, int64(u), id).Scan(&promised); err != nil {
+			if err := tx.QueryRow(unfinished, int64(u)).Scan(&promised); err != nil {
 				return err
 			}
-			g.Bytes += promised
+			if err := (catalog.Usage{Bytes: promised, Quota: g.Quota}).Room(max(m.Size, 0)); err != nil {
+				return err
+			}
+		}
+		if g.Quota >= 0 {
 			limit = min(limit, g.Quota-g.Bytes)
 		}
 		return g.Room(max(m.Size, 0))

@@ -262,9 +262,9 @@ func TestQuotaAndRoom(t *testing.T) { // R30
 	}
 }
 
-// What lies on the disk of unfinished uploads is part of a person's share: else
-// many of them would fill it past any quota.
-func TestUnfinishedUploadsCount(t *testing.T) { // R30
+// What lies on the disk of unfinished uploads is bounded by a person's share, too:
+// else many of them would fill the disk past any quota.
+func TestUnfinishedUploadsAreBounded(t *testing.T) { // R30
 	b := start(t, settings{})
 	ctx := context.Background()
 	must(t, b.db.Write(ctx, func(tx *db.Tx) error {
@@ -272,23 +272,30 @@ func TestUnfinishedUploadsCount(t *testing.T) { // R30
 		return err
 	}))
 	g := b.grant(ann, consent.AlbumBackup)
-	first, err := b.in.Begin(ctx, g, album("a", 8))
-	must(t, err)
-	must(t, first.Persist(ctx))
-	_, err = first.Write(ctx, 0, strings.NewReader("12345678"))
-	must(t, err)
-	must(t, first.Close())
-	_, err = b.in.Begin(ctx, g, album("b", 3))
+	var first string
+	for k := range 2 { // 4 + 4 bytes of 10
+		i, err := b.in.Begin(ctx, g, album("a", 4))
+		must(t, err)
+		must(t, i.Persist(ctx))
+		_, err = i.Write(ctx, 0, strings.NewReader("1234"))
+		must(t, err)
+		if k == 0 {
+			first = i.ID()
+		}
+		must(t, i.Close())
+	}
+	_, err := b.in.Begin(ctx, g, album("b", 4))
 	want(t, err, problem.Quota)
 	b.mustPut(ann, "c", "12")
-	again, err := b.in.Resume(ctx, g, first.ID()) // its own bytes do not stand in its way
+	again, err := b.in.Resume(ctx, g, first) // what was admitted goes on
 	must(t, err)
 	_, err = again.Finish(ctx)
 	must(t, err)
 	must(t, again.Close())
-	if u := b.usage(ann); u.Bytes != 10 {
+	if u := b.usage(ann); u.Bytes != 6 {
 		t.Errorf("%+v", u)
 	}
+	b.mustPut(ann, "d", "1234") // and a finished one makes room among the unfinished
 }
 
 func TestWithdrawalStopsABodyInTheMiddle(t *testing.T) { // R22

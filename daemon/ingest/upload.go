@@ -224,7 +224,7 @@ func (in *Ingest) takeUp(ctx context.Context, g consent.Grant, id string, s *slo
 	if err != nil {
 		return nil, err
 	}
-	limit, err := in.limit(ctx, g.User(), m, id)
+	limit, err := in.limit(ctx, g.User(), m, false)
 	if err != nil {
 		return nil, err
 	}
