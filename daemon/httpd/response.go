@@ -163,6 +163,7 @@ func (w *response) finish() {
 	if w.request.ProtoMajor == 1 && w.unread() {
 		// net/http reads what is left of a small body, and would wait for it for ever.
 		_ = w.control.SetReadDeadline(time.Now().Add(min(w.limits.Patience, 5*time.Second)))
+		w.linger()
 	}
 	if !w.wroteHeader && w.status == 0 {
 		w.status = http.StatusOK
@@ -191,6 +192,27 @@ func (w *response) part() {
 		_ = w.control.Flush() // the client is gone or does not read: the deadline ended it
 	}
 	w.crowd.leave(Remote(w.request))
+}
+
+// lingering is how long a client that is refused in the middle of its body has
+// to read why, before the connection is reset under what it still sends.
+const lingering = 500 * time.Millisecond
+
+// linger waits for that where net/http does not: it does not know that a body has
+// begun if the client waited for "100 Continue" first.
+func (w *response) linger() {
+	if !w.wroteHeader || w.request.Header.Get("Expect") == "" || w.earlier == 0 && (w.body == nil || w.body.count() == 0) {
+		return
+	}
+	if w.control.Flush() != nil {
+		return
+	}
+	end := time.NewTimer(lingering)
+	defer end.Stop()
+	select {
+	case <-end.C:
+	case <-w.request.Context().Done():
+	}
 }
 
 // unread reports whether the client may still have a body to send.

@@ -1,6 +1,7 @@
 package httpd_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -16,6 +17,7 @@ import (
 
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
 )
 
 // closes waits until the server closes c, and returns what it said before.
@@ -215,6 +217,36 @@ func TestSlowReadersAreDropped(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// A client that waited for "100 Continue" and is refused in the middle of its body
+// can read why, though it is still sending.
+func TestRefusalInTheMiddleCanBeRead(t *testing.T) { // R20
+	h := open(t, httpd.Limits{}, func(h *hall) {
+		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadFull(r.Body, make([]byte, 1000))
+			check(t, err)
+			httpd.WriteProblem(w, r, &problem.Error{Kind: problem.Full, Hint: "Empty the trash."})
+		}), httpd.Files)
+	})
+	c := h.raw()
+	defer c.Close()
+	_, err := fmt.Fprintf(c, "PUT /files/x HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n", h.addr, h.files)
+	check(t, err)
+	in := bufio.NewReader(c)
+	if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+		t.Fatal(line, err)
+	}
+	_, err = in.ReadString('\n')
+	check(t, err)
+	for range 3 { // more than is read; a reset comes within this time, if one comes
+		_, err = c.Write(make([]byte, 30_000))
+		check(t, err)
+		time.Sleep(50 * time.Millisecond)
+	}
+	resp, err := http.ReadResponse(in, nil)
+	check(t, err)
+	wantProblem(t, resp, 507, "full")
+}
 
 // A body that takes hours must not outlive the right to send it.
 func TestUploadEndsWithItsCredentials(t *testing.T) { // R34
