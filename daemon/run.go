@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/resumable"
@@ -238,9 +237,6 @@ func (b *Box) URLs() []string {
 	}
 	return append(urls, url("127.0.0.1"))
 }
-
-// Label returns what is printed on the box.
-func (b *Box) Label(ctx context.Context) (account.Label, error) { return b.accounts.Label(ctx) }
 
 // resident returns the memory that the process occupies, in bytes, 0 if the
 // system does not say.

@@ -89,10 +89,16 @@ func Purposes() []Info {
 }
 
 // PurposeOf returns the purpose that an upload with that source needs. A source
-// that nobody knows has none.
-func PurposeOf(source string) (Purpose, bool) {
-	p, ok := builtin().sources[source]
-	return p, ok
+// that nobody knows is problem.Invalid: nobody can have consented to it.
+func PurposeOf(source string) (Purpose, error) {
+	if p, ok := builtin().sources[source]; ok {
+		return p, nil
+	}
+	return "", &problem.Error{
+		Kind: problem.Invalid, Op: "consent.purpose", Title: "The source is not known",
+		Detail: "The box does not know where such a file would come from, so it cannot know which consent covers it.",
+		Hint:   "GET /v1/purposes lists the sources; a file from anywhere else has the source other.",
+	}
 }
 
 // CurrentPolicy returns the revision that people are asked to accept.

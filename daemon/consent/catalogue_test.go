@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"yunbox.local/daemon/problem"
 )
 
 func TestSourcesLeadToPurposes(t *testing.T) { // R05, R06, R07, R09, R20
@@ -14,12 +16,12 @@ func TestSourcesLeadToPurposes(t *testing.T) { // R05, R06, R07, R09, R20
 		"camera": CameraTransfer, "download": Storage, "other": Storage, "": Storage,
 	}
 	for source, p := range want {
-		if got, ok := PurposeOf(source); !ok || got != p {
-			t.Errorf("%q leads to %q, %v", source, got, ok)
+		if got, err := PurposeOf(source); err != nil || got != p {
+			t.Errorf("%q leads to %q, %v", source, got, err)
 		}
 	}
 	for _, source := range []string{"WeChat", " album", "wechat ", "face_recognition", "storage", "x"} {
-		if got, ok := PurposeOf(source); ok {
+		if got, err := PurposeOf(source); problem.KindOf(err) != problem.Invalid {
 			t.Errorf("%q leads to %q", source, got)
 		}
 	}

@@ -36,6 +36,15 @@ func (g Grant) Device() ident.DeviceID { return g.device }
 // Purpose returns what was consented to.
 func (g Grant) Purpose() Purpose { return g.purpose }
 
+// GrantFor is Grant for the purpose of an upload's source; see PurposeOf.
+func (l *Ledger) GrantFor(ctx context.Context, u ident.UserID, dev ident.DeviceID, source string) (Grant, error) {
+	purpose, err := PurposeOf(source)
+	if err != nil {
+		return Grant{}, err
+	}
+	return l.Grant(ctx, u, dev, purpose)
+}
+
 // Grant returns the proof that u consented to purpose for the device dev (zero:
 // no particular device, so that only decisions for all devices count). It asks
 // no disk. Without consent it returns a problem of kind ConsentRequired whose

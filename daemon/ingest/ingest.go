@@ -168,13 +168,9 @@ func (in *Ingest) admit(g consent.Grant, m Meta) (Meta, error) {
 	if g.User() == 0 {
 		return m, errors.New("ingest: a Grant that no Ledger made")
 	}
-	purpose, ok := consent.PurposeOf(m.Source)
-	if !ok {
-		return m, &problem.Error{
-			Kind: problem.Invalid, Op: "ingest.begin", Title: "The source is unknown",
-			Detail: "The box does not know where such a file would come from, so it cannot know which consent covers it.",
-			Hint:   "Use one of album, wechat, qq, tim, camera, screenshot, download, other.",
-		}
+	purpose, err := consent.PurposeOf(m.Source)
+	if err != nil {
+		return m, err
 	}
 	if purpose != g.Purpose() {
 		return m, fmt.Errorf("ingest: a grant for %s used for source %q", g.Purpose(), m.Source)
@@ -185,7 +181,6 @@ func (in *Ingest) admit(g consent.Grant, m Meta) (Meta, error) {
 	if m.Device != g.Device() {
 		return m, fmt.Errorf("ingest: a grant for one device used for another")
 	}
-	var err error
 	if m.Path, err = catalog.CleanPath(m.Path); err != nil {
 		return m, err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"yunbox.local/daemon/catalog"
-	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
@@ -118,11 +117,7 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) (ingest.Result, error)
 	if err != nil {
 		return ingest.Result{}, err
 	}
-	purpose, ok := consent.PurposeOf(meta.Source)
-	if !ok {
-		return ingest.Result{}, unknownSource()
-	}
-	grant, err := a.consent.Grant(ctx, principal(ctx).User, meta.Device, purpose)
+	grant, err := a.consent.GrantFor(ctx, principal(ctx).User, meta.Device, meta.Source)
 	if err != nil {
 		return ingest.Result{}, err
 	}
@@ -245,13 +240,6 @@ func filePath(u *url.URL) (string, error) {
 		return "", &problem.Error{Kind: problem.Invalid, Op: "api.path", Title: "The address cannot be read", Hint: "Percent-encode the path as UTF-8.", Err: err}
 	}
 	return catalog.CleanPath(decoded)
-}
-
-func unknownSource() error {
-	return &problem.Error{
-		Kind: problem.Invalid, Op: "api.put", Title: "The source is not known",
-		Hint: "GET /v1/purposes lists the sources; a file from anywhere else has the source other.",
-	}
 }
 
 type getFileInput struct {

@@ -245,14 +245,7 @@ func receive(w http.ResponseWriter, r *http.Request, intake *ingest.Intake, sum 
 
 // grant asks for the consent that the upload's source needs.
 func (h *Handler) grant(r *http.Request, meta ingest.Meta) (consent.Grant, error) {
-	purpose, ok := consent.PurposeOf(meta.Source)
-	if !ok {
-		return consent.Grant{}, &problem.Error{
-			Kind: problem.Invalid, Op: "resumable.grant", Title: "The source is not known",
-			Hint: "GET /v1/purposes lists the sources; a file from anywhere else has the source other.",
-		}
-	}
-	return h.consent.Grant(r.Context(), principal(r).User, meta.Device, purpose)
+	return h.consent.GrantFor(r.Context(), principal(r).User, meta.Device, meta.Source)
 }
 
 // meta reads what a creation says about its file.
