@@ -151,6 +151,9 @@ export function onSessionLost(f: () => void) {
 }
 export const sessionLost = () => lost();
 
+/** Longest wait for an answer, in ms: on a Wi-Fi that went away a request may otherwise hang for many minutes. */
+const PATIENCE = 60_000;
+
 /** One JSON request; quiet ones do not sign the page out on a 401. */
 export async function call<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
   let r: Response, text: string;
@@ -161,6 +164,7 @@ export async function call<T>(method: string, path: string, body?: unknown, quie
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
       cache: 'no-store',
+      signal: AbortSignal.timeout(PATIENCE),
     });
     text = await r.text();
   } catch {
