@@ -27,12 +27,66 @@ async function freePort() {
   return port;
 }
 
+/**
+ * The wire between a browser and the box: it counts what is sent and can be taken down.
+ * onSent is told after each piece how many bytes have gone up so far.
+ */
+async function startWire(port) {
+  const open = new Set();
+  const wire = { sent: 0, onSent: () => {} };
+  let up = true;
+  let held = false;
+  const server = net.createServer((near) => {
+    if (!up) return near.destroy();
+    if (held) near.pause();
+    const far = net.connect(port, '127.0.0.1');
+    for (const [one, other] of [[near, far], [far, near]]) {
+      open.add(one);
+      one.on('error', () => {}); // 'close' follows
+      one.on('close', () => {
+        open.delete(one);
+        other.destroy();
+      });
+      one.on('drain', () => held || other.resume());
+    }
+    far.on('data', (d) => near.write(d) || far.pause());
+    near.on('data', (d) => {
+      wire.sent += d.length;
+      far.write(d) || near.pause();
+      wire.onSent(wire.sent);
+    });
+  });
+  await new Promise((ok) => server.listen(0, '127.0.0.1', ok));
+  wire.port = server.address().port;
+  /** Ends every connection and lets none through until up: a browser may try again by itself, unseen. */
+  wire.down = () => {
+    up = false;
+    open.forEach((s) => s.destroy());
+  };
+  wire.up = () => (up = true);
+  /** Passes nothing more, with every connection open, until released. */
+  wire.hold = () => {
+    held = true;
+    open.forEach((s) => s.pause());
+  };
+  wire.release = () => {
+    held = false;
+    open.forEach((s) => s.resume());
+  };
+  wire.close = () => {
+    server.close();
+    wire.down();
+  };
+  return wire;
+}
+
 export async function startBox() {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'yunbox-e2e-'));
   const state = path.join(dir, 'state');
   const socket = path.join(state, 'run', 'yunboxd.sock');
   const exe = binary(dir);
   const port = await freePort();
+  const wire = await startWire(port);
   let child = null;
   let log = '';
 
@@ -52,7 +106,8 @@ export async function startBox() {
     });
 
   const box = {
-    url: `https://127.0.0.1:${port}`,
+    url: `https://127.0.0.1:${wire.port}`,
+    wire,
     log: () => log,
     status: () => local('GET', '/local/status'),
     label: () => local('GET', '/local/label'),
@@ -81,6 +136,7 @@ export async function startBox() {
     },
     async remove() {
       await box.stop();
+      wire.close();
       if (existsSync(dir)) rmSync(dir, { recursive: true, force: true });
     },
   };
