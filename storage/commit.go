@@ -20,11 +20,13 @@ const trustAbove = 64 << 20
 // durable, all of them with as few flushes as one needs, and returns a verdict
 // for each. A nil verdict: its data and its name are on stable storage.
 //
-// The order is what makes it safe. (1) Seal has synced the data. (2) Each file
+// The order is what makes it safe. (1) The data is synced: of large files by Seal,
+// of small ones here, all of them with one flush of the intent log. (2) Each file
 // gets its name; so whatever is visible under blobs/ is whole, even if the power
-// fails now, and replaces what may have had that name before. (3) The
-// directories are synced, side by side. Of a blob that was acknowledged before,
-// Seal has read the bytes back, and the new copy is dropped here.
+// fails now and Open has to put it back, and replaces what may have had that name
+// before. (3) The directories of the large files are synced, side by side; the log
+// knows the names of the others. Of a blob that was acknowledged before, Seal has
+// read the bytes back, and the new copy is dropped here.
 //
 // All items stay pinned against Sweep until Release, which must follow, whatever
 // the verdicts. An item that failed is lost to its caller, who must get the
@@ -41,19 +43,49 @@ func (s *Store) Commit(ctx context.Context, batch []Sealed) []error {
 	for _, sealed := range batch {
 		sealed.upload.mu.Lock()
 	}
+	named := s.logSmall(batch, verdicts)
 	dirs := make(map[string][]int, len(batch))
 	for i, sealed := range batch {
-		if verdicts[i] = sealed.upload.giveName(); verdicts[i] == nil {
+		if verdicts[i] != nil {
+			continue
+		}
+		if verdicts[i] = sealed.upload.giveName(); verdicts[i] == nil && !sealed.upload.small {
 			dir := path.Dir(sealed.Ref.path())
 			dirs[dir] = append(dirs[dir], i)
 		}
 	}
+	named()
 	s.syncNames(dirs, verdicts)
 	for i, sealed := range batch {
 		sealed.upload.conclude(verdicts[i])
 		sealed.upload.mu.Unlock()
 	}
 	return verdicts
+}
+
+// logSmall makes the data of the small uploads of a batch durable, in the intent
+// log or, where that has no room, each in its own file; those are small no more.
+// The function that it returns says that they have their names.
+func (s *Store) logSmall(batch []Sealed, verdicts []error) (named func()) {
+	var small []*Upload
+	var places []int
+	for i := range batch {
+		if u := batch[i].upload; u.small && u.void == nil && u.phase == sealed {
+			small, places = append(small, u), append(places, i)
+		}
+	}
+	if len(small) == 0 {
+		return func() {}
+	}
+	named, err := s.intent.append(small)
+	if err == nil {
+		return named
+	}
+	each(small, func(i int, u *Upload) {
+		u.small = false
+		verdicts[places[i]] = u.sync()
+	})
+	return func() {}
 }
 
 func (s *Store) mayCommit(ctx context.Context) error {

@@ -296,7 +296,9 @@ func (w *world) check(t *testing.T, fsys vfs.FS, s *storage.Store) {
 
 // options of a store that knows what was acknowledged.
 func (w *world) options() storage.Options {
-	return storage.Options{Reserve: -1, Acknowledged: func(_ context.Context, r storage.Ref) (bool, error) {
+	// No intent log, one that is always full, one that often is, one that seldom is.
+	intent := [...]int64{-1, 6 * 4096, 12 * 4096, 60 * 4096}[w.rng.IntN(4)]
+	return storage.Options{Reserve: -1, Intent: intent, Acknowledged: func(_ context.Context, r storage.Ref) (bool, error) {
 		return w.stored[r] != nil, nil
 	}}
 }
@@ -318,6 +320,9 @@ func mustHold(t *testing.T, s *storage.Store, ref storage.Ref, data []byte) {
 
 func mustOpen(t *testing.T, fsys vfs.FS, opt storage.Options) *storage.Store {
 	t.Helper()
+	if opt.Intent == 0 {
+		opt.Intent = 64 << 10 // the usual one is much for a disk in memory
+	}
 	s, err := storage.Open(t.Context(), fsys, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -407,7 +412,7 @@ func TestOpenSurvivesPowerCut(t *testing.T) { // R01
 			disk.CutIn(1 + rng.IntN(calls))
 		}
 		for {
-			s, err := storage.Open(t.Context(), disk, storage.Options{})
+			s, err := storage.Open(t.Context(), disk, storage.Options{Intent: 20 << 10})
 			if err != nil && !errors.Is(err, vfstest.ErrPowerOff) {
 				t.Fatal(err)
 			}
@@ -434,8 +439,10 @@ func TestEveryCallFailsOnce(t *testing.T) {
 		{Err: syscall.ENOSPC, Sticky: true, Ops: vfstest.OpWrite | vfstest.OpCreate},
 		{Err: syscall.ENOSPC, Ops: vfstest.OpWrite, Short: true},
 		{Err: syscall.EDQUOT, Ops: vfstest.OpWrite, Short: true},
-		{Err: syscall.EIO, Ops: vfstest.OpSync},
+		{Err: syscall.EIO, Ops: vfstest.OpSync | vfstest.OpSyncAll},
 		{Err: syscall.EIO, Ops: vfstest.OpSyncDir},
+		{Err: syscall.EIO, Ops: vfstest.OpSyncAll | vfstest.OpSync, Sticky: true},
+		{Err: syscall.EIO, Ops: vfstest.OpSyncAll | vfstest.OpSyncDir, Sticky: true},
 	} {
 		t.Run(fmt.Sprintf("%v %v short=%v sticky=%v", fault.Ops, fault.Err, fault.Short, fault.Sticky), func(t *testing.T) {
 			rng := vfstest.Seed(t)

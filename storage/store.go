@@ -5,17 +5,18 @@
 //
 // Begin starts an Upload. Write appends what arrives and hashes it in the same
 // pass. Seal ends the hashing and gives the content its name, a Ref. Commit
-// makes a batch of sealed uploads durable: data first, then names. Only after
-// Commit said nil for an item may anybody be told "stored"; the caller writes
-// its own record of the blob and then calls Release.
+// makes a batch of sealed uploads durable: data first, then names; of small ones
+// the data by one sync of the intent log, which Open puts back after a crash.
+// Only after Commit said nil for an item may anybody be told "stored"; the caller
+// writes its own record of the blob and then calls Release.
 //
 // An upload that may be interrupted calls Checkpoint; what it had received is
 // then found again by Resume, after a restart and after a power cut.
 //
 // # What holds at every moment
 //
-// Whatever is visible under blobs/ is whole, since bytes are on stable storage
-// before they get their name. Nothing that was acknowledged is lost in a power
+// Whatever is visible under blobs/ of an open store is whole, since bytes are on
+// stable storage, in their file or in the intent log, before they get their name. Nothing that was acknowledged is lost in a power
 // cut. A failed sync is lost data: it is never tried again, the staged file is
 // dropped, the client still has the bytes. docs/format.md describes the files.
 package storage
@@ -76,6 +77,11 @@ type Options struct {
 	// disk, but not more than 5 % of it. Negative: none.
 	Reserve int64
 
+	// Intent is the size in bytes of each of the two files of the intent log.
+	// 0: what suits the disk, 16 MiB at most. Negative: no log; small contents
+	// are then synced one by one, as large ones are.
+	Intent int64
+
 	// Acknowledged says whether a blob was acknowledged before: something
 	// committed names it. Only then does a blob that exists stand for a copy
 	// of the same content that comes again, after it was read back. Any other
@@ -96,6 +102,7 @@ type Store struct {
 	volume  volume
 	lock    io.Closer
 	buffers buffers
+	intent  *intentLog
 
 	dataSyncs, nameSyncs limiter
 
@@ -172,8 +179,10 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.intent = s.newIntentLog(opt.Intent)
+	s.intent.open() // first: a staged upload may lead to a blob that is put back
 	if err := s.clearStaging(); err != nil {
-		return nil, errors.Join(fmt.Errorf("clear staging: %w", err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("clear staging: %w", err), s.intent.close(), lock.Close())
 	}
 	return s, nil
 }
@@ -182,12 +191,13 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 // that were checkpointed will be found by Resume.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	closed := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
 		return nil
 	}
-	s.closed = true
-	return s.lock.Close()
+	return errors.Join(s.intent.close(), s.lock.Close())
 }
 
 // VolumeID is the identity of the volume, 26 characters.
@@ -212,6 +222,13 @@ func (s *Store) usable() error {
 	if s.closed {
 		return fmt.Errorf("storage: %w", ErrClosed)
 	}
+	return s.unsure
+}
+
+// unsureNames is the failed sync after which no name can be trusted, if any.
+func (s *Store) unsureNames() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.unsure
 }
 

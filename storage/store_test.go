@@ -135,7 +135,7 @@ func TestRealDisk(t *testing.T) { // R01 R02
 func TestSecondStoreIsRefused(t *testing.T) {
 	both := func(name string, fsys vfs.FS) {
 		s := mustOpen(t, fsys, storage.Options{})
-		_, err := storage.Open(t.Context(), fsys, storage.Options{})
+		_, err := storage.Open(t.Context(), fsys, storage.Options{Intent: 64 << 10})
 		wantErr(t, name+": second store", err, storage.ErrLocked)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -172,7 +172,7 @@ func TestWrongVolumeIsRefused(t *testing.T) {
 	refused := func(what string, d *vfstest.Disk, want string) {
 		t.Helper()
 		before := d.Calls(writes)
-		_, err := storage.Open(ctx, d, storage.Options{Volume: want})
+		_, err := storage.Open(ctx, d, storage.Options{Volume: want, Intent: 64 << 10})
 		wantErr(t, what, err, storage.ErrWrongVolume)
 		if d.Calls(writes) != before {
 			t.Errorf("%s: something was written", what)
@@ -195,7 +195,7 @@ func TestWrongVolumeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("no VOLUME", disk, id)
-	_, err = storage.Open(ctx, disk, storage.Options{})
+	_, err = storage.Open(ctx, disk, storage.Options{Intent: 64 << 10})
 	wantErr(t, "blobs without VOLUME", err, storage.ErrWrongVolume)
 	if _, err := disk.Stat("VOLUME"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a new identity was given to old blobs")
@@ -407,6 +407,7 @@ func TestSendingAgainHeals(t *testing.T) {
 	ctx := t.Context()
 	disk := vfstest.NewDisk()
 	acked := func(context.Context, storage.Ref) (bool, error) { return true, nil }
+	isBlob := func(name string) bool { return strings.HasPrefix(name, "blobs/") }
 	s := mustOpen(t, disk, storage.Options{Acknowledged: acked})
 	for what, harm := range map[string]func(ref storage.Ref) error{
 		"a flipped bit": func(ref storage.Ref) error { return disk.Corrupt(pathOf(ref), 4711) },
@@ -426,11 +427,11 @@ func TestSendingAgainHeals(t *testing.T) {
 			return f.Close()
 		},
 		"a bad sector": func(ref storage.Ref) error {
-			disk.Fail(vfstest.Fault{Ops: vfstest.OpRead, Nth: 1, Err: syscall.EIO})
+			disk.Fail(vfstest.Fault{Ops: vfstest.OpRead, Nth: 1, Err: syscall.EIO, Path: isBlob})
 			return nil
 		},
 		"a failed sync": func(ref storage.Ref) error {
-			disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO})
+			disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO, Path: isBlob})
 			return nil
 		},
 		"a doubt": func(ref storage.Ref) error { s.Doubt(ref); return nil },
@@ -520,7 +521,7 @@ func TestFailedWriteBackIsFinal(t *testing.T) {
 func TestFailedDirectorySyncStopsTheStore(t *testing.T) {
 	ctx := t.Context()
 	disk := vfstest.NewDisk()
-	s := mustOpen(t, disk, storage.Options{})
+	s := mustOpen(t, disk, storage.Options{Intent: -1})
 	data := random(100)
 	ref := mustPut(t, s, data)
 	u, err := s.Begin(ctx, -1)

@@ -77,6 +77,9 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Re
 	if err != nil {
 		return swept, err
 	}
+	if err := s.intent.removing(); err != nil {
+		return swept, err
+	}
 	for info, err := range s.Refs(ctx) {
 		if err != nil {
 			return swept, err
@@ -103,6 +106,9 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 	var swept Swept
 	spared, err := s.awaited(ctx)
 	if err != nil {
+		return swept, err
+	}
+	if err := s.intent.removing(); err != nil {
 		return swept, err
 	}
 	for _, ref := range refs {

@@ -46,6 +46,7 @@ type Upload struct {
 	sum    Ref // once sealed
 	sum1   SHA1
 	keep   bool // the blob is there already, and good; its name may not be durable
+	small  bool // its data is left to the intent log
 	pinned bool
 }
 
@@ -253,7 +254,8 @@ func (u *Upload) receiving() error {
 	return u.s.usable()
 }
 
-// Seal ends the upload, computes its name and makes its data durable. From then
+// Seal ends the upload, computes its name and makes its data durable, unless it
+// is small enough for the intent log, where Commit brings it. From then
 // until Release, Close or Discard the blob of that name is pinned against Sweep.
 // ErrIncomplete: fewer bytes came than were declared; the upload goes on. A
 // sealed upload of unknown size has the size that came. Sealing again gives the
@@ -303,8 +305,10 @@ func (u *Upload) seal(ctx context.Context) error {
 	if err := u.create(); err != nil {
 		return err
 	}
-	if err := u.sync(); err != nil {
-		return err
+	if u.small = u.seq == 0 && u.s.intent.takes(u.offset.Load()); !u.small {
+		if err := u.sync(); err != nil {
+			return err
+		}
 	}
 	size := u.size.Swap(u.offset.Load())
 	if u.seq > 0 {

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -96,8 +97,20 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}()
 	// The log is checkpointed beside the writer; the writer does it itself only
 	// when that could not keep up (8,000 pages, 32 MiB).
-	d.write = open(opt.Path, 1, "_txlock=immediate&_cache_size=-4096")
+	const writer = "_txlock=immediate&_cache_size=-4096"
+	d.write = open(opt.Path, 1, writer)
 	if err := d.prepare(ctx, fresh, opt.BackupDir); err != nil {
+		return nil, err
+	}
+	// Closing folds the log in and removes it; see preallocate.
+	if err := d.write.Close(); err != nil {
+		return nil, fmt.Errorf("db: %s: %w", opt.Path, translate(err))
+	}
+	if err := preallocate(opt.Path + "-wal"); err != nil {
+		return nil, fmt.Errorf("db: %w", err)
+	}
+	d.write = open(opt.Path, 1, writer)
+	if err := d.assertDurable(ctx); err != nil {
 		return nil, err
 	}
 	d.read = open(opt.Path, readers, "_query_only=1&_cache_size=-1024")
@@ -135,6 +148,41 @@ func private(path string) (fresh bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// logSize is what the log reaches before it is folded in, and a little more.
+const logSize = 6 << 20
+
+// preallocate makes the log as long as it will get. A commit that writes over
+// what a file has already costs one flush of the disk; one that makes the file
+// longer waits for the journal of the file system, too. SQLite takes a log of
+// zeros for an empty one (https://www.sqlite.org/walformat.html#recovery_algorithm).
+func preallocate(log string) error {
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another program reads the database: the log stayed
+	} else if err != nil {
+		return err
+	}
+	zeros := make([]byte, 256<<10)
+	for n := 0; n < logSize && err == nil; n += len(zeros) {
+		_, err = f.Write(zeros)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		// A short log is as good, only slower; and a full disk must not keep the box from starting.
+		return errors.Join(os.Remove(log), unlessFull(err))
+	}
+	return nil
+}
+
+func unlessFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	return err
 }
 
 // connector opens connections that carry the settings which a data source name

@@ -30,14 +30,8 @@ const (
 
 // prepare asserts durability, migrates what is older and applies the schema.
 func (d *DB) prepare(ctx context.Context, fresh bool, backupDir string) error {
-	for pragma, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "foreign_keys": "1"} {
-		var got string
-		if err := d.write.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&got); err != nil {
-			return fmt.Errorf("db: %s: %w", d.path, translate(err))
-		}
-		if got != want {
-			return fmt.Errorf("db: %s: PRAGMA %s is %s where %s is needed: commits would not be durable", d.path, pragma, got, want)
-		}
+	if err := d.assertDurable(ctx); err != nil {
+		return err
 	}
 	migrations, newest, err := readMigrations(d.files)
 	if err != nil {
@@ -65,6 +59,20 @@ func (d *DB) prepare(ctx context.Context, fresh bool, backupDir string) error {
 		return err
 	}
 	return d.apply(ctx, migrations[version-firstVersion:], newest)
+}
+
+// assertDurable asks the writer's connection for what makes commits durable.
+func (d *DB) assertDurable(ctx context.Context) error {
+	for pragma, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "foreign_keys": "1"} {
+		var got string
+		if err := d.write.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&got); err != nil {
+			return fmt.Errorf("db: %s: %w", d.path, translate(err))
+		}
+		if got != want {
+			return fmt.Errorf("db: %s: PRAGMA %s is %s where %s is needed: commits would not be durable", d.path, pragma, got, want)
+		}
+	}
+	return nil
 }
 
 func (d *DB) empty(ctx context.Context) bool {

@@ -73,7 +73,7 @@ func start(t testing.TB, s settings) *box {
 	must(t, err)
 	b.cat, err = catalog.Open(ctx, b.db)
 	must(t, err)
-	b.store, err = storage.Open(ctx, s.disk, storage.Options{Reserve: s.reserve, Now: s.now, Acknowledged: b.cat.Live})
+	b.store, err = storage.Open(ctx, s.disk, storage.Options{Reserve: s.reserve, Intent: 48 << 10, Now: s.now, Acknowledged: b.cat.Live})
 	must(t, err)
 	b.ledger, err = consent.Open(ctx, b.db, audit.New(b.db), deviceKey(t))
 	must(t, err)

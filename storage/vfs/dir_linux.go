@@ -2,10 +2,12 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,7 @@ import (
 // that no name and no symbolic link leads out of it.
 type Dir struct {
 	root *os.Root
+	top  *os.File // the same directory, open for SyncAll to remember errors by
 }
 
 var _ FS = (*Dir)(nil)
@@ -25,7 +28,11 @@ func OpenDir(dir string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: root}, nil
+	top, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &Dir{root, top}, nil
 }
 
 // CreateDir makes a directory with all its parents, mode 0700, and makes their
@@ -57,7 +64,7 @@ func CreateDir(dir string) error {
 }
 
 // Close lets go of the directory. Open files stay usable.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.top.Close(), d.root.Close()) }
 
 // Name is the path that was given to OpenDir.
 func (d *Dir) Name() string { return d.root.Name() }
@@ -120,14 +127,28 @@ func (d *Dir) SyncDir(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d *Dir) Space() (Space, error) {
-	f, err := d.root.Open(".")
-	if err != nil {
-		return Space{}, err
+// SyncAll is syncfs. Only since Linux 5.8 does that report lost data (commit
+// 735e4ae5ba28, "vfs: track per-sb writeback errors and report them to syncfs").
+func (d *Dir) SyncAll() error {
+	if !syncfsTells() {
+		return &fs.PathError{Op: "syncfs", Path: d.Name(), Err: errors.ErrUnsupported}
 	}
-	defer f.Close()
+	return control(d.top, "syncfs", unix.Syncfs)
+}
+
+var syncfsTells = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 5 || major == 5 && minor >= 8)
+})
+
+func (d *Dir) Space() (Space, error) {
 	var st unix.Statfs_t
-	if err := control(f, "statfs", func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+	if err := control(d.top, "statfs", func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return Space{}, err
 	}
 	unit := int64(st.Frsize)

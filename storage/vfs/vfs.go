@@ -55,6 +55,12 @@ type FS interface {
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
 
+	// SyncAll makes everything on the volume durable, data and names, also
+	// what other programs wrote: its time has no bound. An error says that
+	// something was lost since the last SyncAll, not what. It is
+	// errors.ErrUnsupported, at once, where the system hides lost data.
+	SyncAll() error
+
 	// Space reports the size of the volume.
 	Space() (Space, error)
 

@@ -395,7 +395,7 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
+	t.Cleanup(func() { dir.Close() }) // after the box
 	disk := &fullDisk{FS: dir}
 	w := worldOn(t, daemontest.StartOn(t, state, disk))
 	w.put(w.ada, "a.jpg", "before")

@@ -40,7 +40,7 @@ const roomy = 1 << 30
 // and deleted, and deleting makes room.
 func aFullDisk(s *suite) {
 	defer s.disk.SetCapacity(roomy)
-	old, large := content(s.Name()+"old", 3<<20), content(s.Name(), 2<<20)
+	old, large := content(s.Name()+"old", 5<<20), content(s.Name(), 4<<20)
 	s.put(s.file("old.mp4", old), old)
 	s.waste[sum(old)] = true // a later power cut may bring a removed file back
 	s.leave(512 << 10)
@@ -74,7 +74,7 @@ func aFullDisk(s *suite) {
 	s.ada.Call("DELETE", "/v1/items/"+id, nil, nil)
 	s.eventually("what was deleted makes room", func() bool {
 		space, err := s.disk.Space()
-		return err == nil && space.Free > 2<<20
+		return err == nil && space.Free > 5<<20
 	})
 	s.put(f, large)
 }
@@ -100,10 +100,10 @@ func aFailedSync(s *suite) {
 	if !s.status().Volume.OK {
 		s.Fatal("the volume is flagged before anything failed")
 	}
-	body := content(s.Name(), 120<<10)
+	body := content(s.Name(), 600<<10) // more than goes into the intent log
 	f := s.file("a.jpg", body)
 	s.unchanged(func() {
-		s.disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO})
+		s.disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO, Path: staged})
 		_, err := s.client.Put(s.Context(), f)
 		s.refused("a failed sync", err, "unavailable")
 		s.absent(f.Path)
@@ -120,7 +120,7 @@ func aFailedSync(s *suite) {
 // After a failed sync of a directory no name on the disk can be trusted: the box
 // takes nothing until it is started anew, and serves what it has.
 func aFailedSyncOfNames(s *suite) {
-	kept, body := content(s.Name()+"kept", 10<<10), content(s.Name(), 120<<10)
+	kept, body := content(s.Name()+"kept", 10<<10), content(s.Name(), 600<<10)
 	s.put(s.file("kept.jpg", kept), kept)
 	f := s.file("a.jpg", body)
 	s.unchanged(func() {

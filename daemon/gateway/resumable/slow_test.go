@@ -42,7 +42,7 @@ func newImpatient(t *testing.T) *impatient {
 		}
 	}
 	ctx, dir := t.Context(), t.TempDir()
-	store, err := storage.Open(ctx, vfstest.NewDisk(), storage.Options{})
+	store, err := storage.Open(ctx, vfstest.NewDisk(), storage.Options{Intent: 64 << 10})
 	must(err)
 	d, err := db.Open(ctx, db.Options{Path: filepath.Join(dir, "box.db"), BackupDir: filepath.Join(dir, "backup")})
 	must(err)

@@ -40,8 +40,10 @@ func (d *Disk) Kill() *Disk {
 	return &Disk{m: m, life: m.life}
 }
 
+// closeAll also forgets what a SyncAll has lost and nobody was told: silence is
+// harder on the next process.
 func (n *inode) closeAll() {
-	n.opens = 0
+	n.opens, n.untold = 0, false
 	for _, child := range n.entries {
 		child.closeAll()
 	}

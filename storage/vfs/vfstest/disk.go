@@ -65,6 +65,10 @@ type inode struct {
 	links int // names
 	opens int
 
+	// A SyncAll has lost what was not on the device; the next sync of this
+	// file or directory says so, too, once.
+	untold bool
+
 	// A file: what processes see, what the device has, and which sectors
 	// differ. len(disk) is the size the device knows.
 	data, disk []byte
@@ -384,6 +388,9 @@ func (d *Disk) SyncDir(name string) error {
 	if err == nil && !n.mode.IsDir() {
 		err = syscall.ENOTDIR
 	}
+	if err == nil && n.untold {
+		n.untold, n.log, err = false, nil, syscall.EIO
+	}
 	if err != nil {
 		return &fs.PathError{Op: "syncdir", Path: name, Err: err}
 	}
@@ -405,12 +412,54 @@ func (c change) reach(durable map[string]*inode) {
 	}
 }
 
+// SyncAll that fails has lost all that was not synced; files and directories of
+// which that is true say so at their next own sync, as Linux does.
+func (d *Disk) SyncAll() error {
+	failed := d.begin(OpSyncAll, ".")
+	if failed != nil {
+		if !lost(failed) {
+			return failed
+		}
+		d.m.mu.Lock()
+	}
+	defer d.m.mu.Unlock()
+	d.m.root.syncAll(failed == nil, make(map[*inode]bool))
+	return failed
+}
+
+// syncAll brings a tree to the device, or loses what is not there.
+func (n *inode) syncAll(good bool, seen map[*inode]bool) {
+	if seen[n] {
+		return
+	}
+	seen[n] = true
+	if n.mode.IsDir() {
+		n.untold = n.untold || !good && len(n.log) > 0
+		if good {
+			for _, c := range n.log {
+				c.reach(n.durable)
+			}
+		}
+		n.log = nil
+	} else {
+		n.untold = n.untold || !good && (n.resized || len(n.dirty) > 0)
+		if good {
+			n.reachAll()
+		}
+		clear(n.dirty)
+		n.resized = false
+	}
+	for _, child := range n.entries {
+		child.syncAll(good, seen)
+	}
+}
+
 // loseDir is a failed SyncDir: what it should have written counts as clean.
 func (d *Disk) loseDir(name string) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	if n, err := d.m.lookup(name); err == nil {
-		n.log = nil
+		n.log, n.untold = nil, false
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	OpWrite
 	OpSync // of a file
 	OpSyncDir
+	OpSyncAll
 	OpWriteBack
 	OpRename
 	OpRemove
@@ -37,7 +38,7 @@ const (
 const OpAny Op = 1<<numOps - 1
 
 var opNames = [numOps]string{
-	"open", "create", "read", "write", "sync", "syncdir", "writeback", "rename", "remove",
+	"open", "create", "read", "write", "sync", "syncdir", "syncall", "writeback", "rename", "remove",
 	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock",
 }
 

@@ -231,21 +231,32 @@ func (f *file) sync() error {
 			f.d.m.mu.Lock()
 			defer f.d.m.mu.Unlock()
 			clear(f.n.dirty)
-			f.n.resized = false
+			f.n.resized, f.n.untold = false, false
 		}
 		return err
 	}
 	defer f.d.m.mu.Unlock()
 	n := f.n
+	untold := n.untold
+	if !untold {
+		n.reachAll()
+	}
+	clear(n.dirty)
+	n.resized, n.untold = false, false
+	if untold {
+		return f.fail(OpSync, syscall.EIO)
+	}
+	return nil
+}
+
+// reachAll brings a file to the device.
+func (n *inode) reachAll() {
 	if n.resized {
 		n.disk = n.ofSize(n.disk, len(n.data))
 	}
 	for s := range n.dirty {
 		n.reach(s)
 	}
-	clear(n.dirty)
-	n.resized = false
-	return nil
 }
 
 // reach brings a sector to the device, as far as that knows the file to go.

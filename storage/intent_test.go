@@ -1,0 +1,286 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"yunbox.local/storage/vfs"
+	"yunbox.local/storage/vfs/vfstest"
+)
+
+func openStore(t testing.TB, fsys vfs.FS, opt Options) *Store {
+	t.Helper()
+	if opt.Intent == 0 {
+		opt.Intent = 4 << 20 // the usual one is much for a disk in memory
+	}
+	s, err := Open(t.Context(), fsys, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sealAll(t testing.TB, s *Store, contents ...[]byte) (batch []Sealed) {
+	t.Helper()
+	for _, data := range contents {
+		u, err := s.Begin(t.Context(), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Write(t.Context(), 0, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := u.Seal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, sealed)
+	}
+	return batch
+}
+
+func putAll(t testing.TB, s *Store, contents ...[]byte) {
+	t.Helper()
+	batch := sealAll(t, s, contents...)
+	if err := errors.Join(s.Commit(t.Context(), batch)...); err != nil {
+		t.Fatal(err)
+	}
+	s.Release(batch)
+}
+
+func someContents(n, size int) (list [][]byte) {
+	for i := range n {
+		list = append(list, bytes.Repeat(fmt.Appendf(nil, "%8d", i), size/8))
+	}
+	return list
+}
+
+// Eight small files cost one flush; the names of one too large cost more.
+func TestSmallFilesShareAFlush(t *testing.T) {
+	disk := vfstest.NewDisk()
+	s := openStore(t, disk, Options{})
+	const flushes = vfstest.OpSync | vfstest.OpSyncDir | vfstest.OpSyncAll
+	before := disk.Calls(flushes)
+	putAll(t, s, someContents(8, 100_000)...)
+	if n := disk.Calls(flushes) - before; n != 1 {
+		t.Errorf("%d flushes for eight small files, want 1", n)
+	}
+	before = disk.Calls(flushes)
+	putAll(t, s, make([]byte, intentLimit+1))
+	if n := disk.Calls(flushes) - before; n != 2 {
+		t.Errorf("%d flushes for a large file, want those of its data and its name", n)
+	}
+}
+
+// What no longer fits is synced in its own files, and nobody waits for the log.
+func TestFullIntentLogKeepsNobodyWaiting(t *testing.T) {
+	block := &blockedDisk{FS: vfstest.NewDisk(), reached: make(chan struct{}, 1), goOn: make(chan struct{})}
+	s := openStore(t, block, Options{Intent: 8 * intentBlock})
+	contents := someContents(40, intentBlock)
+	for _, data := range contents {
+		putAll(t, s, data)
+	}
+	<-block.reached // the settling of the first segment has begun and hangs
+	for _, data := range contents {
+		if err := s.Verify(t.Context(), sha256.Sum256(data)); err != nil {
+			t.Error(err)
+		}
+	}
+	close(block.goOn)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// blockedDisk lets SyncAll wait.
+type blockedDisk struct {
+	vfs.FS
+	reached chan struct{}
+	goOn    chan struct{}
+}
+
+func (d *blockedDisk) SyncAll() error {
+	select {
+	case d.reached <- struct{}{}:
+	default:
+	}
+	<-d.goOn
+	return d.FS.SyncAll()
+}
+
+// A segment is not settled between the record of a file and its name: the file
+// would be neither in the log nor on the disk.
+func TestSettlingWaitsForNames(t *testing.T) { // R01
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfstest.NewDisk()
+		s := openStore(t, disk, Options{})
+		data := []byte("recorded, but not yet named")
+		batch := sealAll(t, s, data)
+		named := s.logSmall(batch, make([]error, 1))
+		settled := make(chan error, 1)
+		go func() { settled <- s.intent.removing() }()
+		synctest.Wait()
+		if n := disk.Calls(vfstest.OpSyncAll); n != 0 {
+			t.Error("settled before the name")
+		}
+		if err := batch[0].upload.giveName(); err != nil {
+			t.Fatal(err)
+		}
+		named()
+		if err := <-settled; err != nil {
+			t.Fatal(err)
+		}
+		s = openStore(t, disk.PowerCut(rand.New(rand.NewPCG(1, 1))), Options{})
+		if err := s.Verify(t.Context(), sha256.Sum256(data)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What was removed does not come back from the log, whatever crash follows, and
+// of its bytes nothing stays in the files of the log.
+func TestRemovedDoesNotComeBack(t *testing.T) { // R27 R28
+	rng := vfstest.Seed(t)
+	for range 100 {
+		disk := vfstest.NewDisk()
+		s := openStore(t, disk, Options{Intent: int64(4+rng.IntN(12)) * intentBlock})
+		var gone []Ref
+		for i := range 30 {
+			data := fmt.Appendf(nil, "the secret of %d", i)
+			putAll(t, s, data)
+			if rng.IntN(3) == 0 {
+				ref := Ref(sha256.Sum256(data))
+				gone = append(gone, ref)
+				if _, err := s.Remove(t.Context(), []Ref{ref}, func(Ref) (bool, error) { return false, nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if rng.IntN(2) == 0 {
+			disk = disk.Kill() // a removal is not synced: after a power cut it may be undone, but not by the log
+			s = openStore(t, disk, Options{})
+		}
+		for _, ref := range gone {
+			if _, err := s.Get(t.Context(), ref); !errors.Is(err, ErrNotFound) {
+				t.Fatalf("removed, but: %v", err)
+			}
+		}
+		if _, err := s.Sweep(t.Context(), -1, func(Ref) (bool, error) { return false, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			b, err := vfs.ReadFile(disk, path.Join(intentDir, fmt.Sprint(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(b, []byte("the secret of")) {
+				t.Fatal("the log still holds what was removed")
+			}
+		}
+	}
+}
+
+// After an error of the log uploads go on without it, and it loses nothing.
+func TestBrokenIntentLog(t *testing.T) { // R01
+	for _, op := range []vfstest.Op{vfstest.OpWrite, vfstest.OpSync} {
+		disk := vfstest.NewDisk()
+		s := openStore(t, disk, Options{})
+		before := someContents(3, 10_000)
+		putAll(t, s, before...)
+		disk.Fail(vfstest.Fault{Ops: op, Nth: 1, Err: syscall.EIO, Sticky: true, Path: func(name string) bool { return path.Dir(name) == intentDir }})
+		after := someContents(3, 20_000)
+		putAll(t, s, after...)
+		if !errors.Is(s.Err(), syscall.EIO) {
+			t.Errorf("%v: the volume is not flagged: %v", op, s.Err())
+		}
+		disk.Heal()
+		s = openStore(t, disk.PowerCut(vfstest.Seed(t)), Options{})
+		for _, data := range append(before, after...) {
+			if err := s.Verify(t.Context(), sha256.Sum256(data)); err != nil {
+				t.Errorf("%v: %v", op, err)
+			}
+		}
+	}
+}
+
+// Several batches at once, small segments, removals in between: for -race.
+func TestIntentLogSideBySide(t *testing.T) {
+	disk := vfstest.NewDisk()
+	s := openStore(t, disk, Options{Intent: 20 * intentBlock})
+	var wait sync.WaitGroup
+	for g := range 4 {
+		wait.Go(func() {
+			for i := range 50 {
+				data := fmt.Appendf(nil, "%d of %d", i, g)
+				batch := sealAll(t, s, data, append(data, make([]byte, 5000)...))
+				if err := errors.Join(s.Commit(context.Background(), batch)...); err != nil {
+					t.Error(err)
+				}
+				s.Release(batch)
+				if i%10 == 0 {
+					if _, err := s.Remove(context.Background(), []Ref{batch[1].Ref}, func(Ref) (bool, error) { return false, nil }); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wait.Wait()
+	s = openStore(t, disk.PowerCut(vfstest.Seed(t)), Options{})
+	for g := range 4 {
+		for i := range 50 {
+			if err := s.Verify(t.Context(), sha256.Sum256(fmt.Appendf(nil, "%d of %d", i, g))); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// Whatever a segment holds, the volume opens, and what is put back has the name
+// of its bytes.
+func FuzzIntentLog(f *testing.F) {
+	disk := vfstest.NewDisk()
+	s := openStore(f, disk, Options{})
+	putAll(f, s, []byte("one"), bytes.Repeat([]byte("two"), 3000))
+	good, err := vfs.ReadFile(disk, path.Join(intentDir, "0"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-intentBlock-1])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		disk := vfstest.NewDisk()
+		if err := openStore(t, disk, Options{}).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.WriteFile(disk, path.Join(intentDir, "0"), b, stageMode); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, disk, Options{})
+		for info, err := range s.Refs(t.Context()) {
+			if err == nil {
+				err = s.Verify(t.Context(), info.Ref)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		putAll(t, s, []byte("three"))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
