@@ -124,6 +124,7 @@ func (l *intentLog) prepare() error {
 		if err := l.void(g); err != nil {
 			return err
 		}
+		g.epoch = 0
 	}
 	if l.size < 0 {
 		return nil
@@ -235,19 +236,24 @@ func (l *intentLog) append(batch []*Upload) (named func(), err error) {
 
 // room finds the segment for need bytes more.
 func (l *intentLog) room(need int64) (*segment, error) {
-	g := l.segs[l.cur]
 	if l.off.Load() || need > l.size-intentBlock {
 		return nil, errNoIntent
 	}
-	if g.epoch != 0 && g.pos+need > l.size {
+	g := l.segs[l.cur]
+	if !g.has(need, l.size) {
 		l.startSettle(g)
 		l.cur = 1 - l.cur
 		g = l.segs[l.cur]
 	}
-	if g.settling || g.broken != nil || g.epoch != 0 && g.pos+need > l.size {
+	if !g.has(need, l.size) {
 		return nil, errNoIntent
 	}
 	return g, nil
+}
+
+// has says whether need bytes more can go into a segment of that size.
+func (g *segment) has(need, size int64) bool {
+	return !g.settling && g.broken == nil && (g.epoch == 0 || g.pos+need <= size)
 }
 
 // write appends the records of a batch and syncs them.
@@ -314,7 +320,7 @@ func (l *intentLog) write(g *segment, batch []*Upload) error {
 
 // startSettle lets a segment be settled in the background.
 func (l *intentLog) startSettle(g *segment) {
-	if g.epoch != 0 && !g.settling {
+	if !g.settling && g.broken == nil && g.epoch != 0 {
 		g.settling = true
 		go func() {
 			l.mu.Lock()
@@ -333,7 +339,9 @@ func (l *intentLog) finishSettle(g *segment) {
 	l.mu.Unlock()
 	err := l.settle(g)
 	l.mu.Lock()
-	if err != nil {
+	if err == nil {
+		g.epoch = 0
+	} else {
 		g.broken = err
 		l.off.Store(true)
 		l.s.namesUnsure(err)
@@ -476,7 +484,6 @@ func (l *intentLog) void(g *segment) error {
 	if err := g.file.Datasync(); err != nil {
 		return l.s.syncFailed("the intent log", err)
 	}
-	g.epoch = 0
 	return nil
 }
 
