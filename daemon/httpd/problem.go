@@ -66,6 +66,9 @@ func encodeProblem(p *problem.Error) []byte {
 		doc[k] = v
 	}
 	doc["type"], doc["title"], doc["status"] = p.Kind.Type(), p.Title, p.Kind.Status()
+	if p.Type != "" {
+		doc["type"] = p.Type
+	}
 	if p.Detail != "" {
 		doc["detail"] = p.Detail
 	}

@@ -155,6 +155,9 @@ func (in *Ingest) Close(ctx context.Context) error {
 	}
 }
 
+// Expiry returns how long an upload that nobody goes on with is kept.
+func (in *Ingest) Expiry() time.Duration { return in.expiry }
+
 // Active returns how many uploads are being received right now.
 func (in *Ingest) Active() int {
 	in.mu.Lock()

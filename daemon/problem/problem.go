@@ -174,6 +174,9 @@ type Error struct {
 	Title  string // one short sentence without a full stop; "" takes the kind's
 	Detail string // what happened in this case
 	Hint   string // what to do next
+	// Type replaces the URI of the kind where the specification of a protocol has
+	// registered one of its own for this very case; "" takes the kind's.
+	Type string
 	// Members are RFC 9457 §3.2 extension members, such as "purpose".
 	Members    map[string]any
 	RetryAfter time.Duration // with RateLimited and Unavailable; 0: not said

@@ -171,7 +171,7 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 			Hint: "Send the file without Content-Encoding.",
 		}
 	}
-	want, err := wantedContent(r.Header)
+	want, err := httpd.AnnouncedSHA256(r.Header, "Repr-Digest", "Content-Digest")
 	if err != nil {
 		return meta, err
 	}

@@ -1,41 +1,41 @@
-package api
+package httpd
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
 	"strings"
 
 	"yunbox.local/daemon/problem"
-	"yunbox.local/storage"
 )
 
-// wantedContent returns the SHA-256 that the request's integrity fields announce
-// for the file (RFC 9530 §2 and §3), or the zero Ref when they announce none. A
-// PUT here is the whole file without a content coding, so Repr-Digest and
-// Content-Digest speak of the same bytes and must agree.
-func wantedContent(h http.Header) (storage.Ref, error) {
-	var want storage.Ref
-	for _, name := range []string{"Repr-Digest", "Content-Digest"} {
+// AnnouncedSHA256 returns the SHA-256 that the named integrity fields announce
+// (RFC 9530 §2 and §3), or zeros when they announce none. Several fields of a
+// request whose body is the whole file, without a content coding, speak of the
+// same bytes and must agree. Errors are of the kind Invalid.
+func AnnouncedSHA256(h http.Header, fields ...string) ([sha256.Size]byte, error) {
+	var none, want [sha256.Size]byte
+	for _, name := range fields {
 		lines := h.Values(name)
 		if len(lines) == 0 {
 			continue
 		}
 		digests, ok := parseDigests(strings.Join(lines, ","))
 		if !ok {
-			return storage.Ref{}, badDigest(name, "It is not a list like sha-256=:base64: (RFC 9530).")
+			return none, badDigest(name, "It is not a list like sha-256=:base64: (RFC 9530).")
 		}
 		sum, given := digests["sha-256"]
 		if !given {
 			continue // other algorithms may be ignored (RFC 9530 §2)
 		}
 		if len(sum) != len(want) {
-			return storage.Ref{}, badDigest(name, "The sha-256 value is not 32 bytes long.")
+			return none, badDigest(name, "The sha-256 value is not 32 bytes long.")
 		}
-		ref := storage.Ref(sum)
-		if !want.IsZero() && want != ref {
-			return storage.Ref{}, badDigest(name, "Repr-Digest and Content-Digest announce different content.")
+		got := [sha256.Size]byte(sum)
+		if want != none && want != got {
+			return none, badDigest(name, strings.Join(fields, " and ")+" announce different content.")
 		}
-		want = ref
+		want = got
 	}
 	return want, nil
 }
@@ -43,7 +43,7 @@ func wantedContent(h http.Header) (storage.Ref, error) {
 func badDigest(header, detail string) error {
 	return &problem.Error{
 		Kind:   problem.Invalid,
-		Op:     "api.digest",
+		Op:     "httpd.digest",
 		Title:  "The " + header + " header cannot be used",
 		Detail: detail,
 		Hint:   "Send " + header + ": sha-256=:<the SHA-256 of the file in base64>: or leave the header out.",

@@ -1,28 +1,27 @@
-package api
+package httpd
 
 import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"net/http"
 	"testing"
-
-	"yunbox.local/storage"
 )
 
-func digestOf(content string) (storage.Ref, string) {
+func digestOf(content string) ([sha256.Size]byte, string) {
 	sum := sha256.Sum256([]byte(content))
-	return storage.Ref(sum), "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+	return sum, "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
-func TestWantedContent(t *testing.T) {
+func TestAnnouncedSHA256(t *testing.T) {
 	ref, field := digestOf("photo")
 	other, otherField := digestOf("another photo")
 	const sha512 = "sha-512=:Zm9v:"
 	tests := []struct {
 		name          string
 		repr, content []string
-		want          storage.Ref
+		want          [sha256.Size]byte
 		bad           bool
 	}{
 		{name: "none"},
@@ -36,7 +35,7 @@ func TestWantedContent(t *testing.T) {
 		{name: "later one counts", repr: []string{field + ", " + otherField}, want: other},
 		{name: "parameters", repr: []string{field + `;a;b=1;c="x,\"y";d=:Zm9v:` + ", " + sha512}, want: ref},
 		{name: "tabs around the comma", repr: []string{sha512 + "\t,\t" + field}, want: ref},
-		{name: "hex", repr: []string{"sha-256=" + ref.String()}, bad: true},
+		{name: "hex", repr: []string{"sha-256=" + hex.EncodeToString(ref[:])}, bad: true},
 		{name: "quoted", repr: []string{`sha-256="` + field + `"`}, bad: true},
 		{name: "short", repr: []string{"sha-256=:Zm9v:"}, bad: true},
 		{name: "no end", repr: []string{"sha-256=:Zm9v"}, bad: true},
@@ -50,9 +49,9 @@ func TestWantedContent(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := wantedContent(http.Header{"Repr-Digest": tt.repr, "Content-Digest": tt.content})
+			got, err := AnnouncedSHA256(http.Header{"Repr-Digest": tt.repr, "Content-Digest": tt.content}, "Repr-Digest", "Content-Digest")
 			if (err != nil) != tt.bad || got != tt.want {
-				t.Errorf("wantedContent = %v, %v; want %v, error %v", got, err, tt.want, tt.bad)
+				t.Errorf("AnnouncedSHA256 = %x, %v; want %x, error %v", got, err, tt.want, tt.bad)
 			}
 		})
 	}
