@@ -19,8 +19,12 @@ const statusChecksumMismatch = 460
 
 // checksum is what a client announced for the body of one request.
 type checksum struct {
-	hash hash.Hash
-	want []byte
+	hash   hash.Hash
+	want   []byte
+	header string // that announced it
+	// keepsBroken says that what arrived before the connection broke is kept,
+	// though it proves nothing then.
+	keepsBroken bool
 }
 
 // parseChecksum reads an Upload-Checksum header, "algorithm base64". It returns
@@ -30,7 +34,7 @@ func parseChecksum(header string) (*checksum, error) {
 		return nil, nil
 	}
 	name, encoded, _ := strings.Cut(strings.TrimSpace(header), " ")
-	c := &checksum{}
+	c := &checksum{header: "Upload-Checksum"}
 	switch name {
 	case "sha1":
 		c.hash = sha1.New() //nolint:gosec // see the import

@@ -1,10 +1,15 @@
 // Package resumable takes uploads that survive a lost connection, a sleeping
-// phone and a restarted box: tus 1.0.0 (https://tus.io/protocols/resumable-upload)
-// with the extensions creation, creation-with-upload, creation-defer-length,
-// checksum, expiration and termination, over the box's own store.
+// phone and a restarted box, over the box's own store, in two protocols:
 //
-// It is a gateway: it speaks a protocol and owns no rule. What an upload may do
-// is decided by consent and ingest before its body is read.
+//   - tus 1.0.0 (https://tus.io/protocols/resumable-upload) with the extensions
+//     creation, creation-with-upload, creation-defer-length, checksum, expiration
+//     and termination. A request of it says so in Tus-Resumable.
+//   - the IETF's resumable uploads (draft-ietf-httpbis-resumable-upload), which
+//     iOS speaks by itself: interop versions 3 to 9, and the form without a
+//     version that the RFC will have. A request that says neither belongs here.
+//
+// It is a gateway: it speaks protocols and owns no rule. What an upload may do is
+// decided by consent and ingest before its body is read.
 //
 // # What the offset promises
 //
@@ -14,8 +19,35 @@
 // only the file: its final answer carries Yunbox-Item, and a client must not
 // forget its own copy before it has seen that.
 //
-// Concatenation is not offered: the hash of a whole file cannot be had from
-// those of its parts without reading everything again.
+// Concatenation of tus is not offered: the hash of a whole file cannot be had
+// from those of its parts without reading everything again.
+//
+// # The IETF's protocol
+//
+// A POST to /v1/uploads takes the file's name and whereabouts as query parameters:
+// path, source, mtime and device, as PUT /v1/files does; source decides which
+// consent is needed. Without path the file name of Content-Disposition is taken,
+// which iOS apps can set on any request. Upload-Metadata as in tus is understood
+// too, for tus-js-client sends it in both protocols; the query wins. Repr-Digest
+// announces the content: what the person has already is answered at once, what
+// arrives is held against it. The last answer is that of PUT /v1/files.
+//
+// An upload is on the disk before its address is told in 104 (Upload Resumption
+// Supported), and that is before the body is read. There is no limit for a single
+// request: iOS sends whole videos in one.
+//
+// Where the drafts leave a choice, or we left them:
+//
+//   - A version that we do not know makes an ordinary upload of the request,
+//     without any means to go on. If it announces a part, it is refused: the part
+//     would become the file.
+//   - A file whose announced length has arrived is stored, even if the client has
+//     not said yet that this was all. Until -11 the answer is still that something
+//     may follow.
+//   - Whoever says of a stored upload that nothing is missing gets the last answer
+//     again, in every version: -12 suggests it, -04 to -11 want a refusal.
+//   - Content-Digest of a whole file is kept as the file's. That of a part is held
+//     against the part if all of it comes; what arrived of a broken one is kept.
 package resumable
 
 import (
@@ -35,7 +67,7 @@ import (
 )
 
 const (
-	version    = "1.0.0"
+	tusVersion = "1.0.0"
 	extensions = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
 	chunkType  = "application/offset+octet-stream"
 
@@ -74,25 +106,34 @@ func New(o Options) *Handler {
 // problem document of the answer.
 type tusHandler func(w http.ResponseWriter, r *http.Request) error
 
-// serve wraps a method with what all of them share: the version of the protocol,
-// and the way in which errors leave.
-func (h *Handler) serve(next tusHandler) http.Handler {
+// serve answers in the protocol that a request speaks.
+func serve(tus tusHandler, ietf draftHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		header.Set("Tus-Resumable", version)
-		header.Set("Cache-Control", "no-store")
-		if v := r.Header.Get("Tus-Resumable"); v != version {
-			header.Set("Tus-Version", version)
-			refuse(w, r, &problem.Error{
-				Kind: problem.PreconditionFailed, Op: "resumable", Title: "That version of tus is not spoken here",
-				Hint: "Send Tus-Resumable: " + version + ".",
-			})
+		if speaksTus(r) {
+			serveTus(w, r, tus)
 			return
 		}
-		if err := next(w, r); err != nil {
-			refuse(w, r, err)
-		}
+		serveDraft(w, r, draftOf(r), ietf)
 	})
+}
+
+// serveTus answers with next, and adds what all methods of tus share: the version
+// of the protocol, and the way in which errors leave.
+func serveTus(w http.ResponseWriter, r *http.Request, next tusHandler) {
+	header := w.Header()
+	header.Set("Tus-Resumable", tusVersion)
+	header.Set("Cache-Control", "no-store")
+	if v := r.Header.Get("Tus-Resumable"); v != tusVersion {
+		header.Set("Tus-Version", tusVersion)
+		refuse(w, r, &problem.Error{
+			Kind: problem.PreconditionFailed, Op: "resumable", Title: "That version of tus is not spoken here",
+			Hint: "Send Tus-Resumable: " + tusVersion + ".",
+		})
+		return
+	}
+	if err := next(w, r); err != nil {
+		refuse(w, r, err)
+	}
 }
 
 // refuse answers with a problem.
@@ -115,15 +156,17 @@ func (w *mismatchWriter) WriteHeader(status int) {
 
 func (w *mismatchWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// options says what the box speaks (tus 1.0.0, "OPTIONS"). It needs no version
-// header and tells nothing about the box but its software.
+// options says what the box speaks (tus 1.0.0, "OPTIONS"; -12 §"Limits"). It
+// needs no version header and tells nothing about the box but its software.
 func (h *Handler) options(w http.ResponseWriter, _ *http.Request) {
 	header := w.Header()
-	header.Set("Tus-Resumable", version)
-	header.Set("Tus-Version", version)
+	header.Set("Tus-Resumable", tusVersion)
+	header.Set("Tus-Version", tusVersion)
 	header.Set("Tus-Extension", extensions)
 	header.Set("Tus-Max-Size", strconv.FormatInt(ingest.MaxSize, 10))
 	header.Set("Tus-Checksum-Algorithm", checksumAlgorithms)
+	header.Set("Upload-Limit", maxSizeLimit())
+	header.Set("Accept-Patch", chunkType+", "+partialType)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -138,31 +181,39 @@ func (h *Handler) override(w http.ResponseWriter, r *http.Request) error {
 	case http.MethodDelete:
 		return h.terminate(w, r)
 	}
+	return noOverride()
+}
+
+func noOverride() error {
 	return &problem.Error{
 		Kind: problem.MethodNotAllowed, Op: "resumable.override", Title: "An upload is continued by PATCH",
 		Hint: "Send PATCH, or POST with X-HTTP-Method-Override: PATCH.",
 	}
 }
 
+// look finds out how far an upload got.
+func (h *Handler) look(r *http.Request) (ingest.Info, error) {
+	info, err := h.ingest.Describe(r.Context(), principal(r).User, r.PathValue("id"))
+	if err != nil || info.Finished != nil || info.Offset != info.Meta.Size {
+		return info, err
+	}
+	// All bytes are here, but the box stopped before it could keep the file. A
+	// client that reads offset = length takes the file for stored, so it has to be
+	// that before we say so.
+	err = h.resume(r, info, func(intake *ingest.Intake) error {
+		result, err := intake.Finish(intake.Context())
+		info.Finished = &result
+		return err
+	})
+	return info, err
+}
+
 // head says how far an upload got (tus 1.0.0, "HEAD"). Of a finished one it says
 // what became of it, for clients whose last answer was lost.
 func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
-	info, err := h.ingest.Describe(r.Context(), principal(r).User, r.PathValue("id"))
+	info, err := h.look(r)
 	if err != nil {
 		return err
-	}
-	if info.Finished == nil && info.Offset == info.Meta.Size {
-		// All bytes are here, but the box stopped before it could keep the file.
-		// A client that reads offset = length takes the file for stored, so it has
-		// to be that before we say so.
-		err := h.resume(r, info, func(intake *ingest.Intake) error {
-			result, err := intake.Finish(intake.Context())
-			info.Finished = &result
-			return err
-		})
-		if err != nil {
-			return err
-		}
 	}
 	header := w.Header()
 	setOffset(header, info.Offset)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"os"
 	"strconv"
@@ -33,7 +32,7 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request) error {
 			Hint:   "Send each file as one upload, and several files at a time.",
 		}
 	}
-	meta, err := h.meta(r)
+	meta, err := h.tusMeta(r)
 	if err != nil {
 		return err
 	}
@@ -230,12 +229,13 @@ func receive(w http.ResponseWriter, r *http.Request, intake *ingest.Intake, sum 
 	}
 	intake.Provisional(true)
 	if _, err := intake.Write(ctx, intake.Offset(), io.TeeReader(body, sum.hash)); err != nil {
+		intake.Provisional(!sum.keepsBroken)
 		return err
 	}
 	if !sum.matches() {
 		return &problem.Error{
 			Kind: problem.Mismatch, Op: "resumable.checksum",
-			Detail: "The checksum of this part is another than Upload-Checksum says. The part was not kept.",
+			Detail: "The checksum of this part is another than " + sum.header + " says. The part was not kept.",
 			Hint:   "Send the part again.",
 		}
 	}
@@ -248,8 +248,8 @@ func (h *Handler) grant(r *http.Request, meta ingest.Meta) (consent.Grant, error
 	return h.consent.GrantFor(r.Context(), principal(r).User, meta.Device, meta.Source)
 }
 
-// meta reads what a creation says about its file.
-func (h *Handler) meta(r *http.Request) (ingest.Meta, error) {
+// tusMeta reads what a creation says about its file.
+func (h *Handler) tusMeta(r *http.Request) (ingest.Meta, error) {
 	size, err := creationSize(r)
 	if err != nil {
 		return ingest.Meta{}, err
@@ -259,32 +259,39 @@ func (h *Handler) meta(r *http.Request) (ingest.Meta, error) {
 	if err != nil {
 		return ingest.Meta{}, err
 	}
-	meta := ingest.Meta{Source: m["source"], Size: size, Device: principal(r).Device, Extra: header}
+	meta, err := h.meta(r, m, size)
+	meta.Extra = header
+	return meta, err
+}
+
+// meta makes of what a client says about its file what ingest wants to know.
+func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Meta, err error) {
+	meta = ingest.Meta{Source: m["source"], Size: size, Device: principal(r).Device}
 	if meta.Path, err = m.path(); err != nil {
-		return ingest.Meta{}, err
+		return meta, err
 	}
 	if s := m["mtime"]; s != "" {
 		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
-			return ingest.Meta{}, err
+			return meta, err
 		}
 	}
 	if s := m["sha256"]; s != "" {
 		if meta.Want, err = storage.ParseRef(s); err != nil {
-			return ingest.Meta{}, badMetadata("The value of sha256 is not 64 lower-case hex digits.")
+			return meta, badMetadata("The value of sha256 is not 64 lower-case hex digits.")
 		}
 	}
 	if s := m["device"]; s != "" {
 		if meta.Device, err = ident.Parse[ident.DeviceID](s); err != nil {
-			return ingest.Meta{}, badMetadata("The value of device is not the id of a device.")
+			return meta, badMetadata("The value of device is not the id of a device.")
 		}
 		if !principal(r).SpeaksFor(meta.Device) {
-			return ingest.Meta{}, &problem.Error{
+			return meta, &problem.Error{
 				Kind: problem.Forbidden, Op: "resumable.create", Detail: "This app token belongs to another device.",
 				Hint: "Leave device out, or make an app token for that device.",
 			}
 		}
 		if err := h.device(r.Context(), principal(r).User, meta.Device); err != nil {
-			return ingest.Meta{}, err
+			return meta, err
 		}
 	}
 	return meta, nil
@@ -354,7 +361,7 @@ func parseSize(s, header string) (int64, error) {
 // checkChunk looks at a body before it is read: its type, and that it does not
 // go beyond the end of the file.
 func checkChunk(r *http.Request, offset, size int64) error {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != chunkType {
+	if mediaType(r) != chunkType {
 		return &problem.Error{
 			Kind: problem.UnsupportedMedia, Op: "resumable.chunk", Title: "The bytes of an upload have a type of their own",
 			Hint: "Send Content-Type: " + chunkType + ".",
@@ -370,7 +377,7 @@ func checkChunk(r *http.Request, offset, size int64) error {
 	return nil
 }
 
-func wrongOffset(w http.ResponseWriter, have int64) error {
+func wrongOffset(w http.ResponseWriter, have int64) *problem.Error {
 	setOffset(w.Header(), have)
 	return &problem.Error{
 		Kind: problem.Conflict, Op: "resumable.patch", Title: "The upload stands at another offset",
@@ -380,12 +387,15 @@ func wrongOffset(w http.ResponseWriter, have int64) error {
 	}
 }
 
-// setLocation names an upload with the scheme and host by which the client came:
-// they are proven to be the box's own by then.
-func setLocation(w http.ResponseWriter, r *http.Request, id string) {
-	scheme := "https"
+// origin is the scheme and the host by which the client came: they are proven to
+// be the box's own by then.
+func origin(r *http.Request) string {
 	if r.TLS == nil {
-		scheme = "http"
+		return "http://" + r.Host
 	}
-	w.Header().Set("Location", scheme+"://"+r.Host+basePath+"/"+id)
+	return "https://" + r.Host
+}
+
+func setLocation(w http.ResponseWriter, r *http.Request, id string) {
+	w.Header().Set("Location", origin(r)+basePath+"/"+id)
 }
