@@ -18,6 +18,14 @@ import (
 // holder that takes longer is stuck in a system call, and so is the disk.
 const displaceTimeout = 20 * time.Second
 
+// A holder whose connection is gone may still have bytes of it to read: they lie
+// in the box's own buffers. Whoever asks where the upload stands waits for them,
+// for as long as they come without a pause, and no longer than settleTimeout.
+const (
+	settlePause   = 250 * time.Millisecond
+	settleTimeout = 3 * time.Second
+)
+
 // small is the size in bytes up to which the committer waits for a file that is
 // being sealed: one short flush.
 const small = 4 << 20
@@ -26,6 +34,7 @@ const small = 4 << 20
 type slot struct {
 	free     chan struct{}           // closed when the holder let go
 	displace context.CancelCauseFunc // asks the holder to let go; nil: it will at once
+	offset   func() int64            // how many bytes the holder has received; nil with displace
 }
 
 func newSlot() *slot { return &slot{free: make(chan struct{})} }
@@ -58,6 +67,39 @@ func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
 			return nil, context.Cause(ctx)
 		case <-timeout.C:
 			return nil, errLocked()
+		}
+	}
+}
+
+// settle waits until nothing more comes for the upload id.
+func (in *Ingest) settle(ctx context.Context, id string) {
+	in.mu.Lock()
+	held := in.slots[id]
+	if held == nil || held.offset == nil {
+		in.mu.Unlock()
+		return
+	}
+	offset := held.offset
+	in.mu.Unlock()
+	pause, timeout := time.NewTicker(settlePause), time.NewTimer(settleTimeout)
+	defer pause.Stop()
+	defer timeout.Stop()
+	for last := offset(); ; {
+		select {
+		case <-pause.C:
+			now := offset()
+			if now == last {
+				return
+			}
+			last = now
+		case <-held.free:
+			return
+		case <-in.ctx.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-timeout.C:
+			return
 		}
 	}
 }
@@ -110,7 +152,7 @@ func (in *Ingest) intake(g consent.Grant, m Meta, up *storage.Upload, s *slot, l
 		release: func() { release(); cancel(nil) },
 	}
 	in.mu.Lock()
-	s.displace = cancel
+	s.displace, s.offset = cancel, up.Offset
 	in.mu.Unlock()
 	return i
 }

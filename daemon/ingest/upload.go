@@ -149,13 +149,15 @@ func (in *Ingest) load(ctx context.Context, u ident.UserID, id string) (Info, er
 	return info, nil
 }
 
-// Describe says where the upload id of u stands. Whoever holds it must let go,
-// so that the offset is final: the client that asks is about to go on from it.
+// Describe says where the upload id of u stands. Whoever holds it must let go, as
+// soon as nothing comes for it any more, so that the offset is final: the client
+// that asks is about to go on from it.
 func (in *Ingest) Describe(ctx context.Context, u ident.UserID, id string) (Info, error) {
 	info, err := in.load(ctx, u, id)
 	if err != nil || info.Finished != nil {
 		return info, err
 	}
+	in.settle(ctx, id)
 	s, err := in.acquire(ctx, id)
 	if err != nil {
 		return Info{}, err

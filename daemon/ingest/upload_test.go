@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,6 +153,49 @@ func TestTheNewConnectionWins(t *testing.T) {
 	if got, err := b.content(ann, "a"); err != nil || got != "0123456789" {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// R05: what the box has, it does not ask for again: the new connection waits while
+// bytes of the old one still come.
+func TestTheNewConnectionWaitsForWhatIsHere(t *testing.T) {
+	b := start(t, settings{})
+	ctx := context.Background()
+	const size = 24 << 20
+	i, err := b.in.Begin(ctx, b.grant(ann, consent.AlbumBackup), album("a", 2*size))
+	must(t, err)
+	must(t, i.Persist(ctx))
+	body := &backlog{left: size, begun: make(chan struct{})}
+	verdict := make(chan error, 1)
+	go func() {
+		_, err := i.Write(ctx, 0, body)
+		verdict <- err
+		i.Close()
+	}()
+	<-body.begun
+	info, err := b.in.Describe(ctx, ann, i.ID())
+	must(t, err)
+	if info.Offset != size {
+		t.Errorf("of %d bytes that were here %d were kept", size, info.Offset)
+	}
+	want(t, <-verdict, problem.Canceled)
+}
+
+// backlog is what lies in the buffers of a connection that is gone.
+type backlog struct {
+	left  int
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (l *backlog) Read(p []byte) (int, error) {
+	if l.left == 0 {
+		return broken{}.Read(p)
+	}
+	n := min(len(p), l.left, 64<<10)
+	clear(p[:n])
+	l.left -= n
+	l.once.Do(func() { close(l.begun) })
+	return n, nil
 }
 
 func TestAHolderThatDoesNotLetGo(t *testing.T) {
