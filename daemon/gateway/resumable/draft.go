@@ -163,6 +163,12 @@ func (d draft) announce(w http.ResponseWriter, r *http.Request, id string, left 
 	setLocation(w, r, id)
 	w.WriteHeader(statusResumptionSupported)
 	clear(h)
+	if r.ProtoMajor > 1 && r.ContentLength != 0 {
+		// net/http takes the 104 for the answer on HTTP/2 and leaves out the "100
+		// Continue" that it owes when the body is read; whether the client waits for
+		// it, it does not tell us. Others ignore it (RFC 9110 §15.2).
+		w.WriteHeader(http.StatusContinue)
+	}
 	maps.Copy(h, kept)
 }
 
