@@ -165,6 +165,13 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 			Hint:   "Send the whole file, or use resumable uploads at /v1/uploads.",
 		}
 	}
+	if strings.TrimSpace(r.Header.Get("Upload-Complete")) == "?0" || strings.TrimSpace(r.Header.Get("Upload-Incomplete")) == "?1" {
+		return meta, &problem.Error{
+			Kind: problem.Invalid, Op: "api.put", Title: "A file cannot be put in parts",
+			Detail: "The request says that more is to follow (draft-ietf-httpbis-resumable-upload).",
+			Hint:   "Send the whole file, or use resumable uploads at /v1/uploads.",
+		}
+	}
 	if c := r.Header.Get("Content-Encoding"); c != "" && !strings.EqualFold(c, "identity") {
 		return meta, &problem.Error{
 			Kind: problem.UnsupportedMedia, Op: "api.put", Title: "Files are taken as they are, not compressed",

@@ -190,6 +190,8 @@ func TestPutRefusals(t *testing.T) {
 		{"no device", ok + "&device=abc", nil, 400, "invalid"},
 		{"another's device", ok + "&device=" + w.bobsDevice(), nil, 404, "not-found"},
 		{"a part", ok, []string{"Content-Range", "bytes 0-3/10"}, 400, "invalid"},
+		{"a first part", ok, []string{"Upload-Complete", "?0"}, 400, "invalid"},
+		{"a first part, of iOS 17", ok, []string{"Upload-Incomplete", "?1"}, 400, "invalid"},
 		{"compressed", ok, []string{"Content-Encoding", "gzip"}, 415, "unsupported-media"},
 		{"a garbled digest", ok, []string{"Repr-Digest", "sha-256=abc"}, 400, "invalid"},
 		{"a digest that is too short", ok, []string{"Repr-Digest", "sha-256=:YWJj:"}, 400, "invalid"},

@@ -4,9 +4,14 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"yunbox.local/daemon/ingest"
 )
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -99,4 +104,86 @@ func TestParseSize(t *testing.T) {
 			t.Errorf("%q: %d, %v; want %d", s, got, err, want)
 		}
 	}
+}
+
+func TestStructuredFields(t *testing.T) {
+	field := func(lines ...string) http.Header { return http.Header{"X": lines} }
+	for value, want := range map[string]int64{
+		"0": 0, "5": 5, " 7 ": 7, "007": 7, "12;a=b": 12, "999999999999999": 999999999999999,
+		"": -1, "-1": -1, "+1": -1, "1.0": -1, "1e3": -1, "1 2": -1, "9999999999999999": -1, "?1": -1, ":MQ==:": -1, "\u0661": -1,
+	} {
+		if n, ok := integer(field(value), "X"); ok != (want >= 0) || ok && n != want {
+			t.Errorf("%q: %d, %v", value, n, ok)
+		}
+	}
+	if n, ok := integer(field("1", "2"), "X"); ok {
+		t.Errorf("two lines are one number: %d", n)
+	}
+	for value, want := range map[string]string{"?1": "true", "?0": "false", " ?1": "true", "?0;q": "false", "": "", "1": "", "true": "", "?2": "", "?1, ?1": ""} {
+		got := ""
+		if b, ok := boolean(field(value), "X"); ok {
+			got = strconv.FormatBool(b)
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+}
+
+// No words of a request make a file of a part: what is taken whole says so, or
+// says nothing at all.
+func FuzzCreation(f *testing.F) {
+	for _, s := range []string{"", "?0", "?1", "?1;a", "true", "3"} {
+		f.Add(s, "6", "", "")
+		f.Add("", "3", s, "")
+		f.Add(s, "12", s, s)
+	}
+	f.Fuzz(func(t *testing.T, complete, version, incomplete, length string) {
+		r := httptest.NewRequest("POST", "/v1/uploads", strings.NewReader("12345"))
+		for name, value := range map[string]string{completeField: complete, versionField: version, incompleteField: incomplete, "Upload-Length": length} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		d, whole, err := creation(r)
+		if err != nil {
+			return
+		}
+		if d != plain && (d < draft3 || d > final) {
+			t.Fatalf("form %d", d)
+		}
+		said := complete
+		if d == draft3 {
+			said = map[string]string{"?0": "?1", "?1": "?0"}[strings.Trim(strings.Split(incomplete, ";")[0], " ")]
+		}
+		if whole && said != "" && strings.Trim(strings.Split(said, ";")[0], " ") != "?1" {
+			t.Fatalf("%q in form %d is the whole file", said, d)
+		}
+		if n, err := d.length(r, 0, whole, -1); err == nil && whole && n != 5 {
+			t.Fatalf("5 bytes are %d", n)
+		}
+	})
+}
+
+// Whatever lengths a request names, they agree with all that is known, or are
+// refused.
+func FuzzLength(f *testing.F) {
+	f.Add("10", int64(4), int64(6), int64(10), true)
+	f.Add("", int64(0), int64(-1), int64(-1), true)
+	f.Add("10", int64(1<<62), int64(1<<62), int64(-1), false)
+	f.Fuzz(func(t *testing.T, length string, offset, body, known int64, whole bool) {
+		if offset < 0 || body < -1 || known < -1 || known > ingest.MaxSize || known >= 0 && offset > known {
+			return
+		}
+		r := httptest.NewRequest("PATCH", "/v1/uploads/x", nil)
+		r.Header.Set("Upload-Length", length)
+		r.ContentLength = body
+		n, err := draft9.length(r, offset, whole, known)
+		if err != nil {
+			return
+		}
+		if known >= 0 && n != known || n > ingest.MaxSize || n >= 0 && body >= 0 && (body > n || offset > n-body) || whole && body >= 0 && n != offset+body {
+			t.Fatalf("%d bytes at %d of %d, announced %q: %d", body, offset, known, length, n)
+		}
+	})
 }

@@ -121,6 +121,7 @@ type tusSettings struct {
 	Path     string `json:"path"`
 	Chunk    int64  `json:"chunk"`
 	SHA256   string `json:"sha256,omitempty"`
+	Protocol string `json:"protocol,omitempty"` // "": tus-v1
 }
 
 type tusResult struct {
@@ -176,7 +177,9 @@ func TestTusClient(t *testing.T) { // R05
 			file, sum := content(t, c.size)
 			p := proxy(t, b, c.cuts...)
 			path := "tus/照片 " + c.name + ".jpg"
-			r := tus(t, b, tusSettings{fmt.Sprintf("https://127.0.0.1:%d/v1/uploads", p.Port()), file, b.Token, path, c.chunk, sum})
+			r := tus(t, b, tusSettings{
+				Endpoint: fmt.Sprintf("https://127.0.0.1:%d/v1/uploads", p.Port()), File: file, Token: b.Token, Path: path, Chunk: c.chunk, SHA256: sum,
+			})
 			if !r.OK {
 				t.Fatalf("tus-js-client gave up: %+v", r)
 			}
@@ -198,7 +201,9 @@ func TestTusClientSurvivesKilledBox(t *testing.T) { // R05
 	b := start(t)
 	file, sum := content(t, 32*mib)
 	p := proxy(t, b)
-	settings := tusSettings{fmt.Sprintf("https://127.0.0.1:%d/v1/uploads", p.Port()), file, b.Token, "tus/restart.bin", 4 * mib, sum}
+	settings := tusSettings{
+		Endpoint: fmt.Sprintf("https://127.0.0.1:%d/v1/uploads", p.Port()), File: file, Token: b.Token, Path: "tus/restart.bin", Chunk: 4 * mib, SHA256: sum,
+	}
 	done := make(chan tusResult, 1)
 	go func() { done <- tus(t, b, settings) }()
 	for p.Sent() < 14*mib { // bounded: the client's own time limit ends the test
@@ -222,7 +227,7 @@ func TestTusClientIsToldOfWrongHash(t *testing.T) {
 	b := start(t)
 	file, _ := content(t, mib)
 	_, other := content(t, 10)
-	r := tus(t, b, tusSettings{b.URL + "/v1/uploads", file, b.Token, "tus/wrong.bin", 0, other})
+	r := tus(t, b, tusSettings{Endpoint: b.URL + "/v1/uploads", File: file, Token: b.Token, Path: "tus/wrong.bin", SHA256: other})
 	if r.OK || r.Status/100 != 4 || !strings.Contains(r.Body, `"hint"`) {
 		t.Errorf("the wrong hash must be refused with a problem that says what to do: %+v", r)
 	}

@@ -1,6 +1,7 @@
 // Uploads one file with tus-js-client, as a page or an app would, and prints a line
 // of JSON for what happened. Settings come as JSON in the first argument:
-// endpoint, file, token, path, chunk (bytes, 0: one request), sha256 (optional).
+// endpoint, file, token, path, chunk (bytes, 0: one request), sha256 (optional),
+// protocol (optional: tus-v1, ietf-draft-03, ietf-draft-05).
 import fs from 'node:fs'
 import * as tus from 'tus-js-client'
 
@@ -14,6 +15,7 @@ const upload = new tus.Upload(fs.createReadStream(set.file), {
   endpoint: set.endpoint,
   uploadSize: fs.statSync(set.file).size,
   chunkSize: set.chunk || Infinity,
+  protocol: set.protocol || 'tus-v1',
   retryDelays: [100, 300, 600, 1000, 2000, 4000, 8000],
   headers,
   metadata,
