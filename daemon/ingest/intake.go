@@ -18,6 +18,10 @@ import (
 // holder that takes longer is stuck in a system call, and so is the disk.
 const displaceTimeout = 20 * time.Second
 
+// displaceAgain is how soon a holder that did not let go is asked once more: one
+// that is about to take the upload up cannot be asked yet.
+const displaceAgain = 50 * time.Millisecond
+
 // A holder whose connection is gone may still have bytes of it to read: they lie
 // in the box's own buffers. Whoever asks where the upload stands waits for them,
 // for as long as they come without a pause, and no longer than settleTimeout.
@@ -42,8 +46,9 @@ func newSlot() *slot { return &slot{free: make(chan struct{})} }
 // acquire takes the upload id, away from whoever holds it: the client that asks
 // now is alive, the connection that holds may be a dead one of the same client.
 func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
-	timeout := time.NewTimer(displaceTimeout)
+	timeout, again := time.NewTimer(displaceTimeout), time.NewTicker(displaceAgain)
 	defer timeout.Stop()
+	defer again.Stop()
 	for {
 		if err := context.Cause(in.ctx); err != nil {
 			return nil, err
@@ -63,6 +68,7 @@ func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
 		}
 		select {
 		case <-held.free:
+		case <-again.C: // it may have only been on its way in
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-timeout.C:
@@ -73,21 +79,17 @@ func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
 
 // settle waits until nothing more comes for the upload id.
 func (in *Ingest) settle(ctx context.Context, id string) {
-	in.mu.Lock()
-	held := in.slots[id]
-	if held == nil || held.offset == nil {
-		in.mu.Unlock()
+	held, last := in.holder(id)
+	if held == nil {
 		return
 	}
-	offset := held.offset
-	in.mu.Unlock()
 	pause, timeout := time.NewTicker(settlePause), time.NewTimer(settleTimeout)
 	defer pause.Stop()
 	defer timeout.Stop()
-	for last := offset(); ; {
+	for {
 		select {
 		case <-pause.C:
-			now := offset()
+			_, now := in.holder(id)
 			if now == last {
 				return
 			}
@@ -102,6 +104,17 @@ func (in *Ingest) settle(ctx context.Context, id string) {
 			return
 		}
 	}
+}
+
+// holder returns the slot of who holds the upload id, nil if nobody does, and how
+// many bytes it has received, -1 if it is not receiving yet.
+func (in *Ingest) holder(id string) (held *slot, offset int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if held = in.slots[id]; held == nil || held.offset == nil {
+		return held, -1
+	}
+	return held, held.offset()
 }
 
 func (in *Ingest) free(id string, s *slot) {
