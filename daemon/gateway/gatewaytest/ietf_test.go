@@ -22,7 +22,6 @@ import (
 
 func TestIETF(t *testing.T)      { t.Parallel(); gatewaytest.Run(t, connectIETF(1, 0)) }
 func TestIETFHTTP2(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connectIETF(2, 8)) }
-func TestIETFFirst(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connectIETF(1, 3)) }
 
 func TestOneBoxIETF(t *testing.T) {
 	t.Parallel()

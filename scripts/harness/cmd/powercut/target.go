@@ -162,13 +162,16 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
-	for worker := range 5 {
+	for worker := range 6 {
 		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
 		}
-		if worker == 4 {
+		switch worker {
+		case 4:
 			p.put = s.PutResumable
+		case 5:
+			p.put = s.PostResumable
 		}
 		loops = append(loops, func() { p.run(ctx) })
 	}
