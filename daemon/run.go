@@ -17,6 +17,7 @@ import (
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/resumable"
 	"yunbox.local/daemon/gateway/web"
+	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/discovery"
@@ -116,6 +117,9 @@ func (b *Box) openFront() error {
 			return err
 		},
 	}).Register(b.front, face.OpenAPI())
+	webdav.New(webdav.Options{
+		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Store: b.store, DB: b.db, Log: b.log,
+	}).Register(b.front)
 	page := web.Handler()
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)

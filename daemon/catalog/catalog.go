@@ -77,9 +77,11 @@ type Version struct {
 
 // Folder is a folder of a person.
 type Folder struct {
-	Path string
-	Name string
-	Seq  int64 // rises with every change in the folder or below it
+	ID      int64 // stays when the folder moves; 0: the root of somebody who keeps nothing
+	Path    string
+	Name    string
+	Seq     int64     // rises with every change in the folder or below it
+	Changed time.Time // when that was; zero: not known
 }
 
 // Usage is what a person keeps.
@@ -177,14 +179,20 @@ func (c *Catalog) Lookup(ctx context.Context, u ident.UserID, path string) (it I
 	if err != nil {
 		return Item{}, err
 	}
-	folder, name := split(path)
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		it, err = scanItem(tx.QueryRow(itemByPath, int64(u), folder, name))
-		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("catalog.lookup", "file")
-		}
+		it, err = c.LookupIn(tx, u, path)
 		return err
 	})
+	return it, err
+}
+
+// LookupIn is Lookup as of tx, of a clean path.
+func (c *Catalog) LookupIn(tx *db.Tx, u ident.UserID, path string) (Item, error) {
+	folder, name := split(path)
+	it, err := scanItem(tx.QueryRow(itemByPath, int64(u), folder, name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Item{}, notFound("catalog.lookup", "file")
+	}
 	return it, err
 }
 

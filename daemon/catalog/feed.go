@@ -21,6 +21,7 @@ const (
 	KindRestored Kind = "restored"
 	KindPurged   Kind = "purged"
 	KindFolder   Kind = "folder"
+	KindDated    Kind = "dated" // its modification time was corrected
 )
 
 // Change is an entry of a person's change feed.

@@ -79,6 +79,20 @@ func makeFolders(tx *db.Tx, u ident.UserID, path string) (id int64, made int, er
 	return id, made, nil
 }
 
+// folderColumns are what scanFolder reads. They need folder as f and, left
+// joined, the change that gave it its number as c.
+const folderColumns = `f.id, f.path, f.name, f.seq, c.time`
+
+const folderEntry = `SELECT ` + folderColumns + ` FROM folder f LEFT JOIN change c ON c.user = f.user AND c.seq = f.seq
+WHERE f.user = +? AND f.path = +?`
+
+func scanFolder(r row) (f Folder, err error) {
+	var changed sql.NullInt64
+	err = r.Scan(&f.ID, &f.Path, &f.Name, &f.Seq, &changed)
+	f.Changed = fromMillis(changed)
+	return f, err
+}
+
 // Folder returns the folder of u at path; "" is the root, which every person
 // has.
 func (c *Catalog) Folder(ctx context.Context, u ident.UserID, path string) (f Folder, err error) {
@@ -86,19 +100,60 @@ func (c *Catalog) Folder(ctx context.Context, u ident.UserID, path string) (f Fo
 	if err != nil {
 		return Folder{}, err
 	}
-	_, name := split(path)
-	f = Folder{Path: path, Name: name}
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		_, f.Seq, err = folderIn(tx, u, path)
-		if errors.Is(err, sql.ErrNoRows) && path != "" {
-			return notFound("catalog.folder", "folder")
-		}
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
+		f, err = c.FolderIn(tx, u, path)
 		return err
 	})
 	return f, err
+}
+
+// FolderIn is Folder as of tx, of a clean path.
+func (c *Catalog) FolderIn(tx *db.Tx, u ident.UserID, path string) (Folder, error) {
+	f, err := scanFolder(tx.QueryRow(folderEntry, int64(u), path))
+	if !errors.Is(err, sql.ErrNoRows) {
+		return f, err
+	}
+	if path == "" {
+		return Folder{}, nil
+	}
+	return Folder{}, notFound("catalog.folder", "folder")
+}
+
+// FoldersBelow returns the folders of u below the one at path, at any depth, in
+// the order of their paths and after the path after ("" for the first): limit of
+// them, MaxLimit at most.
+func (c *Catalog) FoldersBelow(ctx context.Context, u ident.UserID, path, after string, limit int) (list []Folder, err error) {
+	if path, err = CleanPath(path); err != nil {
+		return nil, err
+	}
+	if limit <= 0 || limit > MaxLimit {
+		limit = MaxLimit
+	}
+	lo, hi := below(path)
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		list, err = scanFolders(tx.QueryContext(ctx, foldersBelow, int64(u), max(lo, after), hi, limit))
+		return err
+	})
+	return list, err
+}
+
+const foldersBelow = `SELECT ` + folderColumns + ` FROM folder f LEFT JOIN change c ON c.user = f.user AND c.seq = f.seq
+WHERE f.user = +? AND f.path > ? AND f.path < ? ORDER BY f.path LIMIT +?`
+
+// scanFolders reads and closes rows, as scanItems does.
+func scanFolders(rows *sql.Rows, err error) (list []Folder, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		f, err := scanFolder(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	return list, rows.Err()
 }
 
 // MakeFolder makes the folder at path and those above it. It succeeds if they
@@ -108,22 +163,24 @@ func (c *Catalog) MakeFolder(ctx context.Context, u ident.UserID, path string) (
 	if err != nil {
 		return Folder{}, err
 	}
-	_, name := split(path)
-	f = Folder{Path: path, Name: name}
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
-		_, made, err := makeFolders(tx, u, path)
-		if err != nil {
-			return err
-		}
-		if made > 0 {
-			_, err = c.touch(tx, u, 0, KindFolder, delta{}, path)
-		}
-		if err == nil {
-			_, f.Seq, err = folderIn(tx, u, path)
-		}
+		f, err = c.MakeFolderIn(tx, u, path)
 		return err
 	})
 	return f, err
+}
+
+// MakeFolderIn is MakeFolder in tx, of a clean path. After an error tx must be
+// undone to the savepoint before.
+func (c *Catalog) MakeFolderIn(tx *db.Tx, u ident.UserID, path string) (Folder, error) {
+	_, made, err := makeFolders(tx, u, path)
+	if err == nil && made > 0 {
+		_, err = c.touch(tx, u, 0, KindFolder, delta{}, path)
+	}
+	if err != nil {
+		return Folder{}, err
+	}
+	return c.FolderIn(tx, u, path)
 }
 
 // Move gives the live item id of u another path, making folders as needed. A
@@ -134,31 +191,42 @@ func (c *Catalog) Move(ctx context.Context, u ident.UserID, id ident.ItemID, to 
 		return Item{}, err
 	}
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
-		if it, err = itemIn(tx, "catalog.move", u, id); err != nil {
-			return err
-		}
-		if !it.Trashed.IsZero() {
-			return trashedAlready("catalog.move")
-		}
-		if it.Path == to {
-			return nil
-		}
-		from, _ := split(it.Path)
-		folder, name := split(to)
-		fid, _, err := makeFolders(tx, u, folder)
-		if err != nil {
-			return err
-		}
-		if err := mustBeFree(tx, fid, name, to); err != nil {
-			return err
-		}
-		if it.Seq, err = c.touch(tx, u, id, KindMoved, delta{}, from, folder); err != nil {
-			return err
-		}
-		it.Path, it.Name = to, name
-		_, err = tx.Exec(`UPDATE item SET folder = ?, name = ?, seq = ? WHERE id = ?`, fid, name, it.Seq, int64(id))
+		it, err = c.MoveIn(tx, u, id, to)
 		return err
 	})
+	return it, err
+}
+
+// MoveIn is Move in tx, to a clean path. After an error tx must be undone to the
+// savepoint before.
+func (c *Catalog) MoveIn(tx *db.Tx, u ident.UserID, id ident.ItemID, to string) (Item, error) {
+	it, err := liveItem(tx, "catalog.move", u, id)
+	if err != nil || it.Path == to {
+		return it, err
+	}
+	from, _ := split(it.Path)
+	folder, name := split(to)
+	fid, _, err := makeFolders(tx, u, folder)
+	if err != nil {
+		return Item{}, err
+	}
+	if err := mustBeFree(tx, fid, name, to); err != nil {
+		return Item{}, err
+	}
+	if it.Seq, err = c.touch(tx, u, id, KindMoved, delta{}, from, folder); err != nil {
+		return Item{}, err
+	}
+	it.Path, it.Name = to, name
+	_, err = tx.Exec(`UPDATE item SET folder = ?, name = ?, seq = ? WHERE id = ?`, fid, name, it.Seq, int64(id))
+	return it, err
+}
+
+// liveItem is itemIn for what cannot be done in the trash.
+func liveItem(tx *db.Tx, op string, u ident.UserID, id ident.ItemID) (Item, error) {
+	it, err := itemIn(tx, op, u, id)
+	if err == nil && !it.Trashed.IsZero() {
+		err = trashedAlready(op)
+	}
 	return it, err
 }
 
@@ -194,6 +262,12 @@ func (c *Catalog) MoveFolder(ctx context.Context, u ident.UserID, from, to strin
 	if to, err = CleanPath(to); err != nil {
 		return err
 	}
+	return c.db.Write(ctx, func(tx *db.Tx) error { return c.MoveFolderIn(tx, u, from, to) })
+}
+
+// MoveFolderIn is MoveFolder in tx, of clean paths. After an error tx must be
+// undone to the savepoint before.
+func (c *Catalog) MoveFolderIn(tx *db.Tx, u ident.UserID, from, to string) error {
 	if from == to {
 		return nil
 	}
@@ -203,32 +277,30 @@ func (c *Catalog) MoveFolder(ctx context.Context, u ident.UserID, from, to strin
 			Detail: fmt.Sprintf("%q lies in %q.", to, from), Hint: "Choose another place.",
 		}
 	}
-	return c.db.Write(ctx, func(tx *db.Tx) error {
-		id, _, err := folderIn(tx, u, from)
-		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("catalog.move", "folder")
-		}
-		if err != nil {
-			return err
-		}
-		above, name := split(to)
-		parent, _, err := makeFolders(tx, u, above)
-		if err != nil {
-			return err
-		}
-		if err := mustBeFree(tx, parent, name, to); err != nil {
-			return err
-		}
-		if err := moveTree(tx, u, from, to); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`UPDATE folder SET parent = ?, name = ? WHERE id = ?`, parent, name, id); err != nil {
-			return err
-		}
-		was, _ := split(from)
-		_, err = c.touch(tx, u, 0, KindMoved, delta{}, was, to)
+	id, _, err := folderIn(tx, u, from)
+	if errors.Is(err, sql.ErrNoRows) {
+		return notFound("catalog.move", "folder")
+	}
+	if err != nil {
 		return err
-	})
+	}
+	above, name := split(to)
+	parent, _, err := makeFolders(tx, u, above)
+	if err != nil {
+		return err
+	}
+	if err := mustBeFree(tx, parent, name, to); err != nil {
+		return err
+	}
+	if err := moveTree(tx, u, from, to); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`UPDATE folder SET parent = ?, name = ? WHERE id = ?`, parent, name, id); err != nil {
+		return err
+	}
+	was, _ := split(from)
+	_, err = c.touch(tx, u, 0, KindMoved, delta{}, was, to)
+	return err
 }
 
 const longestBelow = `SELECT coalesce(max(length(CAST(f.path AS BLOB)) + 1 + coalesce((SELECT max(length(CAST(i.name AS BLOB))) FROM item i WHERE i.folder = f.id), 0)), 0)

@@ -48,7 +48,8 @@ type Page struct {
 
 // Every listing goes by an index from where the page before ended.
 const (
-	listFolders = `SELECT f.path, f.name, f.seq FROM folder f WHERE f.parent = +? AND f.name > ? ORDER BY f.name LIMIT +?`
+	listFolders = `SELECT ` + folderColumns + ` FROM folder f LEFT JOIN change c ON c.user = f.user AND c.seq = f.seq
+WHERE f.parent = +? AND f.name > ? ORDER BY f.name LIMIT +?`
 
 	listItems = `SELECT ` + columns + ` FROM folder f CROSS JOIN item i ON i.folder = f.id
 WHERE f.user = +? AND f.path = +? AND i.name > ? ORDER BY i.name LIMIT +?`
@@ -97,6 +98,9 @@ func Listings() []Listing {
 		{"item by id", itemByID, []any{1, 1}},
 		{"item by path", itemByPath, []any{1, "a", "b"}},
 		{"folder by path", folderByPath, []any{1, "a"}},
+		{"folder entry", folderEntry, []any{1, "a"}},
+		{"folders below", foldersBelow, []any{1, "a/", "a0", 10}},
+		{"tree size", treeSize, []any{1, "a", "a/", "a0"}},
 		{"child folder", childFolder, []any{1, "a"}},
 		{"item named", itemNamed, []any{1, "a"}},
 		{"items below", itemsBelow, []any{1, "a", "a/", "a0", 10}},
@@ -284,19 +288,7 @@ func (l *lister) folder(at cursor) (p Page, err error) {
 }
 
 func (l *lister) folders(parent int64, after string, limit int) (list []Folder, err error) {
-	rows, err := l.tx.QueryContext(l.ctx, listFolders, parent, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var f Folder
-		if err := rows.Scan(&f.Path, &f.Name, &f.Seq); err != nil {
-			return nil, err
-		}
-		list = append(list, f)
-	}
-	return list, rows.Err()
+	return scanFolders(l.tx.QueryContext(l.ctx, listFolders, parent, after, limit))
 }
 
 // scanItems reads and closes rows; it takes the error of the query that made

@@ -14,13 +14,16 @@ import (
 // Trash moves the live item id of u, with its versions, to the trash. It counts
 // against the quota until it is purged. What is there already stays as it is.
 func (c *Catalog) Trash(ctx context.Context, u ident.UserID, id ident.ItemID) error {
-	return c.db.Write(ctx, func(tx *db.Tx) error {
-		it, err := itemIn(tx, "catalog.trash", u, id)
-		if err != nil || !it.Trashed.IsZero() {
-			return err
-		}
-		return c.trash(tx, it)
-	})
+	return c.db.Write(ctx, func(tx *db.Tx) error { return c.TrashIn(tx, u, id) })
+}
+
+// TrashIn is Trash in tx.
+func (c *Catalog) TrashIn(tx *db.Tx, u ident.UserID, id ident.ItemID) error {
+	it, err := itemIn(tx, "catalog.trash", u, id)
+	if err != nil || !it.Trashed.IsZero() {
+		return err
+	}
+	return c.trash(tx, it)
 }
 
 func (c *Catalog) trash(tx *db.Tx, it Item) error {

@@ -12,6 +12,13 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
+// A Document is an error as a protocol writes it.
+type Document struct {
+	Status      int
+	ContentType string
+	Body        []byte
+}
+
 // WriteProblem answers r with err as an RFC 9457 document; see problem.As for
 // what becomes of an error that is no problem. If the client still has a body to
 // send, an HTTP/1 connection is closed after the answer rather than read on.
@@ -20,6 +27,13 @@ import (
 // panic that net/http provides for it: a client must not take what it has for
 // the whole.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	WriteProblemAs(w, r, err, func(p *problem.Error) Document {
+		return Document{p.Kind.Status(), "application/problem+json", encodeProblem(p)}
+	})
+}
+
+// WriteProblemAs is WriteProblem for a protocol with documents of its own.
+func WriteProblemAs(w http.ResponseWriter, r *http.Request, err error, encode func(*problem.Error) Document) {
 	p := asProblem(err)
 	out := responseOf(w)
 	if out != nil {
@@ -32,7 +46,8 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Content-Disposition"} {
 		h.Del(name) // what a handler may have set for the answer that it had in mind
 	}
-	h.Set("Content-Type", "application/problem+json")
+	doc := encode(p)
+	h.Set("Content-Type", doc.ContentType)
 	h.Set("Cache-Control", "no-store")
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
@@ -43,11 +58,10 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ProtoMajor == 1 && (out != nil && out.unread() || out == nil && r.ContentLength != 0) {
 		h.Set("Connection", "close")
 	}
-	body := encodeProblem(p)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(p.Kind.Status())
+	h.Set("Content-Length", strconv.Itoa(len(doc.Body)))
+	w.WriteHeader(doc.Status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // the client is gone: there is nobody to tell
+		_, _ = w.Write(doc.Body) // the client is gone: there is nobody to tell
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -58,6 +59,7 @@ type API struct {
 	catalog  *catalog.Catalog
 	ingest   *ingest.Ingest
 	store    *storage.Store
+	content  *content.Files
 	box      Box
 	log      *slog.Logger
 
@@ -70,6 +72,7 @@ func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
 		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, box: o.Box, log: o.Log,
+		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	config := a.config()
 	a.json = huma.NewAPI(config, hallway{o.Server})

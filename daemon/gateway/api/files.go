@@ -3,18 +3,16 @@ package api
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"mime"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
@@ -28,7 +26,7 @@ const filesPrefix = "/v1/files/"
 func (a *API) registerFiles() {
 	const pattern = filesPrefix + "{path...}"
 	const about = "`path` is the whole path, its parts separated by `/`; everything else in it is percent-encoded once."
-	content := map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
+	file := map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
 
 	stream[putFileInput, fileAnswer](a, route{
 		Method: "PUT", Path: filesPrefix + "{path}", ID: "put-file", Tag: "files", Status: 201,
@@ -43,8 +41,8 @@ func (a *API) registerFiles() {
 	}}, a.putFile)
 
 	get := map[string]*huma.Response{
-		"200": {Description: "The file", Content: content},
-		"206": {Description: "The range that was asked for", Content: content},
+		"200": {Description: "The file", Content: file},
+		"206": {Description: "The range that was asked for", Content: file},
 		"304": {Description: "Not modified"},
 	}
 	stream[getFileInput, readHeaders](a, route{
@@ -102,7 +100,7 @@ func (a *API) putFile(w http.ResponseWriter, r *http.Request) {
 	if result.Stored == ingest.StoredNew {
 		status = http.StatusCreated
 	}
-	w.Header().Set("ETag", etag(result.Item.Ref))
+	w.Header().Set("ETag", content.ETag(result.Item.Ref))
 	writeJSON(w, status, StoredFile{
 		ID: result.Item.ID, Path: result.Item.Path, SHA256: result.Item.Ref, Size: result.Item.Size,
 		Stored: result.Stored, MTime: momentOrNull(result.Item.MTime),
@@ -231,22 +229,13 @@ func uploadQuery(u *url.URL) (url.Values, error) {
 	return query, nil
 }
 
-// filePath returns the path of the file that u names, decoded exactly once. A
-// separator inside an encoded part is refused: what it would mean differs from
-// server to server, and such differences have let attackers out of folders.
+// filePath returns the path of the file that u names.
 func filePath(u *url.URL) (string, error) {
-	raw, ok := strings.CutPrefix(u.EscapedPath(), filesPrefix)
-	if !ok || strings.Contains(strings.ToUpper(raw), "%2F") {
-		return "", &problem.Error{
-			Kind: problem.Invalid, Op: "api.path", Title: "The address names no file",
-			Detail: "A part of the path holds an encoded slash.", Hint: "Write the slashes between folders as they are.",
-		}
-	}
-	decoded, err := url.PathUnescape(raw)
+	p, err := content.Path(u, filesPrefix)
 	if err != nil {
-		return "", &problem.Error{Kind: problem.Invalid, Op: "api.path", Title: "The address cannot be read", Hint: "Percent-encode the path as UTF-8.", Err: err}
+		return "", err
 	}
-	return catalog.CleanPath(decoded)
+	return catalog.CleanPath(p)
 }
 
 type getFileInput struct {
@@ -264,69 +253,14 @@ type readHeaders struct {
 	ContentLength      int64  `header:"Content-Length"`
 }
 
-// getFile serves a file to its owner. It is content from outside: never shown
-// inside the origin of the box, never guessed at (ASVS 5.0 3.2.1).
+// getFile serves a file to its owner.
 func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
 	item, err := a.lookup(r)
 	if err != nil {
 		httpd.WriteProblem(w, r, err)
 		return
 	}
-	blob, err := a.sound(ctx, item)
-	if err != nil {
-		httpd.WriteProblem(w, r, err)
-		return
-	}
-	defer blob.Close()
-	h := w.Header()
-	h.Set("Content-Type", contentType(item.Name))
-	h.Set("Content-Disposition", attachment(item.Name))
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
-	h.Set("Cache-Control", "private, no-cache")
-	h.Set("ETag", etag(item.Ref))
-	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")
-	content := verified(blob, item.Ref)
-	http.ServeContent(&partialWriter{ResponseWriter: w, r: r}, r, "", item.MTime, content)
-	if content.damaged {
-		a.suspect(context.WithoutCancel(ctx), item.Ref)
-		panic(http.ErrAbortHandler) // the client must see that this was not all of it
-	}
-}
-
-// sound opens the content of an item. One that is in doubt is read whole first:
-// who asks for a part of it could not tell that from a good one.
-func (a *API) sound(ctx context.Context, item catalog.Item) (*storage.Blob, error) {
-	doubted, err := a.catalog.Doubted(ctx, item.Ref)
-	if err != nil {
-		return nil, err
-	}
-	damaged := &problem.Error{
-		Kind: problem.Damaged, Op: "api.get", Detail: "The box does not have the whole content of this file any more.",
-		Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.",
-	}
-	if doubted {
-		if damaged.Err = a.store.Verify(ctx, item.Ref); damaged.Err != nil {
-			return nil, damaged
-		}
-		if err := a.catalog.Doubt(ctx, item.Ref, false); err != nil {
-			return nil, err
-		}
-	}
-	blob, err := a.store.Get(ctx, item.Ref)
-	if err == nil && blob.Size() != item.Size {
-		err = errors.Join(storage.ErrDamaged, blob.Close())
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx) // the reader is gone, which says nothing about the file
-		}
-		a.suspect(ctx, item.Ref)
-		damaged.Err = err
-		return nil, damaged
-	}
-	return blob, nil
+	a.content.Serve(w, r, item, httpd.WriteProblem)
 }
 
 type deleteFileInput struct {
@@ -365,67 +299,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.Encode(v) // fails only if the client is gone
-}
-
-// etag is the strong entity tag of a content.
-func etag(ref storage.Ref) string { return `"` + ref.String() + `"` }
-
-// attachment is a Content-Disposition that saves a file under its own name in
-// any script (RFC 6266, RFC 8187).
-func attachment(name string) string {
-	if v := mime.FormatMediaType("attachment", map[string]string{"filename": name}); v != "" {
-		return v
-	}
-	return "attachment"
-}
-
-// contentType is decided by the extension alone, from a table of our own: the
-// system's differs from box to box, and looking into the bytes is what nosniff
-// forbids browsers. Whatever a browser could run is missing on purpose.
-func contentType(name string) string {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".jpg", ".jpeg", ".jpe":
-		return "image/jpeg"
-	case ".png":
-		return "image/png"
-	case ".gif":
-		return "image/gif"
-	case ".webp":
-		return "image/webp"
-	case ".heic":
-		return "image/heic"
-	case ".heif":
-		return "image/heif"
-	case ".avif":
-		return "image/avif"
-	case ".bmp":
-		return "image/bmp"
-	case ".tif", ".tiff", ".dng":
-		return "image/tiff"
-	case ".mp4", ".m4v":
-		return "video/mp4"
-	case ".mov":
-		return "video/quicktime"
-	case ".3gp":
-		return "video/3gpp"
-	case ".mkv":
-		return "video/x-matroska"
-	case ".webm":
-		return "video/webm"
-	case ".mp3":
-		return "audio/mpeg"
-	case ".m4a", ".aac":
-		return "audio/mp4"
-	case ".flac":
-		return "audio/flac"
-	case ".wav":
-		return "audio/wav"
-	case ".pdf":
-		return "application/pdf"
-	case ".zip":
-		return "application/zip"
-	case ".txt", ".md", ".csv", ".log":
-		return "text/plain; charset=utf-8"
-	}
-	return "application/octet-stream"
 }

@@ -1,14 +1,11 @@
 package api
 
 import (
-	"crypto/sha256"
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
 	"yunbox.local/daemon/problem"
-	"yunbox.local/storage"
 )
 
 // R34: what a client names is decoded once and never leaves the person's files.
@@ -79,46 +76,6 @@ func FuzzFilePath(f *testing.F) {
 			t.Fatalf("%q was read as %q, and that as %q, %v", s, p, again, err)
 		}
 	})
-}
-
-func TestContentTypeRunsNothing(t *testing.T) {
-	for name, want := range map[string]string{
-		"a.JPG": "image/jpeg", "a.heic": "image/heic", "a.txt": "text/plain; charset=utf-8",
-		"a.svg": "application/octet-stream", "a.html": "application/octet-stream", "a.js": "application/octet-stream",
-		"a.xml": "application/octet-stream", "noext": "application/octet-stream", "a.jpg.html": "application/octet-stream",
-	} {
-		if got := contentType(name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-}
-
-func TestAttachmentKeepsNames(t *testing.T) {
-	for name, want := range map[string]string{
-		"a.jpg":         "attachment; filename=a.jpg",
-		"a b\"c.jpg":    `attachment; filename="a b\"c.jpg"`,
-		"微信 😀.jpg":      "attachment; filename*=utf-8''%E5%BE%AE%E4%BF%A1%20%F0%9F%98%80.jpg",
-		"a;x=y\r\n.jpg": "attachment; filename*=utf-8''a%3Bx%3Dy%0D%0A.jpg",
-	} {
-		if got := attachment(name); got != want {
-			t.Errorf("%q: %s, want %s", name, got, want)
-		}
-	}
-}
-
-func TestEntityTags(t *testing.T) {
-	ref, other := storage.Ref(sha256.Sum256([]byte("photo"))), storage.Ref(sha256.Sum256([]byte("another photo")))
-	for list, want := range map[string]bool{
-		"*": true, etag(ref): true, etag(other): false, etag(other) + ", " + etag(ref): true,
-		"W/" + etag(ref): false, ref.String(): false, "": false,
-	} {
-		if got := hasTag(list, ref); got != want {
-			t.Errorf("%s: %v", list, got)
-		}
-	}
-	if http.StatusPreconditionFailed != problem.PreconditionFailed.Status() {
-		t.Error("a failed precondition is not 412")
-	}
 }
 
 func TestLanguage(t *testing.T) {

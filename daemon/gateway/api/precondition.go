@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -26,7 +27,7 @@ func (a *API) conditions(r *http.Request, meta *ingest.Meta) error {
 	if err := checkIfMatch(match, current); err != nil {
 		return err
 	}
-	if noneMatch != "" && !current.IsZero() && hasTag(noneMatch, current) {
+	if noneMatch != "" && !current.IsZero() && content.HasTag(noneMatch, current) {
 		return preconditionFailed("A file of that name is there already.", "Take another name, or leave out If-None-Match to keep the old content as a version.")
 	}
 	meta.IfAbsent = noneMatch != "" && current.IsZero()
@@ -39,7 +40,7 @@ func (a *API) conditions(r *http.Request, meta *ingest.Meta) error {
 // checkIfMatch holds an If-Match header, "" for none, against the content that
 // is there, zero for none.
 func checkIfMatch(match string, current storage.Ref) error {
-	if match == "" || !current.IsZero() && hasTag(match, current) {
+	if match == "" || !current.IsZero() && content.HasTag(match, current) {
 		return nil
 	}
 	return preconditionFailed("The file is not the one that was expected.", "Read it again, then decide.")
@@ -47,17 +48,6 @@ func checkIfMatch(match string, current storage.Ref) error {
 
 func headerList(r *http.Request, name string) string {
 	return strings.Join(r.Header.Values(name), ",")
-}
-
-// hasTag says whether a list of entity tags is "*" or holds that of ref. Weak
-// tags never match: a hash is either the same or another.
-func hasTag(list string, ref storage.Ref) bool {
-	for tag := range strings.SplitSeq(list, ",") {
-		if tag = strings.Trim(tag, " \t"); tag == "*" || tag == etag(ref) {
-			return true
-		}
-	}
-	return false
 }
 
 func preconditionFailed(detail, hint string) error {

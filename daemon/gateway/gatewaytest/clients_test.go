@@ -135,7 +135,7 @@ func (w wire) announceOnce(ctx context.Context, head string) error {
 	if resp.StatusCode/100 <= 2 {
 		return nil
 	}
-	return refusal(resp)
+	return davRefusal(resp)
 }
 
 func (w wire) host() string {

@@ -12,7 +12,11 @@ func TestTus(t *testing.T)        { t.Parallel(); gatewaytest.Run(t, connectTus(
 func TestTusHTTP2(t *testing.T)   { t.Parallel(); gatewaytest.RunWire(t, connectTus(2, false)) }
 func TestTusWhole(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(1, true)) }
 
+func TestWebDAV(t *testing.T)      { t.Parallel(); gatewaytest.Run(t, connectWebDAV(1)) }
+func TestWebDAVHTTP2(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connectWebDAV(2)) }
+
 func TestOneBox(t *testing.T) {
 	t.Parallel()
 	gatewaytest.Across(t, connectNative(2), connectTus(1, false))
+	gatewaytest.Across(t, connectWebDAV(1), connectTus(2, false))
 }

@@ -1,10 +1,9 @@
-package api
+package content
 
 import (
 	"io"
 	"net/http"
 
-	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 )
 
@@ -12,6 +11,7 @@ import (
 type partialWriter struct {
 	http.ResponseWriter
 	r       *http.Request
+	refuse  func(http.ResponseWriter, *http.Request, error)
 	refused bool
 }
 
@@ -23,8 +23,8 @@ func (w *partialWriter) WriteHeader(status int) {
 	}
 	w.refused = true
 	length := w.Header().Get("Content-Range") // "bytes */LENGTH" (RFC 9110 §15.5.17)
-	httpd.WriteProblem(&withRange{w.ResponseWriter, length}, w.r, &problem.Error{
-		Kind: problem.RangeUnsatisfiable, Op: "api.get", Hint: "Ask with HEAD how long the file is.",
+	w.refuse(&withRange{w.ResponseWriter, length}, w.r, &problem.Error{
+		Kind: problem.RangeUnsatisfiable, Op: "content.serve", Hint: "Ask with HEAD how long the file is.",
 	})
 }
 

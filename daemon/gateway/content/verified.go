@@ -1,9 +1,7 @@
-package api
+package content
 
 import (
-	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -59,22 +57,3 @@ func (v *verifiedBlob) Read(p []byte) (int, error) {
 }
 
 var _ io.ReadSeeker = (*verifiedBlob)(nil)
-
-// suspect reads a content again that did not look good, because memory and
-// cables fail, too. If it is damaged, nobody is told any longer that it is
-// known: a phone that still has it sends it again, and that heals it.
-func (a *API) suspect(ctx context.Context, ref storage.Ref) {
-	err := a.store.Verify(ctx, ref)
-	if err == nil {
-		a.log.WarnContext(ctx, "a content was read wrongly once and is sound", "ref", ref)
-		return
-	}
-	if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, storage.ErrNotFound) {
-		a.log.WarnContext(ctx, "a content cannot be read right now", "ref", ref, "error", err)
-		return // too many open files, for example: that says nothing about the bytes
-	}
-	a.log.ErrorContext(ctx, "a content is damaged; it will be asked for again", "ref", ref, "error", err)
-	if err := a.catalog.Doubt(ctx, ref, true); err != nil {
-		a.log.ErrorContext(ctx, "the damage could not be noted", "ref", ref, "error", err)
-	}
-}
