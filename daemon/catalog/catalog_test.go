@@ -484,6 +484,69 @@ func TestFolderNumbersRiseWithEveryChangeBelow(t *testing.T) {
 	step("moved folder", true, true, true, true)
 }
 
+// A folder keeps its number when it moves, and knows when it last changed.
+func TestFoldersAreKnownByNumber(t *testing.T) {
+	b := open(t)
+	ctx := t.Context()
+	root, err := b.Folder(ctx, ann, "")
+	must(t, err)
+	if root != (catalog.Folder{}) {
+		t.Errorf("the root of somebody who keeps nothing: %+v", root)
+	}
+	b.add(ann, "a/b/x", "1")
+	before, err := b.Folder(ctx, ann, "a/b")
+	must(t, err)
+	must(t, b.MoveFolder(ctx, ann, "a/b", "c"))
+	after, err := b.Folder(ctx, ann, "c")
+	must(t, err)
+	if before.ID == 0 || after.ID != before.ID || after.Name != "c" || after.Seq <= before.Seq || time.Since(after.Changed) > time.Minute {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	p, err := b.List(ctx, ann, catalog.Query{})
+	must(t, err)
+	if len(p.Folders) != 2 || p.Folders[1] != after {
+		t.Errorf("listed as %+v, looked up as %+v", p.Folders, after)
+	}
+}
+
+// A copy counts against the quota, keeps time and source, and is a content of its
+// own: what becomes of the one does not touch the other.
+func TestCopies(t *testing.T) {
+	b := open(t)
+	ctx := t.Context()
+	it := b.add(ann, "a.jpg", "one")
+	copied := func(to string) (a catalog.Added, err error) {
+		err = b.db.Write(ctx, func(tx *db.Tx) error {
+			a, err = b.CopyIn(tx, ann, it.ID, to, 9)
+			return err
+		})
+		return a, err
+	}
+	a, err := copied("new/b.jpg")
+	must(t, err)
+	if a.Outcome != catalog.Created || !a.Had || a.Item.Ref != it.Ref || !a.Item.MTime.Equal(it.MTime) || a.Item.Source != it.Source || a.Item.Device != 9 {
+		t.Errorf("%+v", a)
+	}
+	if u, _ := b.Usage(ctx, ann); u.Items != 2 || u.Bytes != 6 || u.Distinct != 3 {
+		t.Errorf("%+v", u)
+	}
+	must(t, b.Trash(ctx, ann, it.ID))
+	must(t, b.Purge(ctx, ann, it.ID))
+	if live, err := b.Live(ctx, it.Ref); err != nil || !live {
+		t.Errorf("the content of the copy went with the original: %v", err)
+	}
+	b.write(func(tx *db.Tx) error {
+		_, err := tx.Exec(`UPDATE user SET quota_bytes = 4 WHERE id = ?`, int64(ann))
+		return err
+	})
+	it = a.Item
+	_, err = copied("c.jpg")
+	want(t, err, problem.Quota)
+	if _, err := b.Lookup(ctx, ann, "c.jpg"); problem.KindOf(err) != problem.NotFound {
+		t.Errorf("a copy over the quota is there: %v", err)
+	}
+}
+
 func TestMovingAFolder(t *testing.T) {
 	b := open(t)
 	ctx := t.Context()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -198,6 +199,10 @@ func (w *walk) step() {
 		w.makeFolder(u)
 	case 12:
 		w.trashFolder(u)
+	case 13, 14:
+		w.copy(u)
+	case 15:
+		w.date(u)
 	}
 }
 
@@ -225,6 +230,52 @@ func (w *walk) add(u ident.UserID) {
 	}
 	if a.Outcome != outcome || a.Had != live[content] {
 		w.t.Errorf("%s, had %v; the model says %s, %v", a.Outcome, a.Had, outcome, live[content])
+	}
+}
+
+func (w *walk) copy(u ident.UserID) {
+	m, to := w.users[u], w.path()
+	id, it := w.someItem(u)
+	want := problem.Kind("")
+	switch {
+	case it == nil:
+		want = problem.NotFound
+	case it.trashed || m.blocked(parents(to)) || m.dirs[to]:
+		want = problem.Conflict
+	}
+	var a catalog.Added
+	err := w.box.db.Write(w.t.Context(), func(tx *db.Tx) (err error) {
+		a, err = w.box.CopyIn(tx, u, id, to, 9)
+		return err
+	})
+	if !w.verdict(want, err, "%d copy %v to %s", u, it, to) {
+		return
+	}
+	m.mkdirs(parents(to))
+	if _, there := m.at(to); there == nil {
+		m.items[a.Item.ID] = &modelItem{path: to, content: it.content}
+	} else if there.content != it.content {
+		there.versions, there.content = append(there.versions, there.content), it.content
+	}
+}
+
+// date changes nothing that the model knows of.
+func (w *walk) date(u ident.UserID) {
+	id, it := w.someItem(u)
+	want := problem.Kind("")
+	switch {
+	case it == nil:
+		want = problem.NotFound
+	case it.trashed:
+		want = problem.Conflict
+	}
+	when := time.UnixMilli(int64(w.rng.IntN(3)))
+	err := w.box.db.Write(w.t.Context(), func(tx *db.Tx) error { return w.box.SetMTimeIn(tx, u, id, when) })
+	if !w.verdict(want, err, "%d date %v", u, it) {
+		return
+	}
+	if got, err := w.box.Item(w.t.Context(), u, id); err != nil || !got.MTime.Equal(when) {
+		w.t.Errorf("dated %s, %v", got.MTime, err)
 	}
 }
 
@@ -501,6 +552,9 @@ func (w *walk) compareListings(u ident.UserID, m *model) {
 	expect("tree", tree, func(it *modelItem) bool {
 		return !it.trashed && (folder == "" || strings.HasPrefix(it.path, folder+"/"))
 	}, byPath)
+	if folder != "" {
+		w.compareTree(u, m, folder, limit)
+	}
 	here, folders := w.list(u, catalog.Query{Folder: folder, Limit: limit})
 	expect("folder", here, func(it *modelItem) bool { return !it.trashed && dir(it.path) == folder }, byPath)
 	if other, _ := w.list(u, catalog.Query{Folder: folder, Source: "wechat", Limit: limit}); len(other) != 0 {
@@ -518,6 +572,45 @@ func (w *walk) compareListings(u ident.UserID, m *model) {
 	slices.Sort(want)
 	if !slices.Equal(have, want) {
 		t.Errorf("folders in %q of %d: %q; the model says %q", folder, u, have, want)
+	}
+}
+
+// compareTree compares what a copy of a folder would find in it.
+func (w *walk) compareTree(u ident.UserID, m *model, folder string, limit int) {
+	var items, size int64
+	for _, it := range m.items {
+		if !it.trashed && strings.HasPrefix(it.path, folder+"/") {
+			items, size = items+1, size+int64(len(it.content))
+		}
+	}
+	if n, bytes, err := w.box.TreeSize(w.t.Context(), u, folder); err != nil || n != items || bytes != size {
+		w.t.Errorf("%q has %d items, %d bytes, %v; the model says %d, %d", folder, n, bytes, err, items, size)
+	}
+	var want, have []string
+	for d := range m.dirs {
+		if strings.HasPrefix(d, folder+"/") {
+			want = append(want, d)
+		}
+	}
+	for after := ""; ; {
+		page, err := w.box.FoldersBelow(w.t.Context(), u, folder, after, limit)
+		if err != nil || len(page) > limit {
+			w.t.Errorf("%d folders on a page of %d, %v", len(page), limit, err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, f := range page {
+			have = append(have, f.Path)
+			if f.ID == 0 || f.Changed.IsZero() {
+				w.t.Errorf("%+v", f)
+			}
+		}
+		after = have[len(have)-1]
+	}
+	slices.Sort(want)
+	if !slices.Equal(have, want) {
+		w.t.Errorf("folders below %q: %q; the model says %q", folder, have, want)
 	}
 }
 

@@ -74,6 +74,9 @@ func (h *Handler) reserve(v *visit) (made bool, err error) {
 			return err
 		}
 		free = true
+		if err := roomForLock(tx, v.who.User); err != nil {
+			return err
+		}
 		if err := h.around(tx, v.who.User, v.path); err != nil {
 			return err
 		}

@@ -64,7 +64,13 @@ LIMIT 1`
 
 	lockByToken = `SELECT ` + lockColumns + ` FROM dav_lock l WHERE l.token = ?2 AND l.user = ?1 AND l.expires > ?3`
 
-	countLocks = `SELECT count(*) FROM dav_lock l WHERE l.user = ?`
+	countLocks = `SELECT count(*) FROM dav_lock l WHERE l.user = ? AND l.expires > ?`
+
+	// A lock below a folder that another lock on the folder would meet: any, or an
+	// exclusive one. None of them is expired.
+	lockWithin = `SELECT ` + lockColumns + ` FROM dav_lock l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3 AND (?4 OR NOT l.shared) LIMIT 1`
+
+	dropExpired = `DELETE FROM dav_lock AS l WHERE l.user = ? AND l.expires <= ?`
 
 	dropLocks = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3`
 
@@ -239,15 +245,14 @@ func (l lock) ownerText() string {
 // takeLock keeps a new lock. It fails with problem.Locked if another one forbids
 // it, and with problem.Quota if the person has too many.
 func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
-	if _, err := tx.Exec(`DELETE FROM dav_lock WHERE user = ? AND expires <= ?`, int64(u), tx.Now.UnixMilli()); err != nil {
+	if _, err := tx.Exec(dropExpired, int64(u), tx.Now.UnixMilli()); err != nil {
 		return err
 	}
 	others, err := locksOn(tx, u, l.path)
 	if err == nil && l.infinite {
 		var inner []lock
 		lo, hi := below(l.path)
-		inner, err = queryLocks(tx, `SELECT `+lockColumns+` FROM dav_lock l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3 AND (?4 OR NOT l.shared) LIMIT 1`,
-			int64(u), lo, hi, !l.shared)
+		inner, err = queryLocks(tx, lockWithin, int64(u), lo, hi, !l.shared)
 		others = append(others, inner...)
 	}
 	if err != nil {
@@ -258,20 +263,25 @@ func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
 			return &failed{condition: "no-conflicting-lock", href: o.href(), problem: lockProblem(o)}
 		}
 	}
-	var n int
-	if err := tx.QueryRow(countLocks, int64(u)).Scan(&n); err != nil {
+	if err := roomForLock(tx, u); err != nil {
 		return err
-	}
-	if n >= maxLocks {
-		return &problem.Error{
-			Kind: problem.Quota, Op: "webdav.lock", Title: "Too many files are locked",
-			Detail: fmt.Sprintf("%d locks are held, which is the most that one person may have.", n),
-			Hint:   "Close programs that have files open, or wait: every lock ends within an hour.",
-		}
 	}
 	_, err = tx.Exec(`INSERT INTO dav_lock (token, user, path, folder, infinite, shared, owner, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		l.token, int64(u), l.path, l.folder, l.infinite, l.shared, l.owner, l.expires.UnixMilli())
 	return err
+}
+
+// roomForLock fails with problem.Quota if u has as many locks as may be.
+func roomForLock(tx *db.Tx, u ident.UserID) error {
+	var n int
+	if err := tx.QueryRow(countLocks, int64(u), tx.Now.UnixMilli()).Scan(&n); err != nil || n < maxLocks {
+		return err
+	}
+	return &problem.Error{
+		Kind: problem.Quota, Op: "webdav.lock", Title: "Too many files are locked",
+		Detail: fmt.Sprintf("%d locks are held, which is the most that one person may have.", n),
+		Hint:   "Close programs that have files open, or wait: every lock ends within an hour.",
+	}
 }
 
 // dropLocksIn ends the locks on path and on all below: what they protected is

@@ -12,8 +12,12 @@ import (
 	"yunbox.local/daemon/problem"
 )
 
-// pageSize is how many entries of a folder are read and written at a time.
-const pageSize = 100
+const (
+	// pageSize is how many entries of a folder are read and written at a time.
+	pageSize = 100
+	// maxAsked is how many properties may be asked for by name.
+	maxAsked = 256
+)
 
 // A question is what a PROPFIND asks for (RFC 4918 §9.1).
 type question struct {
@@ -49,6 +53,9 @@ func parseQuestion(root *node) (q question, err error) {
 				q.props = append(q.props, e.name)
 			}
 		}
+	}
+	if len(q.props) > maxAsked {
+		return q, badXML("it asks for too many properties")
 	}
 	return q, nil
 }
@@ -112,7 +119,7 @@ func (h *Handler) propfind(v *visit) error {
 		return err
 	}
 	query := catalog.Query{Folder: v.path, Limit: pageSize}
-	for more := d == "1" && res.kind == folder; more; {
+	for more := d == "1" && res.kind == folder; more && out.err == nil; {
 		page, err := h.catalog.List(v.r.Context(), v.who.User, query)
 		if err != nil {
 			return err
@@ -130,7 +137,8 @@ func (h *Handler) propfind(v *visit) error {
 		query.Cursor = page.Next
 		more = page.Next != ""
 	}
-	return out.end()
+	out.end()
+	return nil
 }
 
 // share is how much room the person has: of their share, or of the disk if that
@@ -189,6 +197,7 @@ type multistatus struct {
 	question
 	room  *share
 	begun bool
+	err   error // the client is gone
 }
 
 func (m *multistatus) begin(w http.ResponseWriter) {
@@ -200,18 +209,21 @@ func (m *multistatus) begin(w http.ResponseWriter) {
 	m.text(xml.Header + `<d:multistatus xmlns:d="DAV:">`)
 }
 
-// text writes; an error stays in the writer until end.
+// text writes; the first error stays.
 func (m *multistatus) text(parts ...string) {
 	for _, p := range parts {
-		_, _ = m.w.WriteString(p)
+		if m.err == nil {
+			_, m.err = m.w.WriteString(p)
+		}
 	}
 }
 
 // end writes the end. A client that is gone is told nothing.
-func (m *multistatus) end() error {
+func (m *multistatus) end() {
 	m.text("</d:multistatus>\n")
-	_ = m.w.Flush()
-	return nil
+	if m.err == nil {
+		m.err = m.w.Flush()
+	}
 }
 
 const (

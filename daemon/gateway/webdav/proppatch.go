@@ -53,15 +53,24 @@ func (h *Handler) proppatch(v *visit) error {
 	if err != nil {
 		return err
 	}
-	source, err := sourceOf(v.r, v.path)
+	var res resource
+	err = h.db.Read(v.r.Context(), func(tx *db.Tx) (err error) {
+		res, err = h.must(tx, v)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	source := res.item.Source // what is kept about a file belongs to the purpose that it came for
+	if res.kind == folder {
+		if source, err = sourceOf(v.r, v.path); err != nil {
+			return err
+		}
 	}
 	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, v.who.Device, source)
 	if err != nil {
 		return err
 	}
-	var res resource
 	failing := -1 // the instruction that cannot be followed
 	var reason *problem.Error
 	err = h.db.Write(v.r.Context(), func(tx *db.Tx) (err error) {
@@ -118,7 +127,8 @@ func (h *Handler) proppatch(v *visit) error {
 		out.text("<d:responsedescription>", escaped(sentence(reason)), "</d:responsedescription>")
 	}
 	out.text("</d:response>")
-	return out.end()
+	out.end()
+	return nil
 }
 
 func statusLine(p *problem.Error) string {

@@ -16,10 +16,13 @@ const (
 	// maxXML is the most bytes of a request body that is XML: a PROPPATCH that fills
 	// all of a resource's properties fits.
 	maxXML = 128 << 10
-	// maxElements and maxDepth bound what those bytes can make of memory.
+	// The others bound what those bytes can make of memory: a namespace that is said
+	// once may have to be written with each element of it.
 	maxElements = 4096
 	maxDepth    = 64
 	maxAttrs    = 64
+	maxSpace    = 512 // bytes of a namespace
+	maxLocal    = 256 // bytes of a name or prefix
 )
 
 const dav = "DAV:"
@@ -232,10 +235,12 @@ func (o *openNode) declare(a xml.Attr) error {
 	switch {
 	case !isDeclaration(a.Name):
 		return nil
-	case a.Name.Space == "":
+	case a.Name.Space == "" && len(a.Value) <= maxSpace:
 		a.Name.Local = ""
 	case a.Value == "":
 		return errors.New("a prefix is declared without a namespace")
+	case len(a.Value) > maxSpace || len(a.Name.Local) > maxLocal:
+		return errors.New("a namespace is too long")
 	case a.Name.Local == "xml" || a.Name.Local == "xmlns":
 		return errors.New("a prefix is declared that is not free")
 	}
@@ -254,6 +259,8 @@ func (p *xmlParser) resolve(n xml.Name, element bool) (xml.Name, error) {
 	switch {
 	case n.Local == "" || strings.Contains(n.Local, ":"):
 		return n, errors.New("a name has a colon in the wrong place")
+	case len(n.Local) > maxLocal:
+		return n, errors.New("a name is too long")
 	case prefix == "xml":
 		return xml.Name{Space: xmlSpace, Local: n.Local}, nil
 	case prefix == "" && !element:
