@@ -206,7 +206,7 @@ func (b *Box) announce(ctx context.Context) {
 func (b *Box) service() discovery.Service {
 	s := discovery.Service{
 		Name: b.Name(), Host: strings.TrimSuffix(b.identity.HostName(), ".local"), Port: port(b.https), ID: b.identity.ID(),
-		State: discovery.Unbound, Model: "yunbox", API: "/v1", SerialTail: b.accounts.SerialEnd(),
+		State: discovery.Unbound, Model: "yunbox", API: "/v1", WebDAV: webdav.Prefix, SerialTail: b.accounts.SerialEnd(),
 	}
 	if b.accounts.Bound(context.Background()) {
 		s.State, s.SerialTail = discovery.Bound, ""

@@ -202,16 +202,21 @@ func register(s Service, links []link) (r *registration, err error) {
 		return r, err
 	}
 	instance := escapeLabel(instanceName(s.Name))
-	for _, t := range []struct {
-		kind string
+	type kind struct {
+		name string
 		text []string
-	}{{ServiceBox, text}, {ServiceHTTPS, []string{"path=/"}}} {
+	}
+	kinds := []kind{{ServiceBox, text}, {ServiceHTTPS, []string{"path=/"}}}
+	if s.WebDAV != "" {
+		kinds = append(kinds, kind{ServiceWebDAV, []string{"path=" + s.WebDAV}})
+	}
+	for _, t := range kinds {
 		// Without addresses of its own the proxy tells each link the addresses of
 		// that link, as they are when it is asked, and its goodbye spares the host
 		// name that the services share.
-		srv, err := zeroconf.RegisterProxy(instance, t.kind, domain, s.Port, s.Host, nil, t.text, interfaces(links))
+		srv, err := zeroconf.RegisterProxy(instance, t.name, domain, s.Port, s.Host, nil, t.text, interfaces(links))
 		if err != nil {
-			return r, fmt.Errorf("announce %s: %w", t.kind, err)
+			return r, fmt.Errorf("announce %s: %w", t.name, err)
 		}
 		r.servers = append(r.servers, srv)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func box() Service {
-	return Service{Name: "Yunbox 7F3A", Host: "yunbox-7f3a", Port: 8443, ID: "PZ5TQ2M7XK3VDA6B", State: Unbound, Model: "Yunbox One", SerialTail: "0042"}
+	return Service{Name: "Yunbox 7F3A", Host: "yunbox-7f3a", Port: 8443, ID: "PZ5TQ2M7XK3VDA6B", State: Unbound, Model: "Yunbox One", SerialTail: "0042", WebDAV: "/dav/"}
 }
 
 func TestTextIsInOrderAndHidesTheSerialOnceBound(t *testing.T) { // R02 R33

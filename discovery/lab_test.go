@@ -263,6 +263,7 @@ func TestSeenByAvahiFromAnotherMachine(t *testing.T) {
 	txt := `"txtvers=1" "id=PZ5TQ2M7XK3VDA6B" "pv=1" "api=/v1" "st=`
 	l.seen("seen", ServiceBox, []string{name, "yunbox-7f3a.local", "192.0.2.1;8443;", `"st=u"`, `"sn4=0042"`, `"id=PZ5TQ2M7XK3VDA6B"`}, nil)
 	l.seen("admin page", ServiceHTTPS, []string{name, "192.0.2.1;8443;", `"path=/"`}, nil)
+	l.seen("files", ServiceWebDAV, []string{name, "192.0.2.1;8443;", `"path=/dav/"`}, nil)
 	l.seen("unbound", SubtypeUnbound+"."+ServiceBox, []string{name, `"st=u"`}, nil)
 	if out := l.browse(ServiceBox); !strings.Contains(reversed(out), txt) {
 		t.Errorf("TXT strings are not in the order of the design:\n%s", out)

@@ -3,8 +3,8 @@
 // service discovery (RFC 6763), follows the network as interfaces and addresses
 // come and go, and finds other boxes.
 //
-// A box is announced as `_yunbox._tcp`, for apps, and as `_https._tcp`, for
-// browsers and file managers. While it is unbound it is also in the subtype
+// A box is announced as `_yunbox._tcp`, for apps, as `_https._tcp`, for browsers,
+// and as `_webdavs._tcp`, for file managers. While it is unbound it is also in the subtype
 // `_unbound._sub._yunbox._tcp`, so that an app can ask for new boxes only.
 //
 // What is announced is public: everyone on the network reads it and anyone may
@@ -29,6 +29,7 @@ import (
 const (
 	ServiceBox     = "_yunbox._tcp"  // the box itself; iOS apps must declare it, so it never changes
 	ServiceHTTPS   = "_https._tcp"   // its admin page
+	ServiceWebDAV  = "_webdavs._tcp" // the files of its people, for file managers
 	SubtypeUnbound = "_unbound._sub" // subtype of ServiceBox while the box has no owner (RFC 6763 § 7.1)
 
 	domain = "local."
@@ -69,6 +70,8 @@ type Service struct {
 	SerialTail string
 	// API is the path of the API on Port; "/v1" if empty.
 	API string
+	// WebDAV is the path of the WebDAV server on Port; it is not announced if empty.
+	WebDAV string
 }
 
 // Text returns the TXT record of ServiceBox: its strings in the order in which

@@ -210,10 +210,10 @@ func (v *visit) pathOn(address string) (string, error) {
 			Detail: "The box moves and copies among your own files only.", Hint: "Download the file and upload it there.",
 		}
 	}
-	if !strings.HasPrefix(u.EscapedPath()+"/", prefix) {
+	if !strings.HasPrefix(u.EscapedPath()+"/", Prefix) {
 		return "", &problem.Error{
 			Kind: problem.Forbidden, Op: "webdav.url", Title: "The destination is not among your files",
-			Detail: "Your files are below " + prefix + " of this box.", Hint: "Choose a place there.",
+			Detail: "Your files are below " + Prefix + " of this box.", Hint: "Choose a place there.",
 		}
 	}
 	path, _, err := pathOf(u)

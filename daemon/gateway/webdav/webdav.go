@@ -29,9 +29,9 @@ import (
 	"yunbox.local/storage"
 )
 
-// prefix stands before the path of a file or folder in a URL; the address without
+// Prefix stands before the path of a file or folder in a URL; the address without
 // the slash at its end names the root, too.
-const prefix = "/dav/"
+const Prefix = "/dav/"
 
 // allowed are the methods that are understood.
 const allowed = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK"
@@ -71,8 +71,8 @@ func New(o Options) *Handler {
 
 // Register mounts the protocol at /dav/.
 func (h *Handler) Register(server *httpd.Server) {
-	server.Handle(strings.TrimSuffix(prefix, "/"), h, httpd.Files)
-	server.Handle(prefix, h, httpd.Files)
+	server.Handle(strings.TrimSuffix(Prefix, "/"), h, httpd.Files)
+	server.Handle(Prefix, h, httpd.Files)
 }
 
 // A visit is one request: who makes it, and what it names.
@@ -145,10 +145,10 @@ func (h *Handler) options(v *visit) error {
 // pathOf returns the clean path that u names, "" for the root, and whether it was
 // written with a slash at its end, as folders are.
 func pathOf(u *url.URL) (path string, slash bool, err error) {
-	if u.EscapedPath()+"/" == prefix {
+	if u.EscapedPath()+"/" == Prefix {
 		return "", true, nil
 	}
-	if path, err = content.Path(u, prefix); err != nil {
+	if path, err = content.Path(u, Prefix); err != nil {
 		return "", false, err
 	}
 	path, slash = strings.CutSuffix(path, "/")
@@ -162,12 +162,12 @@ func pathOf(u *url.URL) (path string, slash bool, err error) {
 // hrefOf is the address of a path, percent-encoded.
 func hrefOf(path string, folder bool) string {
 	if path == "" {
-		return prefix
+		return Prefix
 	}
 	if folder {
 		path += "/"
 	}
-	return (&url.URL{Path: prefix + path}).EscapedPath()
+	return (&url.URL{Path: Prefix + path}).EscapedPath()
 }
 
 // parentOf returns the folder around path, which is not the root.
