@@ -32,27 +32,28 @@ func (h *Handler) transfer(v *visit, move bool) error {
 		return err
 	}
 	var from, to resource
-	ctx := v.r.Context()
-	err = h.db.Read(ctx, func(tx *db.Tx) (err error) {
-		from, to, err = h.mayTransfer(tx, t)
+	err = h.db.Read(v.r.Context(), func(tx *db.Tx) (err error) {
+		from, to, err = h.mayTransfer(tx, t, true)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	replaced := to.kind != missing
+	ctx := context.WithoutCancel(v.r.Context()) // half of it helps nobody, also if the client is gone
 	if from.kind == folder && !move && t.deep {
 		if err := h.roomForCopy(ctx, t); err != nil {
 			return err
 		}
 	}
 	if to.kind == folder {
-		if err := h.deleteFolder(v, t.to); err != nil {
+		if err := h.deleteFolder(ctx, v.who.User, t.to); err != nil {
 			return err
 		}
 	}
-	err = h.db.Write(ctx, func(tx *db.Tx) error {
-		if from, to, err = h.mayTransfer(tx, t); err != nil {
+	asBefore := to.kind != folder // else the conditions may have spoken of what is gone by now
+	err = h.db.Write(ctx, func(tx *db.Tx) (err error) {
+		if from, to, err = h.mayTransfer(tx, t, asBefore); err != nil {
 			return err
 		}
 		replaced = replaced || to.kind != missing
@@ -109,15 +110,17 @@ func newTransfer(v *visit, move bool) (*transfer, error) {
 	return t, nil
 }
 
-// mayTransfer decides all that can be decided from the records: it returns what is
-// at both ends.
-func (h *Handler) mayTransfer(tx *db.Tx, t *transfer) (from, to resource, err error) {
+// mayTransfer decides all that can be decided from the records, the conditions of
+// the request only on demand. It returns what is at both ends.
+func (h *Handler) mayTransfer(tx *db.Tx, t *transfer, conditions bool) (from, to resource, err error) {
 	u := t.who.User
 	if from, err = h.must(tx, t.visit); err != nil {
 		return from, to, err
 	}
-	if err := h.holds(tx, t.visit, from); err != nil {
-		return from, to, err
+	if conditions {
+		if err := h.holds(tx, t.visit, from); err != nil {
+			return from, to, err
+		}
 	}
 	if t.to == t.path || within(t.path, t.to) || from.kind == folder && t.deep && within(t.to, t.path) {
 		return from, to, &problem.Error{

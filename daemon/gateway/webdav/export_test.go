@@ -13,5 +13,8 @@ func Queries() map[string][]any {
 	}
 }
 
-// MaxLocks is how many locks a person may hold.
-const MaxLocks = maxLocks
+// How many locks a person may hold in all, and on one file.
+const (
+	MaxLocks    = maxLocks
+	MaxTogether = maxTogether
+)

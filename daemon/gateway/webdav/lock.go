@@ -126,7 +126,7 @@ func parseLockInfo(body *node) (l lock, err error) {
 		l.owner = owner.String()
 		if len(l.owner) > maxOwner {
 			return l, &problem.Error{
-				Kind: problem.TooLarge, Op: "webdav.lock", Detail: "The owner of a lock may have 4 KiB.", Hint: "Send less.",
+				Kind: problem.TooLarge, Op: "webdav.lock", Detail: "The owner of a lock may have 2 KiB.", Hint: "Send less.",
 			}
 		}
 	}

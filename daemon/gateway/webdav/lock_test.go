@@ -105,6 +105,10 @@ func TestLockedFolders(t *testing.T) {
 	w.do("DELETE", "dir", "").refuses(423, "locked", "lock-token-submitted><d:href>/dav/dir/sub/a.txt")
 	w.do("MOVE", "dir", "", "Destination", w.to("elsewhere")).refuses(423, "locked", "")
 	w.do("MOVE", "dirt", "", "Destination", w.to("dir")).refuses(423, "locked", "")
+	target := w.locked("dirt", "exclusive")
+	w.do("COPY", "dir", "", "Destination", w.to("dirt")).refuses(423, "locked", "lock-token-submitted><d:href>/dav/dirt/")
+	w.do("COPY", "dir", "", "Destination", w.to("dirt"), "If", "<"+w.to("dirt/")+"> (<"+target+">)").is(204)
+	w.holds("dirt/sub/a.txt", "c")
 	w.do("MOVE", "dir", "", "Destination", w.to("elsewhere"), "If", "<"+w.to("dir/sub/a.txt")+"> (<"+inner+">)").is(201)
 	w.do("PUT", "elsewhere/sub/a.txt", "d").is(204)
 }
@@ -160,14 +164,21 @@ func TestRefreshAndTimeout(t *testing.T) {
 func TestManyLocks(t *testing.T) {
 	w := newWorld(t)
 	w.bob.Grant("storage")
-	w.do("PUT", "a.txt", "a").is(201)
+	w.do("MKCOL", "dir", "").is(201)
 	body := fmt.Sprintf(lockInfo, "shared")
-	for range webdav.MaxLocks {
-		w.do("LOCK", "a.txt", body).is(200)
+	for i := range webdav.MaxLocks {
+		path := fmt.Sprint("dir/", i/webdav.MaxTogether)
+		if a := w.do("LOCK", path, body); a.status/100 != 2 {
+			t.Fatalf("the %dth: %s", i, a.body)
+		}
+		if i == webdav.MaxTogether-1 {
+			w.do("LOCK", path, body).refuses(507, "quota", "")
+		}
 	}
+	w.do("PUT", "a.txt", "a").is(201)
 	w.do("LOCK", "a.txt", body).refuses(507, "quota", "")
 	w.do("LOCK", "new.txt", body).refuses(507, "quota", "")
-	w.lists("", "a.txt")
+	w.lists("", "a.txt", "dir/")
 	w.as(w.bob, "LOCK", "a.txt", body).is(http.StatusCreated)
 	w.Pass(2 * time.Hour)
 	w.do("LOCK", "a.txt", body).is(200)

@@ -17,8 +17,10 @@ const (
 	// maxLocks is how many locks a person may hold at a time. A program locks what it
 	// has open; more than this is a mistake.
 	maxLocks = 1000
+	// maxTogether is how many locks may hold one file or folder at a time.
+	maxTogether = 32
 	// maxOwner is the most bytes of what a client says of itself in a lock.
-	maxOwner = 4 << 10
+	maxOwner = 2 << 10
 	// defaultTimeout and maxTimeout bound a lock's life. Clients refresh it.
 	defaultTimeout = 10 * time.Minute
 	maxTimeout     = time.Hour
@@ -263,6 +265,9 @@ func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
 			return &failed{condition: "no-conflicting-lock", href: o.href(), problem: lockProblem(o)}
 		}
 	}
+	if len(others) >= maxTogether {
+		return tooManyLocks(len(others))
+	}
 	if err := roomForLock(tx, u); err != nil {
 		return err
 	}
@@ -277,9 +282,13 @@ func roomForLock(tx *db.Tx, u ident.UserID) error {
 	if err := tx.QueryRow(countLocks, int64(u), tx.Now.UnixMilli()).Scan(&n); err != nil || n < maxLocks {
 		return err
 	}
+	return tooManyLocks(n)
+}
+
+func tooManyLocks(held int) error {
 	return &problem.Error{
-		Kind: problem.Quota, Op: "webdav.lock", Title: "Too many files are locked",
-		Detail: fmt.Sprintf("%d locks are held, which is the most that one person may have.", n),
+		Kind: problem.Quota, Op: "webdav.lock", Title: "Too many locks are held",
+		Detail: fmt.Sprintf("%d are, and that is the most that may be.", held),
 		Hint:   "Close programs that have files open, or wait: every lock ends within an hour.",
 	}
 }

@@ -76,6 +76,42 @@ func TestDeadProperties(t *testing.T) {
 	w.do("PROPFIND", "plain.txt", "", "Depth", "0").has(`<l xmlns="urn:x" xml:lang="zh">x</l>`)
 }
 
+// With its file or folder a property goes for good.
+func TestPropertiesArePurged(t *testing.T) {
+	w := newWorld(t)
+	w.do("MKCOL", "dir", "").is(201)
+	w.do("PUT", "dir/a.txt", "a").is(201)
+	w.sets("dir", "<x:a>1</x:a>")
+	w.sets("dir/a.txt", "<x:a>1</x:a><x:b>2</x:b>")
+	w.sets("dir/a.txt", "<x:b>3</x:b>")
+	id := w.id("dir", "a.txt")
+	w.do("DELETE", "dir", "").is(204)
+	count := func() (rows, bytes int64) {
+		t.Helper()
+		w.Stop()
+		defer w.Restart()
+		d, err := db.Open(t.Context(), db.Options{Path: filepath.Join(w.State, "box.db")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		err = d.Read(t.Context(), func(tx *db.Tx) error {
+			return tx.QueryRow(`SELECT (SELECT count(*) FROM dav_property), (SELECT sum(bytes) FROM dav_usage)`).Scan(&rows, &bytes)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows, bytes
+	}
+	if rows, bytes := count(); rows != 2 || bytes == 0 {
+		t.Errorf("in the trash: %d, %d bytes", rows, bytes)
+	}
+	w.ada.Call("DELETE", "/v1/items/"+id, nil, nil)
+	if rows, bytes := count(); rows != 0 || bytes != 0 {
+		t.Errorf("after all is gone: %d, %d bytes", rows, bytes)
+	}
+}
+
 // All instructions are followed, or none.
 func TestProppatchIsAtomic(t *testing.T) {
 	w := newWorld(t)

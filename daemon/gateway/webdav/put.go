@@ -36,6 +36,16 @@ func (h *Handler) put(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if result.Outcome == catalog.Unchanged && !meta.MTime.IsZero() {
+		// The same bytes with another time, as a client sends them that saw a file
+		// touched: without the time it would send them again for ever.
+		err := h.db.Write(v.r.Context(), func(tx *db.Tx) error {
+			return h.catalog.SetMTimeIn(tx, v.who.User, result.Item.ID, meta.MTime)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	header := v.w.Header()
 	header.Set("ETag", content.ETag(result.Item.Ref))
 	header.Set("Yunbox-Item", result.Item.ID.String())

@@ -1,9 +1,11 @@
 package webdav
 
 import (
+	"context"
 	"net/http"
 
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 )
 
@@ -84,7 +86,7 @@ func (h *Handler) delete(v *visit) error {
 		return dropLocksIn(tx, v.who.User, v.path)
 	})
 	if err == nil && res.kind == folder {
-		err = h.deleteFolder(v, v.path)
+		err = h.deleteFolder(context.WithoutCancel(v.r.Context()), v.who.User, v.path)
 	}
 	if err != nil {
 		return err
@@ -94,11 +96,11 @@ func (h *Handler) delete(v *visit) error {
 }
 
 // deleteFolder moves a folder to the trash and ends the locks in it.
-func (h *Handler) deleteFolder(v *visit, path string) error {
-	if err := h.catalog.TrashFolder(v.r.Context(), v.who.User, path); err != nil {
+func (h *Handler) deleteFolder(ctx context.Context, u ident.UserID, path string) error {
+	if err := h.catalog.TrashFolder(ctx, u, path); err != nil {
 		return err
 	}
-	return h.db.Write(v.r.Context(), func(tx *db.Tx) error { return dropLocksIn(tx, v.who.User, path) })
+	return h.db.Write(ctx, func(tx *db.Tx) error { return dropLocksIn(tx, u, path) })
 }
 
 func notTheRoot() error {

@@ -116,6 +116,12 @@ func TestModificationTimes(t *testing.T) {
 			t.Errorf("%q: %q, %s, %v", sent, got, status, err)
 		}
 	}
+	// The same bytes with another time are worth the time.
+	w.do("PUT", "same.txt", "x", "X-OC-Mtime", "1234567890").is(201)
+	w.do("PUT", "same.txt", "x", "X-OC-Mtime", "1300000000").is(204)
+	if a := w.do("HEAD", "same.txt", ""); a.header.Get("Last-Modified") != "Sun, 13 Mar 2011 07:06:40 GMT" {
+		t.Errorf("%v", a.header)
+	}
 	const patch = `<d:propertyupdate xmlns:d="DAV:" xmlns:z="urn:schemas-microsoft-com:"><d:set><d:prop>%s</d:prop></d:set></d:propertyupdate>`
 	for prop, want := range map[string]string{
 		`<z:Win32LastModifiedTime>Sat, 02 Jan 2010 03:04:05 GMT</z:Win32LastModifiedTime>`: "Sat, 02 Jan 2010 03:04:05 GMT",
@@ -352,6 +358,46 @@ func TestQuota(t *testing.T) {
 	w.ada.SetQuota(-1)
 	if left, _ := w.do("PROPFIND", "", ask, "Depth", "0").members()[0].prop("DAV:", "quota-available-bytes"); len(left) < 7 {
 		t.Errorf("without a share %s bytes are left on the disk", left)
+	}
+}
+
+// Two who write one name at once both keep what they sent: one as the file, one as
+// its version.
+func TestTwoWriters(t *testing.T) {
+	w := newWorld(t)
+	bodies := []string{strings.Repeat("a", 300<<10), strings.Repeat("b", 300<<10)}
+	for round := range 5 {
+		path := fmt.Sprint("file", round)
+		done := make(chan int, 2)
+		for _, body := range bodies {
+			r := w.ada.Request("PUT", "/dav/"+path, strings.NewReader(body))
+			go func() {
+				resp, err := w.Client.Do(r)
+				if err != nil {
+					done <- 0
+					return
+				}
+				resp.Body.Close()
+				done <- resp.StatusCode
+			}()
+		}
+		for range bodies {
+			if status := <-done; status/100 != 2 {
+				t.Errorf("one of the two got %d", status)
+			}
+		}
+		got := w.do("GET", path, "").is(200).body
+		var list struct{ Versions []struct{ SHA256 string } }
+		w.ada.Call("GET", "/v1/items/"+w.id("", path)+"/versions", nil, &list)
+		other := bodies[0]
+		if got == other {
+			other = bodies[1]
+		} else if got != bodies[1] {
+			t.Fatalf("%d bytes that nobody sent", len(got))
+		}
+		if len(list.Versions) != 1 || `"`+list.Versions[0].SHA256+`"` != etag(other) {
+			t.Errorf("the other one is lost: %+v", list)
+		}
 	}
 }
 

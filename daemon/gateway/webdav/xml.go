@@ -86,7 +86,14 @@ func readXML(r *http.Request) (*node, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxXML+1))
 	if err != nil {
-		return nil, err
+		var p *problem.Error
+		if errors.As(err, &p) {
+			return nil, err
+		}
+		return nil, &problem.Error{
+			Kind: problem.Canceled, Op: "webdav.xml", Title: "The body broke off", Err: err,
+			Detail: "The connection ended before the request did.", Hint: "Send it again.",
+		}
 	}
 	if len(body) > maxXML {
 		return nil, tooMuchXML()
