@@ -198,6 +198,29 @@ func TestCurlWebDAV(t *testing.T) { // R02 R20
 	mustNotHave(t, b.Box, "curl/b.bin")
 }
 
+// The client of the power-cut test does what that test believes.
+func TestPowercutClient(t *testing.T) {
+	b := startDAV(t)
+	file, sum := content(t, 5000)
+	body, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.PutDAV(t.Context(), "phone 5/照片.jpg", body, sum); err != nil {
+			t.Fatal(err)
+		}
+		mustHave(t, b.Box, "phone 5/照片.jpg", sum)
+		if err := b.RemoveDAV(t.Context(), "phone 5/照片.jpg"); err != nil {
+			t.Fatal(err)
+		}
+		mustNotHave(t, b.Box, "phone 5/照片.jpg")
+	}
+	if err := b.PutDAV(t.Context(), "phone 5/照片.jpg", body, sum[1:]+"0"); err == nil {
+		t.Error("another hash was taken for the right one")
+	}
+}
+
 func TestCadaver(t *testing.T) {
 	b := startDAV(t)
 	home := t.TempDir()

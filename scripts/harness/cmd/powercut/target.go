@@ -162,7 +162,7 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
-	for worker := range 6 {
+	for worker := range 7 {
 		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
@@ -172,6 +172,8 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 			p.put = s.PutResumable
 		case 5:
 			p.put = s.PostResumable
+		case 6:
+			p.put, p.remove = s.PutDAV, s.RemoveDAV
 		}
 		loops = append(loops, func() { p.run(ctx) })
 	}

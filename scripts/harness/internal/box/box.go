@@ -290,6 +290,37 @@ func (b *Box) PostResumable(ctx context.Context, path string, body []byte, want 
 	return sameHash(path, stored.SHA256, want)
 }
 
+// PutDAV sends one file by WebDAV, and makes the folder for it if that is missing.
+func (b *Box) PutDAV(ctx context.Context, path string, body []byte, want string) error {
+	header, err := b.dav(ctx, http.MethodPut, path, body)
+	if IsStatus(err, http.StatusConflict) {
+		_, err = b.dav(ctx, "MKCOL", path[:strings.LastIndexByte(path, '/')], nil)
+		if err == nil || IsStatus(err, http.StatusMethodNotAllowed) { // 405: it is there by now
+			header, err = b.dav(ctx, http.MethodPut, path, body)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return sameHash(path, strings.Trim(header.Get("ETag"), `"`), want)
+}
+
+// RemoveDAV deletes a file by WebDAV.
+func (b *Box) RemoveDAV(ctx context.Context, path string) error {
+	_, err := b.dav(ctx, http.MethodDelete, path, nil)
+	return err
+}
+
+func (b *Box) dav(ctx context.Context, method, path string, body []byte) (http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, method, b.URL+"/dav/"+(&url.URL{Path: path}).EscapedPath(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+b.Token)
+	header, _, err := exchange(b.client, req)
+	return header, err
+}
+
 func (b *Box) tus(req *http.Request) (http.Header, error) {
 	req.Header.Set("Authorization", "Bearer "+b.Token)
 	header, _, err := exchange(b.client, req)
