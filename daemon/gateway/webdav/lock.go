@@ -88,13 +88,12 @@ func (h *Handler) reserve(v *visit) (made bool, err error) {
 	if err != nil || !free {
 		return false, err
 	}
-	source, err := sourceOf(v.r, v.path)
+	meta, err := metaOf(v, v.path)
 	if err != nil {
 		return false, err
 	}
-	meta := ingestMeta(v, source)
 	meta.IfAbsent = true
-	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, meta.Device, source)
+	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, meta.Device, meta.Source)
 	if err != nil {
 		return false, err
 	}

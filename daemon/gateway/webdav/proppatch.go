@@ -63,9 +63,11 @@ func (h *Handler) proppatch(v *visit) error {
 	}
 	source := res.item.Source // what is kept about a file belongs to the purpose that it came for
 	if res.kind == folder {
-		if source, err = sourceOf(v.r, v.path); err != nil {
+		meta, err := metaOf(v, v.path+"/")
+		if err != nil {
 			return err
 		}
+		source = meta.Source
 	}
 	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, v.who.Device, source)
 	if err != nil {

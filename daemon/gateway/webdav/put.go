@@ -124,11 +124,6 @@ func (h *Handler) take(v *visit, grant consent.Grant, meta ingest.Meta) (result 
 	return intake.Finish(ctx)
 }
 
-// ingestMeta is what is known of a file that v makes.
-func ingestMeta(v *visit, source string) ingest.Meta {
-	return ingest.Meta{Path: v.path, Source: source, Device: v.who.Device}
-}
-
 // putMeta reads what a PUT says about its file, and refuses what makes no sense.
 func (h *Handler) putMeta(v *visit) (ingest.Meta, error) {
 	header := v.r.Header
@@ -150,11 +145,10 @@ func (h *Handler) putMeta(v *visit) (ingest.Meta, error) {
 			Detail: "It ends with a slash.", Hint: "Leave the slash out, or make a folder with MKCOL.",
 		}
 	}
-	source, err := sourceOf(v.r, v.path)
+	meta, err := metaOf(v, v.path)
 	if err != nil {
 		return ingest.Meta{}, err
 	}
-	meta := ingestMeta(v, source)
 	if meta.Want, err = httpd.AnnouncedSHA256(header, "Repr-Digest", "Content-Digest"); err != nil {
 		return ingest.Meta{}, err
 	}

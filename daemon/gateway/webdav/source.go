@@ -1,28 +1,32 @@
 package webdav
 
 import (
-	"net/http"
-
+	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 )
 
-// sourceOf says where the file at path comes from, which decides whose consent it
-// needs. WebDAV has no word for that: a client may say it by the header
-// Yunbox-Source or the query parameter source.
-func sourceOf(r *http.Request, path string) (string, error) {
-	header, query := r.Header.Get("Yunbox-Source"), r.URL.Query().Get("source")
+// metaOf is what is known of a file that v makes before its headers are read: its
+// place, its device and its source, which decides whose consent it needs. WebDAV has
+// no word for the source: a client may say it by the header Yunbox-Source or the
+// query parameter source; else its names tell. named is the path by which they do;
+// that of a folder ends with a slash.
+func metaOf(v *visit, named string) (ingest.Meta, error) {
+	meta := ingest.Meta{Path: v.path, Device: v.who.Device}
+	header, query := v.r.Header.Get("Yunbox-Source"), v.r.URL.Query().Get("source")
 	switch {
 	case header != "" && query != "" && header != query:
-		return "", &problem.Error{
+		return meta, &problem.Error{
 			Kind: problem.Invalid, Op: "webdav.source", Title: "The source of the file is said twice",
 			Detail: "The header Yunbox-Source and the parameter source of the address differ.", Hint: "Send one of them.",
 		}
 	case header != "":
-		return header, nil
+		meta.Source = header
 	case query != "":
-		return query, nil
+		meta.Source = query
+	default:
+		meta.Source = sourceOfPath(named)
 	}
-	return sourceOfPath(path), nil
+	return meta, nil
 }
 
 // sourceOfPath is the source of a file whose client says none.

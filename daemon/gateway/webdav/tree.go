@@ -18,11 +18,11 @@ func (h *Handler) mkcol(v *visit) error {
 			Detail: "The box knows no kinds of folders that a body could ask for.", Hint: "Send MKCOL without one.",
 		}
 	}
-	source, err := sourceOf(v.r, v.path)
+	meta, err := metaOf(v, v.path+"/")
 	if err != nil {
 		return err
 	}
-	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, v.who.Device, source)
+	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, meta.Device, meta.Source)
 	if err != nil {
 		return err
 	}
