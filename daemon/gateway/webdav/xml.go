@@ -302,6 +302,7 @@ func (n *node) write(b *strings.Builder, scope []bound) {
 		name = n.prefix + ":" + name
 	}
 	b.WriteString("<" + name)
+	scope = slices.Clip(scope) // what is added here is not for the siblings
 	bind := func(prefix, space string) {
 		for _, s := range slices.Backward(scope) {
 			if s.prefix == prefix {
@@ -311,7 +312,7 @@ func (n *node) write(b *strings.Builder, scope []bound) {
 				break
 			}
 		}
-		scope = append(slices.Clip(scope), bound{prefix, space})
+		scope = append(scope, bound{prefix, space})
 		if prefix == "" {
 			b.WriteString(` xmlns="` + escaped(space) + `"`)
 		} else {
