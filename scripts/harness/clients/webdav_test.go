@@ -42,6 +42,16 @@ func startDAV(t *testing.T) davBox {
 	t.Setenv("YUNBOX_HTTP", address)
 	b := davBox{Box: start(t), plain: "http://" + address + "/dav/"}
 	b.secure = b.URL + "/dav/"
+	revision, err := b.PolicyRevision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, purpose := range []string{"album_backup", "wechat_backup", "camera_transfer"} { // not QQ
+		in := map[string]any{"granted": true, "policy_revision": revision}
+		if err := b.API(t.Context(), http.MethodPut, "/v1/consents/"+purpose, in, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var app struct{ Token string }
 	if err := b.API(t.Context(), http.MethodPost, "/v1/tokens", map[string]string{"name": "drive", "scope": "files"}, &app); err != nil {
 		t.Fatal(err)
@@ -178,7 +188,7 @@ func TestCurlWebDAV(t *testing.T) { // R02 R20
 		args   []string
 	}{
 		{"a wrong password", 401, []string{"-u", "owner:wrong", b.secure + "curl/b.bin"}},
-		{"no consent", 403, []string{"-H", "Yunbox-Source: wechat", b.secure + "curl/b.bin"}},
+		{"no consent", 403, []string{"-H", "Yunbox-Source: qq", b.secure + "curl/b.bin"}},
 		{"no folder", 409, []string{b.secure + "nowhere/b.bin"}},
 		{"part of a file", 400, []string{"-H", "Content-Range: bytes 0-9/20", b.secure + "curl/a.bin"}},
 		{"a condition", 412, []string{"-H", "If-None-Match: *", b.secure + "curl/a.bin"}},

@@ -317,6 +317,7 @@ func (b *Box) dav(ctx context.Context, method, path string, body []byte) (http.H
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+b.Token)
+	req.Header.Set("Yunbox-Source", "other")
 	header, _, err := exchange(b.client, req)
 	return header, err
 }
