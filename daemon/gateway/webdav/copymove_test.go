@@ -122,10 +122,8 @@ func (w *world) fill(root string) (files int) {
 		dir := fmt.Sprintf("%s/d%d", root, i)
 		w.do("MKCOL", dir, "").is(201)
 		w.do("MKCOL", dir+"/empty", "").is(201)
-		for k := range 90 {
-			w.do("PUT", fmt.Sprintf("%s/%d.txt", dir, k), fmt.Sprint(i, k)).is(201)
-			files++
-		}
+		w.each(90, func(k int) answer { return w.do("PUT", fmt.Sprintf("%s/%d.txt", dir, k), fmt.Sprint(i, k)) })
+		files += 90
 	}
 	w.do("PUT", root+"/top.txt", "top").is(201)
 	return files + 1

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"yunbox.local/daemon/daemontest"
@@ -59,6 +60,27 @@ func (w *world) as(p *daemontest.Person, method, path, body string, extra ...str
 func (w *world) do(method, path, body string, extra ...string) answer {
 	w.t.Helper()
 	return w.as(w.ada, method, path, body, extra...)
+}
+
+// each runs n requests, some at a time, that must all succeed.
+func (w *world) each(n int, request func(i int) answer) {
+	w.t.Helper()
+	var running sync.WaitGroup
+	work := make(chan int)
+	for range 8 {
+		running.Go(func() {
+			for i := range work {
+				if a := request(i); a.status/100 != 2 {
+					w.t.Errorf("%s: %d %s", a.what, a.status, a.body)
+				}
+			}
+		})
+	}
+	for i := range n {
+		work <- i
+	}
+	close(work)
+	running.Wait()
 }
 
 // to is the Destination header of a path.
