@@ -23,13 +23,14 @@ storage                  : storage/vfs
 discovery                :
 daemon/ident             :
 daemon/problem           :
+daemon/source            :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/audit             : daemon/db daemon/ident daemon/problem
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage
-daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem storage
+daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/source storage
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
 daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage

@@ -44,6 +44,7 @@ const (
 	resultKnown     = "known"     // the box had this content of yours already
 	resultDuplicate = "duplicate" // the same content was sent under another name in this run
 	resultDeleted   = "deleted"   // the person deleted this content from the box for good
+	resultRefused   = "refused"   // the person did not consent to what it is
 	resultFailed    = "failed"
 	resultWouldSend = "would-send" // dry run
 )
@@ -58,8 +59,11 @@ type pushOptions struct {
 	cacheDir             string
 }
 
-// knownSources are those of consent; the box has the last word.
-var pushSources = []string{"album", "wechat", "qq", "tim", "camera", "screenshot", "download", "other"}
+// autoSource leaves it to the box to say from names where a file comes from.
+const autoSource = "auto"
+
+// pushSources are auto and those of consent; the box has the last word.
+var pushSources = []string{autoSource, "album", "wechat", "qq", "tim", "camera", "screenshot", "download", "other"}
 
 func (a *app) pushCommand() *cobra.Command {
 	var o pushOptions
@@ -70,6 +74,11 @@ sends the others, several at a time, and verifies the hash that the box answers.
 A cut connection, a restarted box or the next push goes on where it stopped.
 Nothing below DIR is changed. Symbolic links are not followed.
 
+Where a file comes from decides which consent it needs. Without --source the box
+finds that out for each file by the names of folders and files: Pictures/WeiXin and
+mmexport… are WeChat's, DCIM/Camera is the album, and so on. Files that you did not
+consent to are left out and counted, and the others go on.
+
 What you deleted from the box for good is not sent again, unless you say --again.
 
 Hashes are remembered, so that a second push of the same folder reads and sends
@@ -77,8 +86,8 @@ nothing and asks one question for 5,000 files.
 
 With --json each line on standard output is an event:
   {"event":"start","dir":…,"source":…,"box":…,"user":…}
-  {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|deleted|failed","reason":…}
-  {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"deleted":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
+  {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|deleted|refused|failed","reason":…}
+  {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"deleted":…,"refused":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,7 +109,7 @@ With --json each line on standard output is an event:
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.source, "source", "other", "where the files come from: "+strings.Join(pushSources, ", "))
+	f.StringVar(&o.source, "source", autoSource, "where the files come from: "+strings.Join(pushSources, ", "))
 	f.StringVar(&o.device, "device", "", "the device of yours that they come from (name or id; a new name is added)")
 	f.StringVar(&o.into, "into", "", "folder on the box [its root]")
 	f.IntVar(&o.jobs, "jobs", 8, "files sent at a time")
@@ -142,6 +151,9 @@ func (a *app) push(ctx context.Context, dir string, o pushOptions) error {
 	if s.Failed > 0 {
 		return &codeError{problem.ExitPartly}
 	}
+	if s.Refused > 0 {
+		return &codeError{problem.ExitConsent}
+	}
 	return nil
 }
 
@@ -156,7 +168,10 @@ type pusher struct {
 	device string // id, if one was asked for
 	alive  *alive
 
-	welcome atomic.Bool // the box has taken a file
+	welcome  atomic.Bool // the box has taken a file
+	cautious atomic.Bool // and refused another for want of consent: ask before each body
+
+	refusals sync.Map // purpose → struct{}: what the box asked consent for, already told
 
 	// of one run
 	cache *cache
@@ -212,6 +227,11 @@ func (p *pusher) explain(err error) error {
 	}
 	if p.app.box != "" {
 		command += " --box " + p.c.base.String()
+	}
+	if p.opt.source == autoSource {
+		c.Title, c.Detail = "Consent to "+purpose+" is needed first", ""
+		c.Hint = "Run `yunboxctl " + command + "`, then push again, or say with --source where the files come from."
+		return &c
 	}
 	c.Title = "Consent to " + purpose + " is needed first"
 	if c.Detail == "" {
@@ -525,6 +545,8 @@ func (p *pusher) sendAll(ctx context.Context, jobs []job) error {
 				return nil
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
+			case p.opt.source == autoSource && p.refused(j.e, err):
+				return nil
 			case isFatal(err):
 				return err
 			}
@@ -597,9 +619,36 @@ func (p *pusher) target(e *entry) string {
 	return e.rel
 }
 
+// sourcePath is the name from which the box finds out where a file comes from: with
+// the folders just above the one that is pushed, because who pushes
+// Pictures/WeiXin pushes what WeChat saved.
+func (p *pusher) sourcePath(e *entry) string {
+	const above = 2
+	parts := strings.Split(filepath.ToSlash(p.root), "/")
+	return strings.Join(append(parts[max(0, len(parts)-above):], e.rel), "/")
+}
+
 func (p *pusher) finish(e *entry, result string) {
 	p.rep.bar.step(e.id.size-e.shown.Load(), 0, 1)
 	p.rep.file(e, result, "")
+}
+
+// refused reports a file whose source the box found and for which the person did
+// not consent; others may come from elsewhere. Without the policy nothing can.
+func (p *pusher) refused(e *entry, err error) bool {
+	pe := problem.As(err)
+	purpose, _ := pe.Members["purpose"].(string)
+	if pe.Kind != problem.ConsentRequired || purpose == "" || purpose == "storage" {
+		return false
+	}
+	p.cautious.Store(true)
+	p.rep.bar.step(e.id.size-e.shown.Load(), 0, 1)
+	p.rep.file(e, resultRefused, "it needs the consent to "+purpose)
+	if _, told := p.refusals.LoadOrStore(purpose, struct{}{}); !told {
+		p.rep.bar.clear()
+		p.app.complain(p.explain(err))
+	}
+	return true
 }
 
 func (p *pusher) failed(e *entry, err error) {

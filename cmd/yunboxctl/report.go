@@ -18,6 +18,7 @@ type summary struct {
 	Duplicate int64   `json:"duplicate"`
 	WouldSend int64   `json:"would_send,omitempty"`
 	Deleted   int64   `json:"deleted"`
+	Refused   int64   `json:"refused"`
 	Failed    int64   `json:"failed"`
 	Skipped   int64   `json:"skipped"`
 	Bytes     int64   `json:"bytes"`      // of all files
@@ -76,6 +77,8 @@ func (r *report) file(e *entry, result, reason string) {
 		r.s.WouldSend++
 	case resultDeleted:
 		r.s.Deleted++
+	case resultRefused:
+		r.s.Refused++
 	case resultFailed:
 		r.s.Failed++
 	}
@@ -131,7 +134,7 @@ func (r *report) done(err error) summary {
 		head = "nothing was sent: "
 	case err != nil:
 		head = "not finished: "
-	case r.s.Failed > 0:
+	case r.s.Failed > 0 || r.s.Refused > 0:
 		head = "NOT all safe: "
 	}
 	fmt.Fprintf(w, "%s%s, %s\n", head, plural(r.s.Files, "file", "files"), problem.Bytes(r.s.Bytes))
@@ -143,6 +146,9 @@ func (r *report) done(err error) summary {
 	fmt.Fprintf(w, "  already there %d\n  duplicates    %d\n", r.s.Known, r.s.Duplicate)
 	if r.s.Deleted > 0 {
 		fmt.Fprintf(w, "  not again     %d (you deleted them from the box for good; --again sends them)\n", r.s.Deleted)
+	}
+	if r.s.Refused > 0 {
+		fmt.Fprintf(w, "  refused       %d (you did not consent to them)\n", r.s.Refused)
 	}
 	if r.s.Failed > 0 {
 		fmt.Fprintf(w, "  failed        %d\n", r.s.Failed)

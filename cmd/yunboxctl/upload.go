@@ -81,7 +81,12 @@ func (p *pusher) showOnly(e *entry, n int64) { p.rep.bar.step(n-e.shown.Swap(n),
 func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
 	ctx, flow := newFlow(ctx)
 	defer flow.stop()
-	query := url.Values{"source": {p.opt.source}}
+	query := url.Values{}
+	if p.opt.source == autoSource {
+		query.Set("source_path", p.sourcePath(e))
+	} else {
+		query.Set("source", p.opt.source)
+	}
 	if t := mtime(e.id); t != "" {
 		query.Set("mtime", t)
 	}
@@ -99,7 +104,7 @@ func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
 		defer body.wait()
 		req.Body, req.ContentLength = body, e.id.size
 		req.Header.Set("Content-Type", "application/octet-stream")
-		if e.id.size >= expectFrom || !p.welcome.Load() {
+		if e.id.size >= expectFrom || !p.welcome.Load() || p.cautious.Load() {
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
@@ -218,8 +223,12 @@ func (p *pusher) forget(e *entry, target string) {
 func (p *pusher) createUpload(ctx context.Context, e *entry, target string) (string, error) {
 	meta := []string{
 		"path " + base64.StdEncoding.EncodeToString([]byte(target)),
-		"source " + base64.StdEncoding.EncodeToString([]byte(p.opt.source)),
 		"sha256 " + base64.StdEncoding.EncodeToString([]byte(hex.EncodeToString(e.sum[:]))),
+	}
+	if p.opt.source == autoSource {
+		meta = append(meta, "source_path "+base64.StdEncoding.EncodeToString([]byte(p.sourcePath(e))))
+	} else {
+		meta = append(meta, "source "+base64.StdEncoding.EncodeToString([]byte(p.opt.source)))
 	}
 	if t := mtime(e.id); t != "" {
 		meta = append(meta, "mtime "+base64.StdEncoding.EncodeToString([]byte(t)))

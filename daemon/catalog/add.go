@@ -26,6 +26,9 @@ type Entry struct {
 	Size   int64
 	MTime  time.Time
 	Source string
+	// SourceBy says how Source is known: see Item. "": declared.
+	SourceBy string
+	Taken    Taken // zero: not known
 
 	// IfAbsent and IfRef are conditions on the name, checked in the transaction
 	// that writes it (problem.PreconditionFailed): that it is free; that its
@@ -33,6 +36,9 @@ type Entry struct {
 	IfAbsent bool
 	IfRef    storage.Ref
 }
+
+// declared is SourceBy of what a client said itself.
+const declared = "declared"
 
 // Outcome says what Add did to the name.
 type Outcome string
@@ -114,8 +120,8 @@ func (c *Catalog) AddKnown(tx *db.Tx, e Entry) (Added, error) {
 
 // insertItem does nothing where the folder does not exist yet, the name is
 // taken, or the random part of the id met its like.
-const insertItem = `INSERT INTO item (id, user, folder, name, ref, size, mtime, added, source, device, seq)
-SELECT ?1, ?2, f.id, ?4, ?5, ?6, ?7, ?8, ?9, ?10, g.seq + 1
+const insertItem = `INSERT INTO item (id, user, folder, name, ref, size, mtime, added, source, device, source_by, taken, taken_local, taken_from, seq)
+SELECT ?1, ?2, f.id, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, g.seq + 1
 FROM folder f CROSS JOIN usage g
 WHERE f.user = +?2 AND f.path = +?3 AND g.user = +?2
   AND NOT EXISTS (SELECT 1 FROM folder c WHERE c.parent = f.id AND c.name = +?4)
@@ -126,7 +132,13 @@ func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	now := tx.Now.Truncate(time.Millisecond).UTC()
 	it := Item{
 		User: e.User, Path: e.Path, Name: name, Ref: e.Ref, Size: e.Size,
-		MTime: e.MTime, Added: now, Source: e.Source, Device: e.Device,
+		MTime: e.MTime, Added: now, Source: e.Source, SourceBy: e.SourceBy, Taken: e.Taken, Device: e.Device,
+	}
+	if it.SourceBy == "" {
+		it.SourceBy = declared
+	}
+	if it.Taken.Time.IsZero() {
+		it.Taken = Taken{}
 	}
 	if !it.MTime.IsZero() {
 		it.MTime = it.MTime.Truncate(time.Millisecond).UTC()
@@ -139,7 +151,7 @@ func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	insert := func() (bool, error) {
 		it.ID = ident.New[ident.ItemID](now)
 		res, err := tx.Exec(insertItem, int64(it.ID), int64(e.User), folder, name, e.Ref[:], e.Size,
-			millis(e.MTime), now.UnixMilli(), e.Source, int64(e.Device))
+			millis(e.MTime), now.UnixMilli(), it.Source, int64(it.Device), it.SourceBy, millis(it.Taken.Time), it.Taken.Local, it.Taken.From)
 		if err != nil {
 			return false, err
 		}
@@ -260,14 +272,14 @@ func inTheWay(what, path string) error {
 // replace makes old's current content a version and it the current one.
 func replace(tx *db.Tx, it *Item, old Item) error {
 	it.ID = old.ID
-	if _, err := tx.Exec(`INSERT INTO version (item, seq, user, ref, size, mtime, added, source, device, replaced)
-		SELECT i.id, g.seq + 1, i.user, i.ref, i.size, i.mtime, i.added, i.source, i.device, ?
+	if _, err := tx.Exec(`INSERT INTO version (item, seq, user, ref, size, mtime, added, source, source_by, device, replaced)
+		SELECT i.id, g.seq + 1, i.user, i.ref, i.size, i.mtime, i.added, i.source, i.source_by, i.device, ?
 		FROM item i CROSS JOIN usage g ON g.user = i.user WHERE i.id = +?`, it.Added.UnixMilli(), int64(it.ID)); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE item SET ref = ?, size = ?, mtime = ?, added = ?, source = ?, device = ?,
+	_, err := tx.Exec(`UPDATE item SET ref = ?, size = ?, mtime = ?, added = ?, source = ?, source_by = ?, taken = ?, taken_local = ?, taken_from = ?, device = ?,
 		seq = (SELECT seq + 1 FROM usage g WHERE g.user = item.user) WHERE id = ?`,
-		it.Ref[:], it.Size, millis(it.MTime), it.Added.UnixMilli(), it.Source, int64(it.Device), int64(it.ID))
+		it.Ref[:], it.Size, millis(it.MTime), it.Added.UnixMilli(), it.Source, it.SourceBy, millis(it.Taken.Time), it.Taken.Local, it.Taken.From, int64(it.Device), int64(it.ID))
 	return err
 }
 

@@ -50,18 +50,28 @@ func Open(ctx context.Context, d *db.DB) (*Catalog, error) {
 
 // Item is a name and its content.
 type Item struct {
-	ID      ident.ItemID
-	User    ident.UserID
-	Path    string // in the trash: where it was
-	Name    string // the last part of Path
-	Ref     storage.Ref
-	Size    int64     // bytes
-	MTime   time.Time // when the content was made, as its sender said; zero: not said
-	Added   time.Time // when the box took it
-	Source  string    // "album", "wechat", …
-	Device  ident.DeviceID
-	Trashed time.Time // zero: live
-	Seq     int64     // the person's change number when it last changed
+	ID     ident.ItemID
+	User   ident.UserID
+	Path   string // in the trash: where it was
+	Name   string // the last part of Path
+	Ref    storage.Ref
+	Size   int64     // bytes
+	MTime  time.Time // when the content was made, as its sender said; zero: not said
+	Added  time.Time // when the box took it
+	Source string    // "album", "wechat", …
+	// SourceBy says how Source is known: declared, folder, name, guess, none.
+	SourceBy string
+	Taken    Taken
+	Device   ident.DeviceID
+	Trashed  time.Time // zero: live
+	Seq      int64     // the person's change number when it last changed
+}
+
+// Taken is when a picture was taken.
+type Taken struct {
+	Time  time.Time // zero: not known
+	Local bool      // Time is a clock's time of an unknown zone, written as if it were UTC
+	From  string    // what says so: "name", the file's name; "" if it is not known
 }
 
 // Version is what an item held before it was replaced.
@@ -72,6 +82,7 @@ type Version struct {
 	Added    time.Time
 	Replaced time.Time
 	Source   string
+	SourceBy string // as of Item
 	Device   ident.DeviceID
 }
 
@@ -109,7 +120,7 @@ type Totals struct {
 // The plus hides the parameter from the planner and changes nothing else.
 
 // columns of an item, for scanItem. They need item as i and its folder as f.
-const columns = `i.id, i.user, coalesce(f.path, i.origin), i.name, i.ref, i.size, i.mtime, i.added, i.source, i.device, i.trashed, i.seq`
+const columns = `i.id, i.user, coalesce(f.path, i.origin), i.name, i.ref, i.size, i.mtime, i.added, i.source, i.source_by, i.taken, i.taken_local, i.taken_from, i.device, i.trashed, i.seq`
 
 type row interface{ Scan(dest ...any) error }
 
@@ -117,14 +128,15 @@ func scanItem(r row) (Item, error) {
 	var it Item
 	var folder string
 	var ref []byte
-	var mtime, trashed sql.NullInt64
+	var mtime, taken, trashed sql.NullInt64
 	var added int64
-	if err := r.Scan(&it.ID, &it.User, &folder, &it.Name, &ref, &it.Size, &mtime, &added, &it.Source, &it.Device, &trashed, &it.Seq); err != nil {
+	if err := r.Scan(&it.ID, &it.User, &folder, &it.Name, &ref, &it.Size, &mtime, &added, &it.Source, &it.SourceBy, &taken, &it.Taken.Local, &it.Taken.From, &it.Device, &trashed, &it.Seq); err != nil {
 		return Item{}, err
 	}
 	copy(it.Ref[:], ref)
 	it.Path = join(folder, it.Name)
 	it.MTime, it.Trashed, it.Added = fromMillis(mtime), fromMillis(trashed), time.UnixMilli(added).UTC()
+	it.Taken.Time = fromMillis(taken)
 	return it, nil
 }
 
@@ -199,7 +211,7 @@ func (c *Catalog) LookupIn(tx *db.Tx, u ident.UserID, path string) (Item, error)
 // maxVersions is how many versions Versions returns.
 const maxVersions = 1000
 
-const versionsOf = `SELECT ref, size, mtime, added, replaced, source, device FROM version WHERE item = +? AND user = +? ORDER BY seq DESC LIMIT +?`
+const versionsOf = `SELECT ref, size, mtime, added, replaced, source, source_by, device FROM version WHERE item = +? AND user = +? ORDER BY seq DESC LIMIT +?`
 
 // Versions returns what an item of u held before, newest first, a thousand at
 // most. All of them are kept until the item is purged.
@@ -218,7 +230,7 @@ func (c *Catalog) Versions(ctx context.Context, u ident.UserID, id ident.ItemID)
 			var ref []byte
 			var mtime sql.NullInt64
 			var added, replaced int64
-			if err := rows.Scan(&ref, &v.Size, &mtime, &added, &replaced, &v.Source, &v.Device); err != nil {
+			if err := rows.Scan(&ref, &v.Size, &mtime, &added, &replaced, &v.Source, &v.SourceBy, &v.Device); err != nil {
 				return err
 			}
 			copy(v.Ref[:], ref)

@@ -105,7 +105,7 @@ func Listings() []Listing {
 		{"item named", itemNamed, []any{1, "a"}},
 		{"items below", itemsBelow, []any{1, "a", "a/", "a0", 10}},
 		{"longest below", longestBelow, []any{1, "a", "a/", "a0"}},
-		{"insert item", insertItem, []any{1, 1, "a", "b", ref, 1, 1, 1, "album", 1}},
+		{"insert item", insertItem, []any{1, 1, "a", "b", ref, 1, 1, 1, "album", 1, "declared", nil, false, ""}},
 		{"holds", holds, []any{ref, 1}},
 		{"dead mark", markDead, []any{ref, 1}},
 		{"usage", usageOf, []any{1}},

@@ -27,6 +27,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/source"
 	"yunbox.local/storage"
 )
 
@@ -43,7 +44,7 @@ const (
 // Meta is what is said about a file before its bytes.
 type Meta struct {
 	Device ident.DeviceID // zero: the grant's
-	Source string         // "album", "wechat", …: see consent.PurposeOf
+	Source string         // "album", "wechat", …: see consent.PurposeOf and FindSource
 	Path   string         // made clean by Begin
 	Size   int64          // bytes; -1: not known yet
 	MTime  time.Time      // zero: not said, the time of arrival is taken
@@ -57,8 +58,32 @@ type Meta struct {
 	IfAbsent bool
 	IfRef    storage.Ref
 
+	// SourceBy is how Source is known; "": the client declared it.
+	SourceBy source.Confidence
+	// DevicePath is what the device itself calls the file, for FindSource, where
+	// that says more than Path; it is not kept.
+	DevicePath string
+
 	// Extra is the gateway's own and given back as it was.
 	Extra string
+}
+
+// AutoSource is the Source of a client that leaves it to the box.
+const AutoSource = "auto"
+
+// FindSource derives Source from DevicePath, or else from Path, if the client did
+// not declare it. A gateway calls it before it asks for the consent, so that
+// what WeChat saved needs the consent for WeChat, by whatever protocol it comes.
+func (m *Meta) FindSource() {
+	if m.Source != "" && m.Source != AutoSource {
+		m.SourceBy = source.Declared
+		return
+	}
+	p := m.DevicePath
+	if p == "" {
+		p = m.Path
+	}
+	m.Source, m.SourceBy = source.Of(p)
 }
 
 // The values of Result.Stored.
@@ -279,9 +304,13 @@ func (m Meta) entry(u ident.UserID, now time.Time) catalog.Entry {
 	if m.MTime.IsZero() {
 		m.MTime = now
 	}
+	var taken catalog.Taken
+	if c, ok := source.Taken(m.Path); ok {
+		taken = catalog.Taken{Time: c.Time, Local: c.Local, From: "name"}
+	}
 	return catalog.Entry{
 		User: u, Device: m.Device, Path: m.Path, Ref: m.Want, SHA1: m.WantSHA1, Size: m.Size,
-		MTime: m.MTime, Source: m.Source, IfAbsent: m.IfAbsent, IfRef: m.IfRef,
+		MTime: m.MTime, Source: m.Source, SourceBy: string(m.SourceBy), Taken: taken, IfAbsent: m.IfAbsent, IfRef: m.IfRef,
 	}
 }
 

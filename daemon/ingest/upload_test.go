@@ -11,6 +11,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/source"
 )
 
 func TestResumeAfterABrokenBodyAndARestart(t *testing.T) { // R05
@@ -35,7 +36,7 @@ func TestResumeAfterABrokenBodyAndARestart(t *testing.T) { // R05
 	b = start(t, settings{dir: dir, disk: disk})
 	info, err := b.in.Describe(ctx, ann, id)
 	must(t, err)
-	m.Device = phone
+	m.Device, m.SourceBy = phone, source.Declared
 	if info.Offset != 5 || info.Meta != m || info.Finished != nil || time.Until(info.Expires) < 6*24*time.Hour {
 		t.Errorf("%+v", info)
 	}

@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS item (
   seq     INTEGER NOT NULL,
   trashed INTEGER,
   origin  TEXT,
+  source_by   TEXT NOT NULL DEFAULT 'declared', -- how source is known: declared, folder, name, guess, none
+  taken       INTEGER,                     -- when the picture was taken; NULL: not known
+  taken_local INTEGER NOT NULL DEFAULT 0,  -- 1: taken is a clock's time of an unknown zone, as if it were UTC
+  taken_from  TEXT NOT NULL DEFAULT '',    -- what says so: name; '' where taken is NULL
   CHECK ((folder IS NULL) = (trashed IS NOT NULL)),
   CHECK ((folder IS NULL) = (origin IS NOT NULL))
 ) STRICT;
@@ -68,6 +72,7 @@ CREATE TABLE IF NOT EXISTS version (
   device   INTEGER NOT NULL,
   replaced INTEGER NOT NULL,
   trashed  INTEGER,
+  source_by TEXT NOT NULL DEFAULT 'declared', -- as in item
   PRIMARY KEY (item, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_ref ON version (ref, user, trashed);

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS upload (
   item      INTEGER, -- set when it is finished, with all below
   ref       BLOB,
   stored    TEXT,
-  outcome   TEXT
+  outcome   TEXT,
+  source_by TEXT NOT NULL DEFAULT 'declared' -- as in item
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS upload_expires ON upload (expires);

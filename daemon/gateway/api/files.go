@@ -63,7 +63,8 @@ func (a *API) registerFiles() {
 
 type putFileInput struct {
 	Path          string `path:"path" example:"DCIM/Camera/IMG_0001.jpg"`
-	Source        string `query:"source" doc:"Where the device has it from: album, screenshot, camera, wechat, qq, tim, download, other. It decides the purpose that must be consented to." example:"album"`
+	Source        string `query:"source" doc:"Where the device has it from: album, screenshot, camera, wechat, qq, tim, download, other. It decides the purpose that must be consented to. Left out, or auto: the box goes by the names of folder and file." example:"album"`
+	SourcePath    string `query:"source_path" doc:"What the device itself calls the file, for finding the source, where that says more than the path on the box; not kept" example:"Pictures/WeiXin/mmexport1598266474988.jpg"`
 	MTime         string `query:"mtime" doc:"Modification time: RFC 3339 or Unix seconds, decimals allowed, 1970 to 2106" example:"1700000000.123"`
 	Device        string `query:"device" pattern:"^[0-9a-hjkmnp-tv-z]{13}$" doc:"The sending device; left out: the one of the session"`
 	ContentLength string `header:"Content-Length" doc:"Recommended: size, quota and space are then checked before the body"`
@@ -188,7 +189,8 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 	if err != nil {
 		return meta, err
 	}
-	meta = ingest.Meta{Path: p, Source: query.Get("source"), Size: r.ContentLength, Want: want, Device: principal(r.Context()).Device}
+	meta = ingest.Meta{Path: p, Source: query.Get("source"), DevicePath: query.Get("source_path"), Size: r.ContentLength, Want: want, Device: principal(r.Context()).Device}
+	meta.FindSource()
 	if s := query.Get("mtime"); s != "" {
 		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
 			return meta, err
@@ -219,10 +221,10 @@ func uploadQuery(u *url.URL) (url.Values, error) {
 		return nil, &problem.Error{Kind: problem.Invalid, Op: "api.query", Title: "The query of the address cannot be read", Hint: "Percent-encode what is not a letter or a digit."}
 	}
 	for name, values := range query {
-		if name != "source" && name != "mtime" && name != "device" || len(values) != 1 {
+		if name != "source" && name != "source_path" && name != "mtime" && name != "device" || len(values) != 1 {
 			return nil, &problem.Error{
 				Kind: problem.Invalid, Op: "api.query", Title: "The query of the address has a parameter that is not expected",
-				Hint: "source, mtime and device may be there, each once.",
+				Hint: "source, source_path, mtime and device may be there, each once.",
 			}
 		}
 	}

@@ -463,3 +463,44 @@ func TestDamageIsNotServed(t *testing.T) {
 	damage(func([]byte) []byte { return nil })
 	w.ask(w.ada, "GET", "/v1/files/a.jpg", "").is(t, "an emptied file", 500, "damaged")
 }
+
+// What the client declares counts, whatever the names say; what it does not
+// declare is found by the names, the device's own before those on the box. R06
+func TestSourceOfAPut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i, tt := range []struct {
+		target      string
+		status      int
+		source, how string
+	}{
+		{"Pictures/WeiXin/mmexport1598266474988.jpg?source=album", 201, "album", "declared"},
+		{"Pictures/WeiXin/b.jpg?source=other", 201, "other", "declared"},
+		{"Pictures/WeiXin/c.jpg", 403, "", ""},
+		{"Pictures/WeiXin/d.jpg?source=auto", 403, "", ""},
+		{"Pictures/WeiXin/e.jpg?source=", 403, "", ""},
+		{"old/f.jpg?source_path=DCIM/Camera/f.jpg", 201, "album", "folder"},
+		{"DCIM/g.jpg?source_path=%E5%BE%AE%E4%BF%A1%E5%9B%BE%E7%89%87_20260501123000.jpg", 403, "", ""},
+		{"letter.pdf", 201, "other", "none"},
+		{"x.jpg?source_path=a&source_path=b", 400, "", ""},
+	} {
+		a := w.ask(w.ada, "PUT", "/v1/files/"+tt.target, fmt.Sprint("content ", i))
+		if a.status != tt.status {
+			t.Errorf("%s: %d %s", tt.target, a.status, a.body)
+			continue
+		}
+		if a.status != 201 {
+			continue
+		}
+		var s stored
+		a.into(t, &s)
+		var item struct {
+			Source   string
+			SourceBy string `json:"source_by"`
+		}
+		w.ask(w.ada, "GET", "/v1/items/"+s.ID, "").into(t, &item)
+		if item.Source != tt.source || item.SourceBy != tt.how {
+			t.Errorf("%s is kept as %+v", tt.target, item)
+		}
+	}
+}

@@ -105,22 +105,28 @@ type FolderEntry struct {
 
 // ItemEntry is a file in a listing.
 type ItemEntry struct {
-	ID      ident.ItemID    `json:"id"`
-	Path    string          `json:"path"`
-	Name    string          `json:"name"`
-	SHA256  storage.Ref     `json:"sha256"`
-	Size    int64           `json:"size" minimum:"0"`
-	MTime   *moment         `json:"mtime" nullable:"true" doc:"Modification time as the device said; null: it said none"`
-	Added   moment          `json:"added"`
-	Source  string          `json:"source"`
-	Device  *ident.DeviceID `json:"device" doc:"null: not known"`
-	Trashed *moment         `json:"trashed" nullable:"true" doc:"null: not in the trash"`
+	ID     ident.ItemID `json:"id"`
+	Path   string       `json:"path"`
+	Name   string       `json:"name"`
+	SHA256 storage.Ref  `json:"sha256"`
+	Size   int64        `json:"size" minimum:"0"`
+	MTime  *moment      `json:"mtime" nullable:"true" doc:"Modification time as the device said; null: it said none"`
+	Added  moment       `json:"added"`
+	Source string       `json:"source"`
+	// SourceBy says how far the source can be trusted.
+	SourceBy   string          `json:"source_by" enum:"declared,folder,name,guess,none" doc:"How the source is known: declared by the client, or found by the folder or the file's name, or only likely; none: nothing speaks for anything"`
+	Taken      *moment         `json:"taken" nullable:"true" doc:"When the picture was taken, as taken_from says; null: not known"`
+	TakenLocal bool            `json:"taken_local" doc:"taken is a clock's time of an unknown zone, written as if it were UTC"`
+	TakenFrom  *string         `json:"taken_from" doc:"name: the name of the file says when it was taken; null: nothing does"`
+	Device     *ident.DeviceID `json:"device" doc:"null: not known"`
+	Trashed    *moment         `json:"trashed" nullable:"true" doc:"null: not in the trash"`
 }
 
 func itemEntry(i catalog.Item) ItemEntry {
 	return ItemEntry{
 		ID: i.ID, Path: i.Path, Name: i.Name, SHA256: i.Ref, Size: i.Size, MTime: momentOrNull(i.MTime), Added: moment(i.Added),
-		Source: i.Source, Device: orNull(i.Device), Trashed: momentOrNull(i.Trashed),
+		Source: i.Source, SourceBy: i.SourceBy, Taken: momentOrNull(i.Taken.Time), TakenLocal: i.Taken.Local, TakenFrom: orNull(i.Taken.From),
+		Device: orNull(i.Device), Trashed: momentOrNull(i.Trashed),
 	}
 }
 

@@ -26,6 +26,7 @@ var cases = []testCase{
 	{"versions", sameNameOtherBytes},
 	{"consent", noConsent},
 	{"sources", unknownSources},
+	{"found sources", foundSources},
 	{"withdrawn", consentWithdrawnMidway},
 	{"paused", consentWithdrawnInAPause},
 	{"names", names},
@@ -365,6 +366,66 @@ func unknownSources(s *suite) {
 			s.refused(source, err, "invalid")
 		}
 	})
+}
+
+// R06: where the client does not say where a file comes from, its names do, and
+// they decide which consent it needs, before a byte of it is sent.
+func foundSources(s *suite) {
+	undeclared := func(name string, body []byte) File {
+		f := s.file(name, body)
+		f.Source = ""
+		return f
+	}
+	s.unchanged(func() {
+		for name, purpose := range map[string]string{
+			"Pictures/WeiXin/a.jpg": "wechat_backup", "DCIM/Camera/mmexport1598266474988.jpg": "wechat_backup",
+			"Tencent/QQfile_recv/a.zip": "qq_backup", "TIM图片20200101120000.png": "qq_backup",
+		} {
+			f := undeclared(name, content(s.Name()+name, 50<<10))
+			r := s.refused(name, s.client.Announce(s.Context(), f, "1000000"), "consent-required")
+			if r.Member["purpose"] != purpose {
+				s.Errorf("%s: the refusal names %q, not %s", name, r.Member["purpose"], purpose)
+			}
+			_, err := s.client.Put(s.Context(), f)
+			s.refused(name, err, "consent-required")
+		}
+	})
+	wants := map[string][3]string{ // source, how it is known, when it was taken
+		"DCIM/Camera/a.jpg":            {"album", "folder", ""},
+		"IMG_20260501_123000.jpg":      {"album", "name", "2026-05-01T12:30:00Z"},
+		"DCIM/100CANON/b.jpg":          {"camera", "folder", ""},
+		"Screenshot_1598266474988.png": {"screenshot", "name", "2020-08-24T10:54:34.988Z"},
+		"IMG_0001.JPG":                 {"album", "guess", ""},
+		"letter.pdf":                   {"other", "none", ""},
+	}
+	for name := range wants {
+		body := content(s.Name()+name, 10<<10)
+		if _, err := s.client.Put(s.Context(), undeclared(name, body)); err != nil {
+			s.Errorf("%s: %v", name, err)
+		}
+		s.kept(s.path(name), body)
+	}
+	found := 0
+	for _, i := range s.items(s.ada) {
+		want, ok := wants[strings.TrimPrefix(i.Path, s.folder+"/")]
+		if !ok || !strings.HasPrefix(i.Path, s.folder+"/") {
+			continue
+		}
+		found++
+		taken := ""
+		if i.Taken != nil {
+			taken = i.Taken.Format(time.RFC3339Nano)
+		}
+		if got := [3]string{i.Source, i.SourceBy, taken}; got != want {
+			s.Errorf("%s is listed as %v, want %v", i.Path, got, want)
+		}
+		if (i.TakenFrom == "name") != (taken != "") || i.TakenLocal != strings.HasPrefix(taken, "2026") {
+			s.Errorf("%s: taken from %q, local %v", i.Path, i.TakenFrom, i.TakenLocal)
+		}
+	}
+	if found != len(wants) {
+		s.Errorf("%d of %d are listed", found, len(wants))
+	}
 }
 
 // R22: withdrawing stops what runs, at once and for good, and nothing else.

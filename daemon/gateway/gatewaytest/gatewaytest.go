@@ -29,7 +29,7 @@ var Sent = time.UnixMilli(1_700_000_000_123).UTC()
 // A File is what a client sends.
 type File struct {
 	Path   string
-	Source string // "album", "wechat", …
+	Source string // "album", "wechat", …; "": the client does not say
 	Size   int64  // bytes that are announced; -1: the client does not say
 	SHA256 string // hex, announced if the protocol can; "": not announced
 	// Body returns the bytes from an offset on. What it yields may be more or
@@ -207,6 +207,10 @@ type item struct {
 	ID, Path, SHA256, Source string
 	Size                     int64
 	MTime                    time.Time
+	SourceBy                 string `json:"source_by"`
+	Taken                    *time.Time
+	TakenLocal               bool   `json:"taken_local"`
+	TakenFrom                string `json:"taken_from"`
 }
 
 // items lists everything that the person keeps.

@@ -395,7 +395,7 @@ func (m metadata) addQuery(raw string) error {
 	}
 	for name, values := range query {
 		switch name {
-		case "path", "source", "mtime", "device":
+		case "path", "source", "source_path", "mtime", "device":
 			if len(values) == 1 {
 				m[name] = values[0]
 				continue
@@ -403,7 +403,7 @@ func (m metadata) addQuery(raw string) error {
 		}
 		return &problem.Error{
 			Kind: problem.Invalid, Op: "resumable.query", Title: "The query of the address has a parameter that is not expected",
-			Hint: "path, source, mtime and device may be there, each once.",
+			Hint: "path, source, source_path, mtime and device may be there, each once.",
 		}
 	}
 	return nil
@@ -423,6 +423,9 @@ func (m metadata) addDisposition(header string) error {
 		}
 	}
 	name := params["filename"]
+	if m["source_path"] == "" {
+		m["source_path"] = name
+	}
 	m["filename"] = name[strings.LastIndexAny(name, `/\`)+1:]
 	return nil
 }

@@ -74,14 +74,15 @@ func describeCreate() huma.Operation {
 		Method: http.MethodPost, Path: basePath, OperationID: "create-upload",
 		Summary: "Begin an upload, perhaps with its first bytes, or send a whole file",
 		Description: "Consent, quota and space are decided before the body. If the body is the whole file, the answer carries its receipt.\n\n" +
-			"tus: metadata keys are `path` or `filename`, `source`, `mtime` (RFC 3339 or Unix seconds), `device`, `sha256` (hex; verified).\n\n" +
+			"tus: metadata keys are `path` or `filename`, `source` (left out: found by the names), `source_path` (the device's own name of the file, for that), `mtime` (RFC 3339 or Unix seconds), `device`, `sha256` (hex; verified).\n\n" +
 			"IETF: `Upload-Complete` (version 3: `Upload-Incomplete`) says whether the body is all of the file. " +
 			"The query says what `PUT /v1/files` takes there, and `path`; without it the file name of `Content-Disposition` counts. " +
 			"The address of the upload comes in a 104 before the body is read, and in `Location`. " +
 			"A request in no form that is known is an ordinary upload of its body.",
 		Parameters: append(protocols(),
 			query("path", "IETF: the whole path, as in PUT /v1/files"),
-			query("source", "IETF: album, screenshot, camera, wechat, qq, tim, download, other"),
+			query("source", "IETF: album, screenshot, camera, wechat, qq, tim, download, other; left out, or auto: found by the names"),
+			query("source_path", "IETF: what the device itself calls the file, for finding the source; not kept"),
 			query("mtime", "IETF: RFC 3339 or Unix seconds, decimals allowed"),
 			query("device", "IETF: the sending device; left out: the one of the session"),
 			header("Upload-Complete", "IETF: ?1 if the body is all of the file, else ?0"),

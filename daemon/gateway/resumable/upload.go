@@ -266,10 +266,11 @@ func (h *Handler) tusMeta(r *http.Request) (ingest.Meta, error) {
 
 // meta makes of what a client says about its file what ingest wants to know.
 func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Meta, err error) {
-	meta = ingest.Meta{Source: m["source"], Size: size, Device: principal(r).Device}
+	meta = ingest.Meta{Source: m["source"], DevicePath: m["source_path"], Size: size, Device: principal(r).Device}
 	if meta.Path, err = m.path(); err != nil {
 		return meta, err
 	}
+	meta.FindSource()
 	if s := m["mtime"]; s != "" {
 		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
 			return meta, err
