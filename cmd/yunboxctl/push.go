@@ -229,8 +229,11 @@ func (p *pusher) explain(err error) error {
 		command += " --box " + p.c.base.String()
 	}
 	if p.opt.source == autoSource {
-		c.Title, c.Detail = "Consent to "+purpose+" is needed first", ""
-		c.Hint = "Run `yunboxctl " + command + "`, then push again, or say with --source where the files come from."
+		c.Title = "Consent to " + purpose + " is needed first"
+		c.Hint = "Run `yunboxctl " + command + "`, then push again."
+		if purpose != "storage" {
+			c.Hint += " If the box is wrong about where the files come from, say it with --source."
+		}
 		return &c
 	}
 	c.Title = "Consent to " + purpose + " is needed first"
