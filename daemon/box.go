@@ -20,6 +20,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -57,6 +58,7 @@ type Box struct {
 	consent  *consent.Ledger
 	catalog  *catalog.Catalog
 	ingest   *ingest.Ingest
+	inbox    *inbox.Inbox
 
 	front       *httpd.Server
 	maintenance *api.Local

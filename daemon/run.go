@@ -15,6 +15,7 @@ import (
 
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/resumable"
 	"yunbox.local/daemon/gateway/web"
 	"yunbox.local/daemon/gateway/webdav"
@@ -124,6 +125,26 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
+	return b.openInbox()
+}
+
+// openInbox reads which folders of this computer the box takes files in from.
+func (b *Box) openInbox() (err error) {
+	b.inbox, err = inbox.New(context.Background(), inbox.Options{
+		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, State: b.conf.State, Log: b.log,
+		Named: func(ctx context.Context, name string) (ident.UserID, error) {
+			u, err := b.accounts.UserNamed(ctx, name)
+			return u.ID, err
+		},
+		Person: func(ctx context.Context, id ident.UserID) (string, bool, error) {
+			u, err := b.accounts.User(ctx, id)
+			return u.Username, u.Disabled.IsZero(), err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	b.inbox.Routes(b.maintenance.Handle)
 	return nil
 }
 
@@ -151,6 +172,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	}
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
 	parts.Go(func() { b.ingest.Run(ctx) })
+	parts.Go(func() { b.inbox.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

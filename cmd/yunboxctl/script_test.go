@@ -37,6 +37,8 @@ import (
 //	bytes FILE N SEED              N bytes that compress badly
 //	same-on-box DIR PREFIX         every file below DIR is on the box below PREFIX, byte for byte
 //	on-box-soon PATH               waits until the box has that file
+//	inbox-soon DIR STATE           waits until the watched folder stands like that
+//	gone-soon FILE                 waits until there is no such file
 //	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
 //	sql STATEMENT                  changes the stopped box's database behind its back
@@ -63,6 +65,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
 			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
+			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon,
 		},
 	})
 }
@@ -407,7 +410,7 @@ func cmdSameOnBox(ts *testscript.TestScript, neg bool, args []string) {
 	tmp := filepath.Join(w.env.WorkDir, "fetched")
 	n := 0
 	ts.Check(filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || junk(d.Name()) {
+		if err != nil || !d.Type().IsRegular() || junk(d.Name()) || strings.HasPrefix(d.Name(), ".yunbox-") {
 			return err
 		}
 		rel, err := filepath.Rel(root, name)
@@ -443,6 +446,41 @@ func cmdOnBoxSoon(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Since(begin) > time.Minute {
 			ts.Fatalf("%s never came: %v: %s", args[0], err, out)
+		}
+	}
+}
+
+func cmdInboxSoon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: inbox-soon DIR STATE")
+	}
+	w := worldOf(ts)
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		out, err := w.ctl("--state", w.state, "--json", "inbox", "list")
+		ts.Check(err)
+		var list struct{ Inboxes []boxInbox }
+		ts.Check(json.Unmarshal(out, &list))
+		for _, in := range list.Inboxes {
+			if filepath.Base(in.Path) == args[0] && in.State == args[1] {
+				return
+			}
+		}
+		if time.Since(begin) > time.Minute {
+			ts.Fatalf("%s never stood at %s: %s", args[0], args[1], out)
+		}
+	}
+}
+
+func cmdGoneSoon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone-soon FILE")
+	}
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		if _, err := os.Lstat(ts.MkAbs(args[0])); os.IsNotExist(err) {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			ts.Fatalf("%s is still there", args[0])
 		}
 	}
 }

@@ -30,13 +30,7 @@ type Local struct {
 // Local returns the handler for the unix socket.
 func (a *API) Local() *Local {
 	l := &Local{api: a, mux: http.NewServeMux()}
-	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
-		l.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := h(w, r); err != nil {
-				httpd.WriteProblem(w, r, err)
-			}
-		})
-	}
+	handle := l.Handle
 	handle("GET /local/status", l.status)
 	handle("GET /local/label", l.label)
 	handle("GET /local/users", l.users)
@@ -50,6 +44,16 @@ func (a *API) Local() *Local {
 		return &problem.Error{Kind: problem.NotFound, Op: "api.local", Title: "There is no such operation", Hint: "This yunboxctl may be older or newer than the box."}
 	})
 	return l
+}
+
+// Handle adds an operation of another gateway, with the same protection. An error
+// of h becomes the problem document of the answer.
+func (l *Local) Handle(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+	l.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			httpd.WriteProblem(w, r, err)
+		}
+	})
 }
 
 type peerKey struct{}
