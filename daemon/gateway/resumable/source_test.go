@@ -21,6 +21,25 @@ func TestFoundSourceOfAnUpload(t *testing.T) {
 			t.Errorf("the refusal does not name the purpose: %s", a.body)
 		}
 	}
+	for query, disposition := range map[string]string{ // the IETF's form, and an ordinary POST
+		"?path=Pictures/WeiXin/a.jpg":                       "",
+		"?path=a.jpg&source_path=Pictures%2FWeiXin%2Fa.jpg": "",
+		"?source=auto": `inline; filename="mmexport1598266474988.jpg"`,
+		"":             `inline; filename="Pictures/WeiXin/a.jpg"`,
+	} {
+		for _, complete := range []string{"?1", "?0", ""} {
+			r := p.who.Request("POST", "/v1/uploads"+query, strings.NewReader("abcdef"))
+			if complete != "" {
+				r.Header.Set("Upload-Complete", complete)
+			}
+			if disposition != "" {
+				r.Header.Set("Content-Disposition", disposition)
+			}
+			if status, _, body := p.who.Do(r); status != 403 || !strings.Contains(string(body), `"wechat_backup"`) {
+				t.Errorf("%s %s %s: %d %s", query, disposition, complete, status, body)
+			}
+		}
+	}
 	p.who.Grant("wechat_backup")
 	location := p.create(6, "path "+b64("old/a.jpg")+",source_path "+b64("Pictures/WeiXin/a.jpg"))
 	p.patch(location, 0, "abc").is(t, "the first half", 204, "")
