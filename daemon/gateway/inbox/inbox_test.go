@@ -542,6 +542,42 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// What left a folder is remembered for a month, in case it comes back, and what is
+// remembered does not grow for ever.
+func TestWhatLeftIsForgotten(t *testing.T) {
+	t.Parallel()
+	dir, w := t.TempDir(), newWorld(t, inbox.Options{})
+	const files = 600 // more than one step
+	for n := range files {
+		write(t, fmt.Sprintf("%s/%03d.txt", dir, n), fmt.Sprint(n))
+	}
+	w.add(dir)
+	w.eventually("all are taken", func() bool { return w.status().Taken == files })
+	later := func(days int) { // what left is looked for after each start
+		t.Helper()
+		w.stop()
+		w.ahead += time.Duration(days) * 24 * time.Hour
+		w.run()
+		w.looked()
+	}
+	for n := range files / 2 {
+		must(t, os.Remove(fmt.Sprintf("%s/%03d.txt", dir, n)))
+	}
+	later(0)
+	must(t, os.Rename(dir+"/599.txt", dir+"/.599"))
+	later(20)
+	if s := w.status(); s.Taken != files {
+		t.Errorf("%d are remembered before the month is over", s.Taken)
+	}
+	must(t, os.Rename(dir+"/.599", dir+"/599.txt"))
+	later(0)
+	later(15)
+	w.eventually("half is forgotten", func() bool { return w.status().Taken == files/2 })
+	if n := len(w.kept()); n != files {
+		t.Errorf("%d files are kept", n)
+	}
+}
+
 func TestNumbered(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -50,7 +50,8 @@ type world struct {
 	*inbox.Inbox
 	stop func()
 
-	powerless bool // the disk is off: stopping may fail
+	powerless bool          // the disk is off: stopping may fail
+	ahead     time.Duration // by which the box's clock is ahead
 }
 
 func newWorld(t testing.TB, opt inbox.Options) *world {
@@ -76,7 +77,9 @@ func newWorld(t testing.TB, opt inbox.Options) *world {
 func (w *world) run() {
 	t, ctx := w.t, context.Background()
 	var err error
-	w.db, err = db.Open(ctx, db.Options{Path: filepath.Join(w.dir, "box.db")})
+	w.db, err = db.Open(ctx, db.Options{
+		Path: filepath.Join(w.dir, "box.db"), Now: func() time.Time { return time.Now().Add(w.ahead) },
+	})
 	must(t, err)
 	w.cat, err = catalog.Open(ctx, w.db)
 	must(t, err)
