@@ -514,7 +514,11 @@ func TestFoldersAreKnownByNumber(t *testing.T) {
 func TestCopies(t *testing.T) {
 	b := open(t)
 	ctx := t.Context()
-	it := b.add(ann, "a.jpg", "one")
+	e := entry(ann, "a.jpg", "one")
+	e.SourceBy, e.Taken = "folder", catalog.Taken{Time: time.UnixMilli(1_600_000_000_000).UTC(), Local: true, From: "name"}
+	original, err := b.try(e)
+	must(t, err)
+	it := original.Item
 	copied := func(to string) (a catalog.Added, err error) {
 		err = b.db.Write(ctx, func(tx *db.Tx) error {
 			a, err = b.CopyIn(tx, ann, it.ID, to, 9)
@@ -524,7 +528,8 @@ func TestCopies(t *testing.T) {
 	}
 	a, err := copied("new/b.jpg")
 	must(t, err)
-	if a.Outcome != catalog.Created || !a.Had || a.Item.Ref != it.Ref || !a.Item.MTime.Equal(it.MTime) || a.Item.Source != it.Source || a.Item.Device != 9 {
+	if a.Outcome != catalog.Created || !a.Had || a.Item.Ref != it.Ref || !a.Item.MTime.Equal(it.MTime) ||
+		a.Item.Source != it.Source || a.Item.SourceBy != "folder" || a.Item.Taken != it.Taken || it.Taken.From != "name" || a.Item.Device != 9 {
 		t.Errorf("%+v", a)
 	}
 	if u, _ := b.Usage(ctx, ann); u.Items != 2 || u.Bytes != 6 || u.Distinct != 3 {

@@ -19,7 +19,7 @@ func (c *Catalog) CopyIn(tx *db.Tx, u ident.UserID, id ident.ItemID, to string, 
 		return Added{}, err
 	}
 	// The row of the original keeps the content alive until this one is there.
-	return c.put(tx, Entry{User: u, Device: device, Path: to, Ref: it.Ref, Size: it.Size, MTime: it.MTime, Source: it.Source})
+	return c.put(tx, Entry{User: u, Device: device, Path: to, Ref: it.Ref, Size: it.Size, MTime: it.MTime, Source: it.Source, SourceBy: it.SourceBy, Taken: it.Taken})
 }
 
 // SetMTimeIn corrects the modification time of the live item id of u in tx, for

@@ -11,7 +11,7 @@ import (
 // query parameter source; else its names tell. named is the path by which they do;
 // that of a folder ends with a slash.
 func metaOf(v *visit, named string) (ingest.Meta, error) {
-	meta := ingest.Meta{Path: v.path, Device: v.who.Device}
+	meta := ingest.Meta{Path: v.path, Device: v.who.Device, DevicePath: named}
 	header, query := v.r.Header.Get("Yunbox-Source"), v.r.URL.Query().Get("source")
 	switch {
 	case header != "" && query != "" && header != query:
@@ -23,11 +23,7 @@ func metaOf(v *visit, named string) (ingest.Meta, error) {
 		meta.Source = header
 	case query != "":
 		meta.Source = query
-	default:
-		meta.Source = sourceOfPath(named)
 	}
+	meta.FindSource()
 	return meta, nil
 }
-
-// sourceOfPath is the source of a file whose client says none.
-func sourceOfPath(string) string { return "other" }
