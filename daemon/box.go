@@ -20,6 +20,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
@@ -64,6 +65,8 @@ type Box struct {
 	maintenance *api.Local
 	https       net.Listener
 	plain       net.Listener // nil: off
+	ftp         net.Listener // nil: off
+	cameras     *ftp.Gateway // nil with ftp
 	local       net.Listener
 
 	bound chan struct{} // tells the announcement that the box got its owner

@@ -15,6 +15,7 @@ import (
 
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/resumable"
 	"yunbox.local/daemon/gateway/web"
@@ -42,6 +43,12 @@ func (b *Box) listen() (err error) {
 			return fmt.Errorf("http: %w", err)
 		}
 		b.closers = append(b.closers, closed(b.plain))
+	}
+	if b.conf.FTP != config.Off {
+		if b.ftp, err = net.Listen("tcp", b.conf.FTP); err != nil {
+			return fmt.Errorf("ftp: %w", err)
+		}
+		b.closers = append(b.closers, closed(b.ftp))
 	}
 	if err := vfs.CreateDir(b.path("run")); err != nil {
 		return fmt.Errorf("local socket: %w", err)
@@ -121,6 +128,11 @@ func (b *Box) openFront() error {
 	webdav.New(webdav.Options{
 		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Store: b.store, DB: b.db, Log: b.log,
 	}).Register(b.front)
+	if b.ftp != nil {
+		if err := b.openCameras(); err != nil {
+			return err
+		}
+	}
 	page := web.Handler()
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
@@ -148,6 +160,21 @@ func (b *Box) openInbox() (err error) {
 	return nil
 }
 
+func (b *Box) openCameras() error {
+	low, high, err := b.conf.FTPPortRange()
+	if err != nil {
+		return err
+	}
+	b.cameras = ftp.New(ftp.Options{
+		Accounts: b.accounts, Catalog: b.catalog, Consent: b.consent, Ingest: b.ingest, Store: b.store,
+		TLS: b.front.TLSConfig(), Log: b.log, Plain: b.conf.FTPPlain, LowPort: low, HighPort: high,
+	})
+	if b.conf.FTPPlain {
+		b.log.Warn("cameras may come without TLS: their passwords and photos can be read on the network")
+	}
+	return nil
+}
+
 // Run serves until ctx ends or a part fails, then stops taking connections,
 // gives uploads a moment to end, and returns. ready is called once, when the box
 // answers.
@@ -165,6 +192,9 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	serve("https", func() error { return b.front.Serve(ctx, b.https) })
 	if b.plain != nil {
 		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
+	}
+	if b.cameras != nil {
+		serve("ftp", func() error { return b.cameras.Serve(ctx, b.ftp) })
 	}
 	maintenance := &http.Server{
 		Handler: httpd.Guard(b.log, b.maintenance), ConnContext: b.maintenance.ConnContext,
@@ -234,6 +264,14 @@ func (b *Box) service() discovery.Service {
 		s.State, s.SerialTail = discovery.Bound, ""
 	}
 	return s
+}
+
+// CameraAddress is where cameras connect, "HOST:PORT", empty if they may not.
+func (b *Box) CameraAddress() string {
+	if b.ftp == nil {
+		return ""
+	}
+	return b.ftp.Addr().String()
 }
 
 func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }

@@ -203,7 +203,7 @@ func TestMisuseIsAUsageError(t *testing.T) {
 		"unknown flag": {"--colour"},
 		"not a settin": {"start"},
 		"HOST:PORT":    {"--https", "nonsense"},
-		"gateway":      {"--ftp", ":2121"},
+		"ftp-ports":    {"--ftp-ports", "all"},
 	} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), args, io.Discard, &stderr); code != problem.ExitUsage || !strings.Contains(stderr.String(), want) {

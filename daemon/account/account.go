@@ -63,6 +63,7 @@ type Accounts struct {
 
 	hasher   *hasher
 	logins   *loginLimiter
+	cameras  *loginLimiter // of its own: a camera with an old password must not keep its owner out
 	refusals *refusalRecord
 	cache    *cache
 
@@ -85,7 +86,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 		a.now = time.Now
 	}
 	a.hasher = newHasher()
-	a.logins = newLoginLimiter()
+	a.logins, a.cameras = newLoginLimiter(), newLoginLimiter()
 	a.refusals = newRefusalRecord()
 	a.cache = newCache(cacheSize)
 	a.byQR = NewThrottle(6*time.Second, 10, 1024)

@@ -33,7 +33,8 @@ type Token struct {
 const maxTokens = 200 // of one person
 
 // CreateToken makes an app token for the person of session p and returns its
-// secret, which is shown this once. A token cannot make tokens: what a program
+// secret, which is shown this once. With ident.ScopeCamera the secret is a password
+// that can be typed on a camera, for AuthenticateCamera only. A token cannot make tokens: what a program
 // was given, it cannot widen or keep.
 func (a *Accounts) CreateToken(ctx context.Context, p ident.Principal, name string, scope ident.Scope, device ident.DeviceID) (Token, string, error) {
 	const op = "account.create_token"
@@ -45,16 +46,19 @@ func (a *Accounts) CreateToken(ctx context.Context, p ident.Principal, name stri
 		return Token{}, "", err
 	}
 	if !scope.Valid() {
-		return Token{}, "", invalid(op, "That is not a scope.", `Use "files", or "full" for a program that may do all that you may.`)
+		return Token{}, "", invalid(op, "That is not a scope.", `Use "files", "camera" for a camera, or "full" for a program that may do all that you may.`)
 	}
 	t := Token{Name: name, Scope: scope, Device: device}
 	secret, hash := newToken(tokenPrefix)
+	if scope == ident.ScopeCamera {
+		secret, hash = newCameraPassword()
+	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
 		}
 		var n int
-		if err := tx.QueryRow(`SELECT count(*) FROM token WHERE user = ?`, int64(p.User)).Scan(&n); err != nil {
+		if err := tx.QueryRow(`SELECT (SELECT count(*) FROM token WHERE user = ?1) + (SELECT count(*) FROM camera_password WHERE user = ?1)`, int64(p.User)).Scan(&n); err != nil {
 			return err
 		}
 		if n >= maxTokens {
@@ -71,9 +75,13 @@ func (a *Accounts) CreateToken(ctx context.Context, p ident.Principal, name stri
 			}
 		}
 		t.ID, t.Created = ident.New[TokenID](tx.Now), tx.Now.UTC().Truncate(time.Millisecond)
-		_, err := tx.Exec(`INSERT INTO token (id, user, device, name, scope, hash, created) VALUES (?,?,?,?,?,?,?)`,
-			int64(t.ID), int64(p.User), nullDevice(device), name, string(scope), hash[:], t.Created.UnixMilli())
-		if err != nil {
+		insert := `INSERT INTO token (id, user, device, name, hash, created, scope) VALUES (?,?,?,?,?,?,?)`
+		args := []any{int64(t.ID), int64(p.User), nullDevice(device), name, hash[:], t.Created.UnixMilli(), string(scope)}
+		if scope == ident.ScopeCamera {
+			insert = `INSERT INTO camera_password (id, user, device, name, hash, created) VALUES (?,?,?,?,?,?)`
+			args = args[:6]
+		}
+		if _, err := tx.Exec(insert, args...); err != nil {
 			return err
 		}
 		e := As(p, viaHTTP).event("token.create", p.User)
@@ -89,7 +97,10 @@ func (a *Accounts) CreateToken(ctx context.Context, p ident.Principal, name stri
 // Tokens lists a person's app tokens in the order in which they were made.
 func (a *Accounts) Tokens(ctx context.Context, user ident.UserID) (tokens []Token, err error) {
 	err = a.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT id, name, scope, device, created, last_used FROM token WHERE user = ? ORDER BY id`, int64(user))
+		rows, err := tx.QueryContext(ctx, `
+SELECT id, name, scope, device, created, last_used FROM token WHERE user = ?1
+UNION ALL SELECT id, name, 'camera', device, created, last_used FROM camera_password WHERE user = ?1
+ORDER BY 1`, int64(user))
 		if err != nil {
 			return err
 		}
@@ -120,15 +131,20 @@ func (a *Accounts) RevokeToken(ctx context.Context, p ident.Principal, id TokenI
 		return err
 	}
 	return a.db.Write(ctx, func(tx *db.Tx) error {
-		res, err := tx.Exec(`DELETE FROM token WHERE id = ? AND user = ?`, int64(id), int64(p.User))
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			if err == nil {
-				err = notFound(op, "app token")
+		var gone int64
+		for _, from := range []string{"token", "camera_password"} {
+			res, err := tx.Exec(`DELETE FROM `+from+` WHERE id = ? AND user = ?`, int64(id), int64(p.User))
+			if err != nil {
+				return err
 			}
-			return err
+			n, err := res.RowsAffected()
+			if err != nil {
+				return err
+			}
+			gone += n
+		}
+		if gone == 0 {
+			return notFound(op, "app token")
 		}
 		tx.AfterCommit(func() { a.cache.forget(func(q ident.Principal) bool { return q.Session == int64(id) }) })
 		e := As(p, viaHTTP).event("token.revoke", p.User)

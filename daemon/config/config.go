@@ -38,6 +38,12 @@ type Config struct {
 	HTTP string `mapstructure:"http"`
 	// FTP is the address of the camera gateway, or "off".
 	FTP string `mapstructure:"ftp"`
+	// FTPPlain lets cameras in that know no TLS: their password and their photos
+	// can then be read on the network.
+	FTPPlain bool `mapstructure:"ftp-plain"`
+	// FTPPorts are the ports of the camera gateway's data connections, "LOW-HIGH".
+	// Empty: any that is free.
+	FTPPorts string `mapstructure:"ftp-ports"`
 	// MDNS announces the box on the local network.
 	MDNS bool `mapstructure:"mdns"`
 	// Name is what people call the box, at most 63 bytes of UTF-8 (RFC 6763
@@ -103,6 +109,9 @@ func Flags() *pflag.FlagSet {
 	fs.String("https", ":8443", "`ADDR` of page, API and uploads; port 0 takes a free one")
 	fs.String("http", Off, "`ADDR` of the same without encryption, for clients that cannot pin a key, or off")
 	fs.String("ftp", Off, "`ADDR` of the camera gateway, or off")
+	plain := onOff(false)
+	fs.Var(&plain, "ftp-plain", "let cameras in that know no TLS, in the clear, `on|off`")
+	fs.String("ftp-ports", "", "`LOW-HIGH` ports of the cameras' data connections, for a firewall; empty: any")
 	mdns := onOff(true)
 	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off`")
 	fs.String("name", "", "`NAME` of the box on the network")
@@ -183,7 +192,12 @@ func (c *Config) validate() error {
 		}
 	}
 	if c.FTP != Off {
-		return errorf("ftp: this version of yunbox has no camera gateway; leave it off")
+		if err := address("ftp", c.FTP); err != nil {
+			return err
+		}
+	}
+	if _, _, err := c.FTPPortRange(); err != nil {
+		return err
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		return errorf("log-format: %q is neither text nor json", c.LogFormat)
@@ -203,6 +217,20 @@ func (c *Config) validate() error {
 		}
 	}
 	return nil
+}
+
+// FTPPortRange returns the first and the last port of FTPPorts, zeros for any.
+func (c *Config) FTPPortRange() (low, high int, err error) {
+	if c.FTPPorts == "" {
+		return 0, 0, nil
+	}
+	a, b, _ := strings.Cut(c.FTPPorts, "-")
+	first, err1 := strconv.ParseUint(a, 10, 16)
+	last, err2 := strconv.ParseUint(b, 10, 16)
+	if err1 != nil || err2 != nil || first < 1024 || last < first {
+		return 0, 0, errorf("ftp-ports: %q is not LOW-HIGH with ports from 1024 to 65535", c.FTPPorts)
+	}
+	return int(first), int(last), nil
 }
 
 func address(key, addr string) error {

@@ -61,7 +61,8 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"https":      {"--https", "8443"},
 		"port":       {"--https", ":70000"},
 		"http":       {"--http", "on"},
-		"ftp":        {"--ftp", ":2121"},
+		"ftp":        {"--ftp", "2121"},
+		"ftp-ports":  {"--ftp", ":2121", "--ftp-ports", "3000-2000"},
 		"log-format": {"--log-format", "xml"},
 		"memory-mib": {"--memory-mib", "3"},
 		"name":       {"--name", strings.Repeat("盒", 30)},
@@ -74,6 +75,29 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		var e *config.Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v does not name %s", args, err, want)
+		}
+	}
+}
+
+func TestCamerasAreLetInOnlyAsAsked(t *testing.T) {
+	c, err := load(t)
+	if err != nil || c.FTP != config.Off || c.FTPPlain {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	c, err = load(t, "--ftp", ":2121")
+	if err != nil || c.FTP != ":2121" || c.FTPPlain {
+		t.Fatalf("an address alone means encrypted only: %+v, %v", c, err)
+	}
+	c, err = load(t, "--ftp", ":2121", "--ftp-plain=on", "--ftp-ports", "50000-50019")
+	if err != nil || !c.FTPPlain {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if low, high, err := c.FTPPortRange(); low != 50000 || high != 50019 || err != nil {
+		t.Errorf("%d-%d, %v", low, high, err)
+	}
+	for _, bad := range []string{"50000", "-", "1-2", "50000-", "-50000", "50000-70000", "a-b", "50000-50010-50020"} {
+		if _, err := load(t, "--ftp-ports", bad); err == nil {
+			t.Errorf("%q are ports", bad)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type Box struct {
 	State  string       // its state directory
 	URL    string       // "https://127.0.0.1:PORT"
 	Client *http.Client // trusts this box and no other
+	FTP    string       // where cameras connect, "127.0.0.1:PORT"; empty: nowhere
 
 	conf  config.Config
 	disk  vfs.FS
@@ -53,9 +54,16 @@ func Start(t testing.TB) *Box { return StartOn(t, t.TempDir(), nil) }
 // is nil. The box stops when the test ends.
 func StartOn(t testing.TB, state string, disk vfs.FS) *Box {
 	t.Helper()
+	return StartWith(t, state, disk, func(*config.Config) {})
+}
+
+// StartWith is StartOn with other settings.
+func StartWith(t testing.TB, state string, disk vfs.FS, set func(*config.Config)) *Box {
+	t.Helper()
 	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, conf: config.Config{
 		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64,
 	}}
+	set(&b.conf)
 	b.run()
 	t.Cleanup(func() { b.stop() })
 	return b
@@ -147,6 +155,9 @@ func (b *Box) run() {
 	}
 	<-ready
 	b.URL = strings.TrimSuffix(box.URLs()[0], "/")
+	if b.FTP = box.CameraAddress(); b.FTP != "" {
+		b.conf.FTP = b.FTP // the same after a restart
+	}
 	b.Client = &http.Client{Transport: &http.Transport{
 		TLSClientConfig: b.TLS(), MaxIdleConnsPerHost: 32,
 	}}

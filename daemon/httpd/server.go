@@ -9,6 +9,7 @@ package httpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -143,12 +144,17 @@ func New(opt Options) *Server {
 	s.conns = newConns(s.limits.Conns, s.limits.ConnsPerSource)
 	s.crowd = newCrowd(s.limits.Strangers, s.limits.StrangersPerSource)
 	s.secure = s.newHTTPServer()
-	s.secure.TLSConfig = opt.Identity.tlsConfig(s.names, func(err error) {
-		s.log.Warn("the new certificate could not be kept on the disk", "err", err)
-	})
+	s.secure.TLSConfig = s.TLSConfig()
 	s.plain = s.newHTTPServer()
 	s.plain.Protocols.SetHTTP2(false)
 	return s
+}
+
+// TLSConfig serves the box's identity to a protocol that is not HTTP.
+func (s *Server) TLSConfig() *tls.Config {
+	return s.identity.tlsConfig(s.names, func(err error) {
+		s.log.Warn("the new certificate could not be kept on the disk", "err", err)
+	})
 }
 
 func (s *Server) newHTTPServer() *http.Server {

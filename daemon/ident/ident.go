@@ -131,10 +131,13 @@ const (
 	// ScopeFiles carries the person's files and uploads only: no consents, no
 	// passwords, no administration.
 	ScopeFiles Scope = "files"
+	// ScopeCamera carries leaving photos in the camera gateway and nothing else. No
+	// HTTP request is ever made with it.
+	ScopeCamera Scope = "camera"
 )
 
 // Valid reports whether s is one of the scopes.
-func (s Scope) Valid() bool { return s == ScopeFull || s == ScopeFiles }
+func (s Scope) Valid() bool { return s == ScopeFull || s == ScopeFiles || s == ScopeCamera }
 
 // Principal is who a request acts as. The zero Principal is nobody.
 type Principal struct {

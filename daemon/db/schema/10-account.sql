@@ -53,6 +53,22 @@ CREATE TABLE IF NOT EXISTS token (
 CREATE INDEX IF NOT EXISTS token_user   ON token (user, id);
 CREATE INDEX IF NOT EXISTS token_device ON token (device) WHERE device IS NOT NULL;
 
+-- Passwords for cameras (FTP). They lie apart from the tokens, so that no request
+-- over HTTP can be made with one: each is typed into a device that keeps it in the
+-- clear and may send it in the clear.
+CREATE TABLE IF NOT EXISTS camera_password (
+  id        INTEGER PRIMARY KEY,
+  user      INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+  device    INTEGER REFERENCES device (id) ON DELETE CASCADE,
+  name      TEXT    NOT NULL,
+  hash      BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),  -- SHA-256 of 80 random bits, as 16 characters
+  created   INTEGER NOT NULL,
+  last_used INTEGER                     -- written at most once an hour; NULL: never used
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS camera_password_user   ON camera_password (user, id);
+CREATE INDEX IF NOT EXISTS camera_password_device ON camera_password (device) WHERE device IS NOT NULL;
+
 -- Tries at binding the box. A try is counted when it starts, so that neither a
 -- hang-up nor a power cut gives it back.
 CREATE TABLE IF NOT EXISTS bind_attempt (

@@ -23,3 +23,5 @@ CREATE TABLE IF NOT EXISTS upload (
   source_by TEXT NOT NULL DEFAULT 'declared' -- as in item
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS upload_expires ON upload (expires);
+-- Cameras know an upload by the name of its file only.
+CREATE INDEX IF NOT EXISTS upload_path ON upload (user, path) WHERE item IS NULL;

@@ -41,8 +41,10 @@ func (a *API) registerSession() {
 	}, httpd.SignedIn, a.tokens)
 	register(a, route{
 		Method: "POST", Path: "/v1/tokens", ID: "create-token", Tag: "account", Status: 201,
-		Summary:     "Make an app token for a program",
-		Description: "The token is shown this once.",
+		Summary: "Make an app token for a program",
+		Description: "The token is shown this once. With scope `camera` it is a password of 16 letters and digits for the camera gateway (FTP), " +
+			"with which photos can be left there and nothing else be done; small and capital letters, hyphens and spaces make no difference. " +
+			"What comes by it lies in the folder Camera and the token's name.",
 	}, httpd.SignedIn, a.createToken)
 	register(a, route{
 		Method: "DELETE", Path: "/v1/tokens/{id}", ID: "revoke-token", Tag: "account",
@@ -234,7 +236,7 @@ type tokensAnswer struct {
 type TokenInfo struct {
 	ID       string          `json:"id" pattern:"^[0-9a-hjkmnp-tv-z]{13}$"`
 	Name     string          `json:"name"`
-	Scope    ident.Scope     `json:"scope" enum:"full,files"`
+	Scope    ident.Scope     `json:"scope" enum:"full,files,camera"`
 	Device   *ident.DeviceID `json:"device" doc:"null: of no device"`
 	Created  moment          `json:"created"`
 	LastUsed *moment         `json:"last_used" nullable:"true" doc:"To within an hour; null: never"`
@@ -263,7 +265,7 @@ func (a *API) tokens(ctx context.Context, _ *struct{}) (*tokensAnswer, error) {
 type createTokenInput struct {
 	Body struct {
 		Name   string          `json:"name" maxLength:"256" doc:"By which its owner will know it" example:"PhotoSync"`
-		Scope  ident.Scope     `json:"scope" enum:"full,files" doc:"files: the person's files and uploads only"`
+		Scope  ident.Scope     `json:"scope" enum:"full,files,camera" doc:"files: the person's files and uploads only; camera: leaving photos by FTP only"`
 		Device *ident.DeviceID `json:"device,omitempty" doc:"The token goes with the device"`
 	} `nameHint:"TokenRequest"`
 }
@@ -275,7 +277,7 @@ type createTokenAnswer struct {
 // NewToken is an app token with its secret.
 type NewToken struct {
 	TokenInfo
-	Token string `json:"token" doc:"For Authorization: Bearer, or as the password of Basic; shown this once"`
+	Token string `json:"token" doc:"For Authorization: Bearer, or as the password of Basic; with scope camera the password for FTP. Shown this once"`
 }
 
 func (a *API) createToken(ctx context.Context, in *createTokenInput) (*createTokenAnswer, error) {
