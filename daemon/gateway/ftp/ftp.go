@@ -177,7 +177,7 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (g *Gateway) shutdown() {
-	g.end(func(s *session) bool { return !g.busy(s) })
+	g.end(func(s *session) bool { return g.uploadIn(s) == nil })
 	over := make(chan struct{})
 	go func() {
 		g.sessions.Wait()
@@ -206,15 +206,16 @@ func (g *Gateway) end(match func(*session) bool) {
 	}
 }
 
-func (g *Gateway) busy(s *session) bool {
+// uploadIn returns the upload that runs in s, nil if there is none.
+func (g *Gateway) uploadIn(s *session) *upload {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for u := range g.running {
 		if u.s == s {
-			return true
+			return u
 		}
 	}
-	return false
+	return nil
 }
 
 // admit begins a session on c, or says that there are too many.

@@ -98,8 +98,12 @@ func (s *session) ClientConnected(c ftpserver.ClientContext) (string, error) {
 	return banner, nil
 }
 
-// ClientDisconnected implements ftpserver.MainDriver.
+// ClientDisconnected implements ftpserver.MainDriver. The library closes the data
+// connection when it returns.
 func (s *session) ClientDisconnected(ftpserver.ClientContext) {
+	if u := s.g.uploadIn(s); u != nil {
+		u.settle(context.Background())
+	}
 	s.breakData()
 	s.g.leave(s)
 }

@@ -193,25 +193,34 @@ func (s *session) tell(p string, size int64) {
 // them: a camera that asks again has lost its connection and waits for nobody. What
 // has arrived is kept.
 func (g *Gateway) displace(ctx context.Context, d *dropBox, p string) {
-	const pause, most = 250 * time.Millisecond, 3 * time.Second
 	for _, u := range g.uploadsOf(d, p) {
-		for end, last := time.Now().Add(most), int64(-1); time.Now().Before(end); {
-			now := u.received.Load()
-			if now == last {
-				break
-			}
-			last = now
-			select {
-			case <-u.done:
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-		}
+		u.settle(ctx)
 		u.s.close()
 		select {
 		case <-u.done:
 		case <-ctx.Done():
 		case <-time.After(letGo):
+		}
+	}
+}
+
+// settle waits until nothing more comes for u: what was sent may lie in the box's own
+// buffers still.
+func (u *upload) settle(ctx context.Context) {
+	const pause, most = 250 * time.Millisecond, 3 * time.Second
+	last := int64(-1)
+	for end := time.Now().Add(most); time.Now().Before(end); {
+		now := u.received.Load()
+		if now == last {
+			return
+		}
+		last = now
+		select {
+		case <-u.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
 		}
 	}
 }
