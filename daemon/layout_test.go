@@ -41,7 +41,7 @@ daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/con
 daemon/gateway/web       :
 daemon                   : daemon/account daemon/audit daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/ftp daemon/gateway/inbox daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
-daemon/gateway/gatewaytest : daemon/daemontest storage/vfs storage/vfs/vfstest
+daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
 cmd/yunboxctl            : daemon/ident daemon/problem discovery
 `

@@ -11,6 +11,7 @@ import (
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 )
 
@@ -176,6 +177,9 @@ func (d *dropBox) Chtimes(name string, _, at time.Time) error {
 // AllocateSpace implements ftpserver.ClientDriverExtensionAllocate: the size that a
 // client announces is one that its next file must reach.
 func (d *dropBox) AllocateSpace(size int) error {
+	if size < 0 || int64(size) > ingest.MaxSize {
+		return d.s.refuse(&problem.Error{Kind: problem.TooLarge, Op: "ftp.allocate", Title: "No file of that size is taken"})
+	}
 	d.s.announced = int64(size)
 	return nil
 }

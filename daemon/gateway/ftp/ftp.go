@@ -15,11 +15,11 @@
 // and of a failed read, and takes everything else for a whole file. That is too
 // little, so the end of the data is judged here, see upload.whole:
 //
-//   - With TLS, close_notify is an orderly end. crypto/tls says io.EOF at the end of a
-//     record without one, too; of a client that has sent one before, that is a break.
-//   - Else FIN is all there is, and the kernel sends that for a program that was
-//     killed as well. So the control connection must be there still a moment later,
-//     without an ABOR: a client that is gone waits for no answer.
+//   - The kernel sends FIN for a program that was killed, too, and some programs say
+//     close_notify when they give up. So the control connection must be there still a
+//     moment later, without an ABOR: a client that is gone waits for no answer.
+//   - With TLS, crypto/tls says io.EOF at the end of a record without close_notify, as
+//     many clients never send it. Of one that has sent it before, that is a break.
 //   - If ALLO announced a size, fewer bytes are a break.
 //   - The library gives a data connection no deadline. Here nothing for a minute is a
 //     break: a camera that was switched off sends neither FIN nor reset.

@@ -93,6 +93,19 @@ func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64
 		return err
 	}
 	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker}
+	if u.announced > 0 {
+		// What ALLO announces is refused before it is sent. It is no size to hold the
+		// client to: it may be the rest of a file, or more than comes.
+		ahead := meta
+		ahead.Size = u.announced
+		test, err := g.Ingest.Begin(ctx, grant, ahead)
+		if err != nil {
+			return err
+		}
+		if err := test.Close(); err != nil {
+			return err
+		}
+	}
 	if !appends && offset == 0 {
 		u.intake, err = g.Ingest.Begin(ctx, grant, meta)
 		return err
@@ -399,23 +412,23 @@ func (u *upload) whole(r io.Reader) error {
 	s.mu.Lock()
 	data := s.data
 	s.mu.Unlock()
-	if _, secure := r.(*tls.Conn); secure && !data.fin.Load() {
-		s.notifies = true // the end came as close_notify
-	} else {
-		if secure && s.notifies {
+	if _, secure := r.(*tls.Conn); secure {
+		lastWord := !data.fin.Load() // close_notify comes before FIN
+		if s.notifies && !lastWord {
 			return brokenOff("The encrypted connection ended without its last word.")
 		}
-		select {
-		case <-time.After(lastLook):
-		case <-u.intake.Context().Done():
-			return context.Cause(u.intake.Context())
-		}
-		switch last := s.context.GetLastCommand(); {
-		case last == "ABOR":
-			return brokenOff("The transfer was aborted.")
-		case last != "QUIT" && !alive(s.control.Conn):
-			return brokenOff("The client was gone before it could be answered.")
-		}
+		s.notifies = s.notifies || lastWord
+	}
+	select {
+	case <-time.After(lastLook):
+	case <-u.intake.Context().Done():
+		return context.Cause(u.intake.Context())
+	}
+	switch last := s.context.GetLastCommand(); {
+	case last == "ABOR":
+		return brokenOff("The transfer was aborted.")
+	case last != "QUIT" && !alive(s.control.Conn):
+		return brokenOff("The client was gone before it could be answered.")
 	}
 	// Some clients announce the rest where they go on, others the whole file.
 	if got := u.received.Load(); max(got, u.base+got-u.skip) < u.announced {

@@ -48,7 +48,7 @@ func aFullDisk(s *suite) {
 	s.unchanged(func() {
 		full := func(what string, err error) {
 			s.Helper()
-			if r := s.refused(what, err, "full"); r.Status != 507 {
+			if r := s.refused(what, err, "full"); r.Status != 507 && r.Status != 552 { // of HTTP, of FTP
 				s.Errorf("%s: status %d", what, r.Status)
 			}
 		}

@@ -19,7 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/daemontest"
+	"yunbox.local/storage/vfs"
 	"yunbox.local/storage/vfs/vfstest"
 )
 
@@ -75,6 +77,17 @@ type Client interface {
 	Get(ctx context.Context, path string) ([]byte, error)
 }
 
+// A Terse client speaks a protocol that has no words for some of what the suite asks.
+type Terse interface {
+	// Folder is where all that the client sends lies.
+	Folder() string
+	// Source is what the box takes it for, whatever File.Source says.
+	Source() string
+	// Cannot says why the protocol cannot express the case of that name, "" if it
+	// can. "known" is not only a case: a receipt that says so.
+	Cannot(name string) string
+}
+
 // Connect makes a client for a person. It is called again after a restart.
 type Connect func(t testing.TB, p *daemontest.Person) Client
 
@@ -84,7 +97,7 @@ func Run(t *testing.T, connect Connect) {
 	RunWire(t, connect)
 	t.Run("disk", func(t *testing.T) {
 		disk := vfstest.NewDisk()
-		runAll(t, connect, daemontest.StartOn(t, t.TempDir(), disk), disk, diskCases)
+		runAll(t, connect, start(t, disk), disk, diskCases)
 	})
 }
 
@@ -92,7 +105,13 @@ func Run(t *testing.T, connect Connect) {
 // which the same protocol may come, such as another version of HTTP.
 func RunWire(t *testing.T, connect Connect) {
 	t.Helper()
-	t.Run("box", func(t *testing.T) { runAll(t, connect, daemontest.Start(t), nil, cases) })
+	t.Run("box", func(t *testing.T) { runAll(t, connect, start(t, nil), nil, cases) })
+}
+
+// start runs a box with every gateway on.
+func start(t *testing.T, disk vfs.FS) *daemontest.Box {
+	t.Helper()
+	return daemontest.StartWith(t, t.TempDir(), disk, func(c *config.Config) { c.FTP, c.FTPPlain = "127.0.0.1:0", true })
 }
 
 type testCase struct {
@@ -112,6 +131,13 @@ func runAll(t *testing.T, connect Connect, box *daemontest.Box, disk *vfstest.Di
 		t.Run(c.name, func(t *testing.T) {
 			box.For(t)
 			s.T, s.folder, s.client = t, c.name, connect(t, ada)
+			s.source, s.purpose, s.tellsKnown = "album", "album_backup", true
+			if terse, ok := s.client.(Terse); ok {
+				if why := terse.Cannot(c.name); why != "" {
+					t.Skip(why)
+				}
+				s.speakTersely(terse)
+			}
 			c.run(s)
 		})
 	}
@@ -130,15 +156,32 @@ type suite struct {
 	connect  Connect
 	client   Client // ada's
 	folder   string
+	source   string // of honest files
+	purpose  string // that covers it
 	rng      *rand.Rand
-	waste    map[string]bool // contents that may lie about for a day: they lost a race for the last room
+	// tellsKnown: receipts say whether the person had the content.
+	tellsKnown bool
+	waste      map[string]bool // contents that may lie about for a day: they lost a race for the last room
+}
+
+func (s *suite) speakTersely(terse Terse) {
+	s.folder = terse.Folder() + "/" + s.folder
+	s.source, s.purpose, s.tellsKnown = terse.Source(), terse.Source()+"_transfer", terse.Cannot("known") == ""
+}
+
+// isKnown checks what a receipt says about whether the content was new.
+func (s *suite) isKnown(r Receipt, want bool, what string) {
+	s.Helper()
+	if s.tellsKnown && r.Known != want {
+		s.Errorf("%s: known is %v", what, r.Known)
+	}
 }
 
 func (s *suite) path(name string) string { return s.folder + "/" + name }
 
-// file is an honest file from the album.
+// file is an honest file from the album, or whatever else the protocol is for.
 func (s *suite) file(name string, body []byte) File {
-	return File{Path: s.path(name), Source: "album", Size: int64(len(body)), Body: from(body)}
+	return File{Path: s.path(name), Source: s.source, Size: int64(len(body)), Body: from(body)}
 }
 
 // put sends a file that must be kept, and reads it back.

@@ -11,6 +11,8 @@ func TestFilesHTTP2(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connect
 func TestTus(t *testing.T)        { t.Parallel(); gatewaytest.Run(t, connectTus(1, false)) }
 func TestTusHTTP2(t *testing.T)   { t.Parallel(); gatewaytest.RunWire(t, connectTus(2, false)) }
 func TestTusWhole(t *testing.T)   { t.Parallel(); gatewaytest.Run(t, connectTus(1, true)) }
+func TestFTP(t *testing.T)        { t.Parallel(); gatewaytest.Run(t, connectFTP(false)) }
+func TestFTPS(t *testing.T)       { t.Parallel(); gatewaytest.RunWire(t, connectFTP(true)) }
 
 func TestWebDAV(t *testing.T)      { t.Parallel(); gatewaytest.Run(t, connectWebDAV(1)) }
 func TestWebDAVHTTP2(t *testing.T) { t.Parallel(); gatewaytest.RunWire(t, connectWebDAV(2)) }
@@ -19,4 +21,5 @@ func TestOneBox(t *testing.T) {
 	t.Parallel()
 	gatewaytest.Across(t, connectNative(2), connectTus(1, false))
 	gatewaytest.Across(t, connectWebDAV(1), connectTus(2, false))
+	gatewaytest.Across(t, connectFTP(true), connectNative(1))
 }
