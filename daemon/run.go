@@ -116,6 +116,12 @@ func (b *Box) openFront() error {
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
 			Uploads: b.ingest.Active,
+			FTPPort: func() int {
+				if b.ftp == nil {
+					return 0
+				}
+				return port(b.ftp)
+			},
 		},
 	})
 	resumable.New(resumable.Options{

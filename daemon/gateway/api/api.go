@@ -47,6 +47,7 @@ type Box struct {
 	Resident  func() int64           // memory of the process in bytes
 	Uptime    func() (seconds int64) // since the start
 	Uploads   func() int             // uploads that are open now
+	FTPPort   func() int             // where cameras connect; 0: nowhere
 }
 
 // API serves /v1. Make one with New; it is safe for concurrent use.

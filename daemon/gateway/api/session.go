@@ -277,7 +277,8 @@ type createTokenAnswer struct {
 // NewToken is an app token with its secret.
 type NewToken struct {
 	TokenInfo
-	Token string `json:"token" doc:"For Authorization: Bearer, or as the password of Basic; with scope camera the password for FTP. Shown this once"`
+	FTPPort *int   `json:"ftp_port,omitempty" doc:"With scope camera: where the camera connects, if the camera gateway is switched on"`
+	Token   string `json:"token" doc:"For Authorization: Bearer, or as the password of Basic; with scope camera the password for FTP. Shown this once"`
 }
 
 func (a *API) createToken(ctx context.Context, in *createTokenInput) (*createTokenAnswer, error) {
@@ -289,7 +290,11 @@ func (a *API) createToken(ctx context.Context, in *createTokenInput) (*createTok
 	if err != nil {
 		return nil, err
 	}
-	return &createTokenAnswer{Body: NewToken{TokenInfo: tokenInfo(t), Token: secret}}, nil
+	out := &createTokenAnswer{Body: NewToken{TokenInfo: tokenInfo(t), Token: secret}}
+	if port := a.box.FTPPort(); t.Scope == ident.ScopeCamera && port != 0 {
+		out.Body.FTPPort = &port
+	}
+	return out, nil
 }
 
 type tokenInput struct {
