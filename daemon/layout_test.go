@@ -35,7 +35,7 @@ daemon/httpd             : daemon/account daemon/audit daemon/config daemon/iden
 daemon/gateway/content   : daemon/catalog daemon/problem storage
 daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/resumable : daemon/catalog daemon/consent daemon/httpd daemon/ident daemon/ingest daemon/problem storage
-daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/ident daemon/ingest daemon/problem storage
+daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/web       :

@@ -172,7 +172,7 @@ func (b *Box) openCameras() error {
 		return err
 	}
 	b.cameras = ftp.New(ftp.Options{
-		Accounts: b.accounts, Catalog: b.catalog, Consent: b.consent, Ingest: b.ingest, Store: b.store,
+		Accounts: b.accounts, Catalog: b.catalog, Consent: b.consent, Ingest: b.ingest, Store: b.store, DB: b.db,
 		TLS: b.front.TLSConfig(), Log: b.log, Plain: b.conf.FTPPlain, LowPort: low, HighPort: high,
 	})
 	if b.conf.FTPPlain {

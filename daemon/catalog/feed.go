@@ -17,7 +17,6 @@ const (
 	KindAdded    Kind = "added"
 	KindReplaced Kind = "replaced"
 	KindMoved    Kind = "moved"
-	KindChanged  Kind = "changed" // what is said about it, not its content
 	KindTrashed  Kind = "trashed"
 	KindRestored Kind = "restored"
 	KindPurged   Kind = "purged"

@@ -10,6 +10,7 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -169,7 +170,9 @@ func (d *dropBox) Chtimes(name string, _, at time.Time) error {
 	}
 	it, err := d.item(ctx, p)
 	if err == nil {
-		_, err = d.s.g.Catalog.SetMTime(ctx, d.who.User, it.ID, at)
+		err = d.s.g.DB.Write(ctx, func(tx *db.Tx) error {
+			return d.s.g.Catalog.SetMTimeIn(tx, d.who.User, it.ID, at)
+		})
 	}
 	return d.s.refuse(err)
 }

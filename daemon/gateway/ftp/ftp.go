@@ -51,6 +51,7 @@ import (
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/storage"
 )
@@ -91,6 +92,7 @@ type Options struct {
 	Consent  *consent.Ledger
 	Ingest   *ingest.Ingest
 	Store    *storage.Store
+	DB       *db.DB
 	TLS      *tls.Config
 	Log      *slog.Logger // nil: none
 	// Plain lets clients in that know no TLS.
