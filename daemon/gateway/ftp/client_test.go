@@ -1,10 +1,11 @@
+//go:build linux
+
 package ftp_test
 
 import (
 	"bufio"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -257,4 +258,3 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-var _ io.Closer = (*client)(nil)
