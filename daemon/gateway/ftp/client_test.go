@@ -257,4 +257,3 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
-

@@ -257,6 +257,17 @@ func (g *Gateway) leave(s *session) {
 	g.sessions.Done()
 }
 
+// transfers lets the gateway's end wait for a transfer of s, too, unless s is over.
+func (g *Gateway) transfers(s *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, there := g.open[s]
+	if there {
+		g.sessions.Add(1)
+	}
+	return there
+}
+
 func addrOf(a net.Addr) netip.Addr {
 	if t, ok := a.(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap().WithZone("")

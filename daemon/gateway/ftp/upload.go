@@ -66,16 +66,19 @@ func (d *dropBox) GetHandle(name string, flags int, offset int64) (ftpserver.Fil
 	if err != nil {
 		return nil, err
 	}
+	g := d.s.g
+	if !g.transfers(d.s) {
+		return nil, d.s.refuse(brokenOff("The client was gone before it could be answered."))
+	}
 	u := &upload{d: d, s: d.s, announced: announced, done: make(chan struct{})}
 	if err := u.begin(ctx, p, flags&os.O_APPEND != 0, offset); err != nil {
+		g.sessions.Done()
 		return nil, d.s.refuse(err)
 	}
 	u.base = u.intake.Offset()
-	g := d.s.g
 	g.mu.Lock()
 	g.running[u] = struct{}{}
 	g.mu.Unlock()
-	g.sessions.Add(1)
 	return u, nil
 }
 

@@ -48,17 +48,18 @@ func (*camera) Source() string { return "camera" }
 // gateway in its own tests, as far as FTP has words for it.
 func (*camera) Cannot(name string) string {
 	return map[string]string{
-		"known":     "226 has no room for whether the content was known",
-		"cancelled": "no command gives an upload up: the box forgets it, or what replaces it",
-		"hash":      "no command announces a hash",
-		"long":      "a file has no announced length; ALLO reserves room and is no limit",
-		"sizes":     "a file has no announced length; ALLO reserves room and is no limit",
-		"consent":   "there is one source, so there is no other to refuse; see TestNoConsent of the gateway",
-		"sources":   "no command says a source",
-		"withdrawn": "the case needs a second source on the same protocol; see TestWithdrawnMidway of the gateway",
-		"names":     "'..' and '//' are commands of the language and end at the root; see TestHostileNames of the gateway",
-		"tokens":    "it has passwords of its own; see TestPasswords of the gateway",
-		"expired":   "a camera has no session that could expire",
+		"known":         "226 has no room for whether the content was known",
+		"cancelled":     "no command gives an upload up: the box forgets it, or what replaces it",
+		"hash":          "no command announces a hash",
+		"long":          "a file has no announced length; ALLO reserves room and is no limit",
+		"sizes":         "a file has no announced length; ALLO reserves room and is no limit",
+		"consent":       "there is one source, so there is no other to refuse; see TestNoConsent of the gateway",
+		"sources":       "no command says a source",
+		"found sources": "there is one source, whatever the names say",
+		"withdrawn":     "the case needs a second source on the same protocol; see TestWithdrawnMidway of the gateway",
+		"names":         "'..' and '//' are commands of the language and end at the root; see TestHostileNames of the gateway",
+		"tokens":        "it has passwords of its own; see TestPasswords of the gateway",
+		"expired":       "a camera has no session that could expire",
 	}[name]
 }
 

@@ -132,6 +132,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		judge = s.selfTest
 	}
 	programs := box.Find(*bin)
+	programs.Args = []string{"--ftp", "127.0.0.1:0", "--ftp-plain=on"}
 	switch lost, err := judge(ctx, programs); {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "powercut:", err)

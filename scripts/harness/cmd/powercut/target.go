@@ -58,6 +58,7 @@ func randomContent(rng *rand.Rand) (content []byte, sum string) {
 // putter stores new files, replaces and deletes some, and notes what is acknowledged.
 type putter struct {
 	worker int
+	folder string // before each path
 	rng    *rand.Rand
 	hs     *histories
 	pos    func() int
@@ -67,7 +68,7 @@ type putter struct {
 
 func (p *putter) run(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
-		path := fmt.Sprintf("phone %d/照片 %04d.jpg", p.worker, n)
+		path := p.folder + fmt.Sprintf("phone %d/照片 %04d.jpg", p.worker, n)
 		p.store(ctx, path)
 		if p.rng.IntN(6) == 0 {
 			p.store(ctx, path)
@@ -137,6 +138,7 @@ type boxTarget struct {
 type boxServer struct {
 	*box.Box
 	target *boxTarget
+	camera *box.Camera // from settle
 }
 
 func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
@@ -145,7 +147,7 @@ func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
 		return nil, err
 	}
 	b.Token = t.token
-	return &boxServer{b, t}, nil
+	return &boxServer{Box: b, target: t}, nil
 }
 
 func (s *boxServer) kill() { s.Kill() }
@@ -155,6 +157,10 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 		return err
 	}
 	s.target.token = s.Token
+	var err error
+	if s.camera, err = s.AddCamera(ctx, "owner", "powercut"); err != nil {
+		return err
+	}
 	hs.of("bound").add(act{"yes", 0, pos()})
 	return nil
 }
@@ -162,7 +168,7 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
-	for worker := range 7 {
+	for worker := range 8 {
 		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
@@ -174,6 +180,8 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 			p.put = s.PostResumable
 		case 6:
 			p.put, p.remove = s.PutDAV, s.RemoveDAV
+		case 7:
+			p.folder, p.put, p.remove = s.camera.Folder, s.camera.Put, nil
 		}
 		loops = append(loops, func() { p.run(ctx) })
 	}
@@ -190,7 +198,7 @@ func (s *boxServer) decide(ctx context.Context, hs *histories, pos func() int) {
 	if err != nil {
 		return
 	}
-	purposes := []string{"album_backup", "wechat_backup", "camera_transfer"}
+	purposes := []string{"album_backup", "wechat_backup", "qq_backup"}
 	for n := 0; ctx.Err() == nil; n++ {
 		purpose := purposes[n%len(purposes)]
 		grant := n/len(purposes)%2 == 0

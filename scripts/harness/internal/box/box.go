@@ -27,7 +27,10 @@ import (
 )
 
 // Programs are the paths of the two programs under test.
-type Programs struct{ Yunboxd, Yunboxctl string }
+type Programs struct {
+	Yunboxd, Yunboxctl string
+	Args               []string // more of yunboxd's
+}
 
 // Find takes the programs from a directory, as scripts build them there.
 func Find(dir string) Programs {
@@ -51,6 +54,7 @@ type Box struct {
 // any, is a command that runs it, such as strace.
 func (p Programs) Start(ctx context.Context, state string, watch io.Writer, wrap ...string) (*Box, error) {
 	command := append(append([]string{}, wrap...), p.Yunboxd, "--state", state, "--https", "127.0.0.1:0", "--mdns=off")
+	command = append(command, p.Args...)
 	process, err := proc.Start(watch, command[0], command[1:]...)
 	if err != nil {
 		return nil, err
