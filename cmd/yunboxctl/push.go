@@ -43,7 +43,7 @@ const (
 	resultStored    = "stored"    // its content was sent and is on stable storage
 	resultKnown     = "known"     // the box had this content of yours already
 	resultDuplicate = "duplicate" // the same content was sent under another name in this run
-	resultDeleted   = "deleted"   // the person deleted this content from the box for good
+	resultDeleted   = "deleted"   // the person deleted this content from the box
 	resultRefused   = "refused"   // the person did not consent to what it is
 	resultFailed    = "failed"
 	resultWouldSend = "would-send" // dry run
@@ -79,7 +79,7 @@ finds that out for each file by the names of folders and files: Pictures/WeiXin 
 mmexport… are WeChat's, DCIM/Camera is the album, and so on. Files that you did not
 consent to are left out and counted, and the others go on.
 
-What you deleted from the box for good is not sent again, unless you say --again.
+What you deleted from the box is not sent again, unless you say --again.
 
 Hashes are remembered, so that a second push of the same folder reads and sends
 nothing and asks one question for 5,000 files.
@@ -115,7 +115,7 @@ With --json each line on standard output is an event:
 	f.IntVar(&o.jobs, "jobs", 8, "files sent at a time")
 	f.BoolVar(&o.dry, "dry-run", false, "only say what would be sent")
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out names, or paths below DIR, that match this pattern (repeatable)")
-	f.BoolVar(&o.again, "again", false, "also send what you deleted from the box for good")
+	f.BoolVar(&o.again, "again", false, "also send what you deleted from the box")
 	f.BoolVar(&o.watch, "watch", false, "stay, and back up what changes")
 	f.DurationVar(&o.retryFor, "retry-for", 5*time.Minute, "go on for this long without progress before giving up")
 	f.StringVar(&o.cacheDir, "cache", "", "folder for remembered hashes [yunbox/push in your cache directory]")
@@ -474,7 +474,7 @@ func (p *pusher) process(ctx context.Context, batch []*entry) error {
 }
 
 // known asks which contents of a batch the person has on the box, and which they
-// deleted from it for good.
+// deleted from it.
 func (p *pusher) known(ctx context.Context, batch []*entry) (known, deleted map[[sha256.Size]byte]bool, err error) {
 	seen := make(map[[sha256.Size]byte]bool, len(batch))
 	in := struct {
@@ -490,8 +490,10 @@ func (p *pusher) known(ctx context.Context, batch []*entry) (known, deleted map[
 		return nil, nil, nil
 	}
 	var out struct {
-		Known   []string `json:"known"`
-		Deleted []string `json:"deleted"`
+		Known    []string `json:"known"`
+		Declined []struct {
+			SHA256 string `json:"sha256"`
+		} `json:"declined"`
 	}
 	if err := p.retry(ctx, func() error { return p.c.call(ctx, "POST", "/v1/blobs/known", in, &out) }); err != nil {
 		return nil, nil, err
@@ -505,7 +507,11 @@ func (p *pusher) known(ctx context.Context, batch []*entry) (known, deleted map[
 		}
 		return m
 	}
-	return set(out.Known), set(out.Deleted), nil
+	var declined []string
+	for _, d := range out.Declined {
+		declined = append(declined, d.SHA256)
+	}
+	return set(out.Known), set(declined), nil
 }
 
 // A job is a file to send. nameOnly: the box has its content and only needs to learn
@@ -549,6 +555,9 @@ func (p *pusher) sendAll(ctx context.Context, jobs []job) error {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case p.opt.source == autoSource && p.refused(j.e, err):
+				return nil
+			case problem.KindOf(err) == problem.Deleted: // a moment ago
+				p.finish(j.e, resultDeleted)
 				return nil
 			case isFatal(err):
 				return err

@@ -145,7 +145,7 @@ func (r *report) done(err error) summary {
 	}
 	fmt.Fprintf(w, "  already there %d\n  duplicates    %d\n", r.s.Known, r.s.Duplicate)
 	if r.s.Deleted > 0 {
-		fmt.Fprintf(w, "  not again     %d (you deleted them from the box for good; --again sends them)\n", r.s.Deleted)
+		fmt.Fprintf(w, "  not again     %d (you deleted them from the box; --again sends them)\n", r.s.Deleted)
 	}
 	if r.s.Refused > 0 {
 		fmt.Fprintf(w, "  refused       %d (you did not consent to them)\n", r.s.Refused)

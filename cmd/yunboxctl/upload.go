@@ -93,6 +93,9 @@ func (p *pusher) put(ctx context.Context, e *entry, f *os.File) error {
 	if p.device != "" {
 		query.Set("device", p.device)
 	}
+	if p.opt.again {
+		query.Set("again", "true")
+	}
 	req, err := p.c.request(ctx, http.MethodPut, filePath(p.target(e))+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
@@ -232,6 +235,9 @@ func (p *pusher) createUpload(ctx context.Context, e *entry, target string) (str
 	}
 	if t := mtime(e.id); t != "" {
 		meta = append(meta, "mtime "+base64.StdEncoding.EncodeToString([]byte(t)))
+	}
+	if p.opt.again {
+		meta = append(meta, "again "+base64.StdEncoding.EncodeToString([]byte("true")))
 	}
 	if p.device != "" {
 		meta = append(meta, "device "+base64.StdEncoding.EncodeToString([]byte(p.device)))

@@ -640,7 +640,7 @@ func clone(r *http.Request, to string) *http.Request {
 	return c
 }
 
-func TestWhatWasDeletedForGoodIsNotSentAgain(t *testing.T) {
+func TestWhatWasDeletedIsNotSentAgain(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("unwanted"), 0o644); err != nil {
 		t.Fatal(err)
@@ -651,7 +651,7 @@ func TestWhatWasDeletedForGoodIsNotSentAgain(t *testing.T) {
 		inner := a.box
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/v1/blobs/known" {
-				fmt.Fprintf(w, `{"known":[],"deleted":[%q]}`, sum)
+				fmt.Fprintf(w, `{"known":[],"declined":[{"sha256":%q,"reason":"deleted","deleted":"2026-01-02T03:04:05.000Z"}]}`, sum)
 				return
 			}
 			res, err := http.DefaultTransport.RoundTrip(clone(r, inner))

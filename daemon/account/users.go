@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strconv"
 	"time"
 
@@ -233,6 +234,36 @@ func (a *Accounts) SetQuota(ctx context.Context, by Actor, id ident.UserID, byte
 			e.Detail = map[string]string{"bytes": strconv.FormatInt(bytes, 10)}
 		}
 		return a.log.Append(tx, e)
+	})
+}
+
+// MaxDeclineDays is the most days for which deletions are remembered (a century).
+const MaxDeclineDays = 36500
+
+// DeclineDays returns for how many days backups may not bring back what u
+// deleted from the box; 0: they may at once.
+func (a *Accounts) DeclineDays(ctx context.Context, u ident.UserID) (days int, err error) {
+	err = a.db.Read(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(`SELECT decline_days FROM user WHERE id = ?`, int64(u)).Scan(&days)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, notFound("account.decline_days", "person")
+	}
+	return days, err
+}
+
+// SetDeclineDays changes DeclineDays of u to 0 to MaxDeclineDays. It counts at once, and for what was
+// deleted before, too.
+func (a *Accounts) SetDeclineDays(ctx context.Context, u ident.UserID, days int) error {
+	if days < 0 || days > MaxDeclineDays {
+		return &problem.Error{
+			Kind: problem.Invalid, Op: "account.decline_days", Title: "That is no number of days",
+			Hint: "Choose 0 to 36500 days; with 0 a backup may bring everything back.",
+		}
+	}
+	return a.db.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(`UPDATE user SET decline_days = ? WHERE id = ?`, days, int64(u))
+		return err
 	})
 }
 

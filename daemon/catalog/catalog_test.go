@@ -386,7 +386,7 @@ func TestTrashRemembersThePlace(t *testing.T) { // R27
 	}
 	purged := func(u ident.UserID) int {
 		t.Helper()
-		list, err := b.Purged(ctx, u, []storage.Ref{it.Ref, entry(ann, "", "two").Ref})
+		list, err := b.Deleted(ctx, u, []storage.Ref{it.Ref, entry(ann, "", "nobody's").Ref})
 		must(t, err)
 		return len(list)
 	}
@@ -628,7 +628,7 @@ func TestLedgerIsPagedAndBounded(t *testing.T) { // R15
 	})
 	var got []int64
 	for cur := ""; ; {
-		list, next, err := b.Ledger(ctx, ann, 7, cur, 10)
+		list, next, err := b.Ledger(ctx, ann, 7, "", cur, 10)
 		must(t, err)
 		for _, o := range list {
 			if o.Outcome != catalog.OfferDeclined || o.Reason != "why" || !o.Ref.IsZero() || o.Time.IsZero() {
@@ -662,6 +662,6 @@ func TestLedgerIsPagedAndBounded(t *testing.T) { // R15
 	if n != 0 {
 		t.Errorf("%d old offers were kept", n)
 	}
-	_, _, err := b.Ledger(ctx, ann, 7, "nonsense", 10)
+	_, _, err := b.Ledger(ctx, ann, 7, "", "nonsense", 10)
 	want(t, err, problem.Invalid)
 }

@@ -30,41 +30,14 @@ func (c *Catalog) Known(ctx context.Context, u ident.UserID, refs []storage.Ref)
 	return c.among(ctx, listKnown, u, refs)
 }
 
-const listPurged = `SELECT r.key FROM json_each(?1) r
-WHERE EXISTS (SELECT 1 FROM tombstone t WHERE t.user = +?2 AND t.ref = unhex(r.value))
-  AND NOT EXISTS (SELECT 1 FROM item i WHERE i.ref = unhex(r.value) AND i.user = +?2)
-  AND NOT EXISTS (SELECT 1 FROM version v WHERE v.ref = unhex(r.value) AND v.user = +?2)`
-
-// Purged returns those of refs, in their order, that u once deleted for good and
-// does not keep again, so that an automatic backup can leave them out instead of
-// bringing them back. Limits are those of Known.
-func (c *Catalog) Purged(ctx context.Context, u ident.UserID, refs []storage.Ref) ([]storage.Ref, error) {
-	return c.among(ctx, listPurged, u, refs)
-}
-
 // among returns those of refs whose place in the array the query names.
 func (c *Catalog) among(ctx context.Context, query string, u ident.UserID, refs []storage.Ref) (some []storage.Ref, err error) {
-	if len(refs) > MaxKnown {
-		return nil, &problem.Error{
-			Kind: problem.TooLarge, Op: "catalog.known",
-			Detail: fmt.Sprintf("%d contents were asked for, %d at a time are answered.", len(refs), MaxKnown),
-			Hint:   "Ask in several requests.",
-		}
+	question, err := asArray(refs)
+	if err != nil || len(refs) == 0 {
+		return nil, err
 	}
-	if len(refs) == 0 {
-		return nil, nil
-	}
-	list := make([]byte, 1, len(refs)*67+2)
-	list[0] = '['
-	for i := range refs {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = append(hex.AppendEncode(append(list, '"'), refs[i][:]), '"')
-	}
-	list = append(list, ']')
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, query, string(list), int64(u))
+		rows, err := tx.QueryContext(ctx, query, question, int64(u))
 		if err != nil {
 			return err
 		}
@@ -79,6 +52,26 @@ func (c *Catalog) among(ctx context.Context, query string, u ident.UserID, refs 
 		return rows.Err()
 	})
 	return some, err
+}
+
+// asArray returns refs as a JSON array. More than MaxKnown are problem.TooLarge.
+func asArray(refs []storage.Ref) (string, error) {
+	if len(refs) > MaxKnown {
+		return "", &problem.Error{
+			Kind: problem.TooLarge, Op: "catalog.known",
+			Detail: fmt.Sprintf("%d contents were asked for, %d at a time are answered.", len(refs), MaxKnown),
+			Hint:   "Ask in several requests.",
+		}
+	}
+	list := make([]byte, 1, len(refs)*67+2)
+	list[0] = '['
+	for i := range refs {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(hex.AppendEncode(append(list, '"'), refs[i][:]), '"')
+	}
+	return string(append(list, ']')), nil
 }
 
 const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = +?1) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1)`

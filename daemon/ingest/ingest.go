@@ -58,6 +58,12 @@ type Meta struct {
 	IfAbsent bool
 	IfRef    storage.Ref
 
+	// Automatic says that a device offers the file by itself, as backups do, and that
+	// nobody asked for this one. What the person deleted from the box is declined
+	// then (problem.Deleted), unless the file is from source.Other: that is what
+	// people put there themselves.
+	Automatic bool
+
 	// SourceBy is how Source is known; "": the client declared it.
 	SourceBy source.Confidence
 	// DevicePath is what the device itself calls the file, for FindSource, where
@@ -243,7 +249,8 @@ func tooLarge() error {
 // Known keeps m.Path for a content that the person keeps already, without any
 // bytes. It returns false, and has changed nothing, if the bytes are needed:
 // the person does not keep it, or there is doubt about the stored copy. Other
-// people's contents play no part.
+// people's contents play no part. What the person deleted is problem.Deleted: see
+// Meta.Automatic.
 func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result, known bool, err error) {
 	if m, err = in.admit(g, m); err != nil {
 		return Result{}, false, err
@@ -255,8 +262,11 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 		return Result{}, false, err
 	}
 	have, err := in.cat.Known(ctx, g.User(), []storage.Ref{m.Want})
-	if err != nil || len(have) == 0 {
+	if err != nil {
 		return Result{}, false, err
+	}
+	if len(have) == 0 {
+		return Result{}, false, in.wanted(ctx, g.User(), m)
 	}
 	release, err := in.store.Pin(ctx, m.Want)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -298,6 +308,22 @@ func resultOf(a catalog.Added) Result {
 	return r
 }
 
+// declines says whether m is nothing that its owner deleted may come back by.
+func (m Meta) declines() bool { return m.Automatic && m.Source != source.Other }
+
+// wanted fails with problem.Deleted, and notes it, if m announces a content that
+// u deleted and only a backup brings back.
+func (in *Ingest) wanted(ctx context.Context, u ident.UserID, m Meta) error {
+	if !m.declines() || m.Want.IsZero() {
+		return nil
+	}
+	err := in.db.Read(ctx, func(tx *db.Tx) error { return in.cat.MayComeBack(tx, u, m.Want) })
+	if problem.KindOf(err) == problem.Deleted {
+		in.note(u, m, catalog.OfferDeclined, err)
+	}
+	return err
+}
+
 // entry is what the catalogue is to keep of m; content and size are the
 // announced ones.
 func (m Meta) entry(u ident.UserID, now time.Time) catalog.Entry {
@@ -325,7 +351,7 @@ func (in *Ingest) alive(g consent.Grant) error {
 // force and covers the source, that the name can be kept, that the size makes
 // sense, and that quota and disk have room. The caller must Close the Intake.
 //
-// Errors are of the kinds ConsentRequired, Invalid, TooLarge, Quota, Full,
+// Errors are of the kinds ConsentRequired, Invalid, TooLarge, Deleted, Quota, Full,
 // Unavailable. ctx matters only for Begin itself.
 func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, error) {
 	m, err := in.admit(g, m)
@@ -335,13 +361,20 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	if err := in.alive(g); err != nil {
 		return nil, err
 	}
+	if err := in.wanted(ctx, g.User(), m); err != nil {
+		return nil, err
+	}
 	limit, err := in.limit(ctx, g.User(), m, true)
 	if err != nil {
 		return nil, err
 	}
 	up, err := in.store.Begin(ctx, m.Size)
 	if err != nil {
-		return nil, in.explain(m, err)
+		err = in.explain(m, err)
+		if problem.KindOf(err) == problem.Full {
+			in.note(g.User(), m, catalog.OfferDeclined, err)
+		}
+		return nil, err
 	}
 	s := newSlot()
 	in.mu.Lock()
@@ -393,11 +426,29 @@ func (in *Ingest) note(u ident.UserID, m Meta, outcome string, cause error) {
 	err := in.db.Write(context.WithoutCancel(in.ctx), func(tx *db.Tx) error {
 		return in.cat.Offer(tx, catalog.Offer{
 			User: u, Device: m.Device, Path: m.Path, Ref: m.Want, Size: m.Size,
-			Outcome: outcome, Reason: p.Title,
+			Outcome: outcome, Kind: p.Kind, Reason: p.Title,
 		})
 	})
 	if err != nil {
 		in.log.Warn("a refusal could not be noted", "err", err)
+	}
+}
+
+// Refused notes in the ledger of the device d that u has not consented to what it
+// offered, as err says: the purpose and no more, because neither the name nor the
+// content may be kept; and nothing at all of somebody who has not accepted the
+// policy. Gateways call it when they are refused a Grant.
+func (in *Ingest) Refused(u ident.UserID, d ident.DeviceID, err error) {
+	p := problem.As(err)
+	purpose, _ := p.Members["purpose"].(string)
+	if p.Kind != problem.ConsentRequired || purpose == "" || purpose == string(consent.Storage) {
+		return
+	}
+	werr := in.db.Write(context.WithoutCancel(in.ctx), func(tx *db.Tx) error {
+		return in.cat.OfferNameless(tx, u, d, p.Kind, p.Detail)
+	})
+	if werr != nil {
+		in.log.Warn("a refusal could not be noted", "err", werr)
 	}
 }
 
@@ -410,7 +461,7 @@ func (in *Ingest) explain(m Meta, err error) error {
 	case errors.Is(err, storage.ErrFull):
 		left := int64(0)
 		if space, serr := in.store.Space(); serr == nil {
-			left = space.Free
+			left = max(space.Free, 0) // a disk may be filled beyond what is for us
 		}
 		need := "The file needs more room than there is"
 		if m.Size >= 0 {

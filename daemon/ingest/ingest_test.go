@@ -49,7 +49,7 @@ func TestOneUpload(t *testing.T) { // R01 R05
 	if n, staged := b.blobs(); n != 3 || staged != 0 {
 		t.Errorf("%d blobs, %d staged", n, staged)
 	}
-	list, _, err := b.cat.Ledger(context.Background(), ann, phone, "", 0)
+	list, _, err := b.cat.Ledger(context.Background(), ann, phone, "", "", 0)
 	must(t, err)
 	var outcomes []string
 	for _, o := range list {
@@ -255,7 +255,7 @@ func TestQuotaAndRoom(t *testing.T) { // R30
 	if u := b.usage(ann); u.Bytes != 13 {
 		t.Errorf("%+v", u)
 	}
-	list, _, err := b.cat.Ledger(ctx, ann, phone, "", 0)
+	list, _, err := b.cat.Ledger(ctx, ann, phone, "", "", 0)
 	must(t, err)
 	if len(list) == 0 || list[0].Outcome != catalog.OfferDeclined || list[0].Reason == "" {
 		t.Errorf("ledger: %+v", list)

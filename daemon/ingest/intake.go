@@ -307,15 +307,22 @@ func (i *Intake) broken(err error) error {
 	switch problem.KindOf(err) {
 	case problem.ConsentRequired:
 		// Withdrawn: what has arrived may not be kept either.
+		i.in.Refused(i.grant.User(), i.meta.Device, err)
 		return errors.Join(err, i.Discard())
 	case problem.TooLarge, problem.Quota:
 		// Nothing can become of it.
+		i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 		return errors.Join(err, i.Discard())
 	case problem.Full:
+		i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 		if i.meta.Size < 0 {
 			// Nobody knows whether it would ever fit, and what is here of it
 			// keeps everybody else from storing anything.
 			return errors.Join(err, i.Discard())
+		}
+	default:
+		if !i.persisted && !i.done {
+			i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
 		}
 	}
 	i.keep()
@@ -377,7 +384,7 @@ func (i *Intake) SetSize(size int64) error {
 // there: a client that is gone does not undo its upload.
 //
 // Errors are of the kinds Mismatch (the bytes are not Want or WantSHA1: they are
-// dropped), Invalid (bytes are missing: the upload can go on), ConsentRequired,
+// dropped), Deleted (see Meta.Automatic), Invalid (bytes are missing: the upload can go on), ConsentRequired,
 // Quota, Full, Conflict and PreconditionFailed (the name), Unavailable.
 func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := context.Cause(i.ctx); err != nil {
@@ -390,7 +397,11 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	defer x.arrive() // also in a panic: the committer waits for who announced
 	var err error
 	if x.sealed, err = i.up.Seal(ctx); err != nil {
-		return Result{}, i.in.explain(i.meta, err)
+		if err = i.in.explain(i.meta, err); !i.persisted {
+			x.arrive()
+			i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
+		}
+		return Result{}, err
 	}
 	if err := i.verify(x.sealed); err != nil {
 		x.arrive()
@@ -400,11 +411,11 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := i.in.committer.commit(x); err != nil {
 		kind := problem.KindOf(err)
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full, problem.Deleted:
 			i.in.unwanted(x.sealed.Ref)
 		}
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.Deleted:
 			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 			return Result{}, errors.Join(err, i.Discard())
 		case problem.ConsentRequired:
@@ -519,6 +530,11 @@ func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]err
 	}
 	e := i.meta.entry(i.grant.User(), tx.Now)
 	e.Ref, e.SHA1, e.Size = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size
+	if i.meta.declines() {
+		if err := in.cat.MayComeBack(tx, e.User, e.Ref); err != nil {
+			return err
+		}
+	}
 	added, err := in.cat.Add(tx, e)
 	if err != nil {
 		return err

@@ -44,12 +44,12 @@ func (i *Intake) Persist(ctx context.Context) error {
 		if err := i.grant.Check(tx, i.grant.Purpose()); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`INSERT INTO upload (id, user, device, source, path, size, mtime, want, want_sha1, if_absent, if_ref, extra, created, expires, source_by)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.Exec(`INSERT INTO upload (id, user, device, source, path, size, mtime, want, want_sha1, if_absent, if_ref, extra, created, expires, source_by, automatic)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			i.ID(), int64(i.grant.User()), int64(m.Device), m.Source, m.Path, m.Size, optionalTime(m.MTime),
 			optional(m.Want[:], m.Want.IsZero()), optional(m.WantSHA1[:], m.WantSHA1.IsZero()),
 			m.IfAbsent, optional(m.IfRef[:], m.IfRef.IsZero()), m.Extra,
-			tx.Now.UnixMilli(), tx.Now.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared))
+			tx.Now.UnixMilli(), tx.Now.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared), m.Automatic)
 		return err
 	})
 	if err != nil {
@@ -108,7 +108,7 @@ func errNoUpload() error {
 	}
 }
 
-const uploadByID = `SELECT device, source, source_by, path, size, mtime, want, want_sha1, if_absent, if_ref, extra, expires, item, ref, stored, outcome
+const uploadByID = `SELECT device, source, source_by, automatic, path, size, mtime, want, want_sha1, if_absent, if_ref, extra, expires, item, ref, stored, outcome
 FROM upload WHERE id = ? AND user = ?`
 
 // load reads the row of u's upload id. Another person's is NotFound like one
@@ -121,7 +121,7 @@ func (in *Ingest) load(ctx context.Context, u ident.UserID, id string) (Info, er
 	var stored, outcome sql.NullString
 	var expires int64
 	err := in.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRow(uploadByID, id, int64(u)).Scan(&m.Device, &m.Source, &m.SourceBy, &m.Path, &m.Size, &mtime,
+		return tx.QueryRow(uploadByID, id, int64(u)).Scan(&m.Device, &m.Source, &m.SourceBy, &m.Automatic, &m.Path, &m.Size, &mtime,
 			&want, &want1, &m.IfAbsent, &ifRef, &m.Extra, &expires, &item, &ref, &stored, &outcome)
 	})
 	if errors.Is(err, sql.ErrNoRows) {

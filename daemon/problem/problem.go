@@ -41,6 +41,7 @@ const (
 	RateLimited        Kind = "rate-limited"        // too many tries: wait RetryAfter
 	Damaged            Kind = "damaged"             // the stored bytes are not what they were
 	Gone               Kind = "gone"                // it was there once and will not come back
+	Deleted            Kind = "deleted"             // its owner deleted that content: send it again only on purpose
 	Locked             Kind = "locked"              // somebody else holds it
 	Unsupported        Kind = "unsupported"         // this version of the box does not do that
 	Unavailable        Kind = "unavailable"         // not now: try again later
@@ -53,7 +54,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Invalid, Unauthenticated, Forbidden, ConsentRequired, NotFound, MethodNotAllowed, Conflict,
 		PreconditionFailed, LengthRequired, RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch,
-		BodyNeeded, Full, Quota, RateLimited, Damaged, Gone, Locked, Unsupported, Unavailable,
+		BodyNeeded, Full, Quota, RateLimited, Damaged, Gone, Deleted, Locked, Unsupported, Unavailable,
 		Canceled, Internal,
 	}
 }
@@ -92,7 +93,7 @@ func (k Kind) Status() int {
 		return http.StatusInsufficientStorage
 	case RateLimited:
 		return http.StatusTooManyRequests
-	case Gone:
+	case Gone, Deleted:
 		return http.StatusGone
 	case Locked:
 		return http.StatusLocked
@@ -152,6 +153,8 @@ func (k Kind) Title() string {
 		return "The stored file is damaged"
 	case Gone:
 		return "That is gone"
+	case Deleted:
+		return "You deleted this from the box"
 	case Locked:
 		return "Somebody else is using that"
 	case Unsupported:
@@ -301,7 +304,7 @@ func ExitCode(err error) int {
 	case Unavailable:
 		return ExitUnreachable
 	case Forbidden, NotFound, MethodNotAllowed, Conflict, PreconditionFailed, LengthRequired,
-		RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch, BodyNeeded, RateLimited, Damaged, Gone,
+		RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch, BodyNeeded, RateLimited, Damaged, Gone, Deleted,
 		Unsupported, Canceled, Internal:
 		return ExitFailed
 	}

@@ -9,7 +9,9 @@ CREATE TABLE IF NOT EXISTS user (
   password    TEXT    NOT NULL,         -- PHC string
   quota_bytes INTEGER CHECK (quota_bytes >= 0),  -- NULL: no limit
   disabled    INTEGER,                  -- Unix ms since when; NULL: may sign in
-  created     INTEGER NOT NULL
+  created     INTEGER NOT NULL,
+  -- For how many days backups may not bring back what this person deleted; 0: not at all.
+  decline_days INTEGER NOT NULL DEFAULT 365 CHECK (decline_days BETWEEN 0 AND 36500)
 ) STRICT;
 
 -- There is one owner: two bindings at once cannot both succeed.

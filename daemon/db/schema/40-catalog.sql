@@ -88,7 +88,8 @@ CREATE TABLE IF NOT EXISTS blob (
   size    INTEGER NOT NULL,
   added   INTEGER NOT NULL,
   dead    INTEGER,
-  doubted INTEGER
+  doubted INTEGER,
+  verified INTEGER -- when its bytes were last read back and were right; NULL: never
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blob_sha1 ON blob (sha1);
 CREATE INDEX IF NOT EXISTS blob_dead ON blob (dead) WHERE dead IS NOT NULL;
@@ -140,5 +141,8 @@ CREATE TABLE IF NOT EXISTS ledger (
   outcome TEXT NOT NULL CHECK (outcome IN ('stored', 'known', 'declined', 'failed')),
   reason  TEXT NOT NULL,
   item    INTEGER NOT NULL, -- 0: none
+  kind    TEXT NOT NULL DEFAULT '', -- why it was declined or failed, for programs: a kind of problem
   PRIMARY KEY (user, device, n)
 ) STRICT, WITHOUT ROWID;
+-- The refusals among many files that went well.
+CREATE INDEX IF NOT EXISTS ledger_trouble ON ledger (user, device, outcome, n) WHERE outcome IN ('declined', 'failed');

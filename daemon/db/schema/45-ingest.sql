@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS upload (
   ref       BLOB,
   stored    TEXT,
   outcome   TEXT,
-  source_by TEXT NOT NULL DEFAULT 'declared' -- as in item
+  source_by TEXT NOT NULL DEFAULT 'declared', -- as in item
+  automatic INTEGER NOT NULL DEFAULT 0 -- 1: a backup brings it, nobody asked for this one
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS upload_expires ON upload (expires);
 -- Cameras know an upload by the name of its file only.

@@ -67,6 +67,7 @@ type putFileInput struct {
 	SourcePath    string `query:"source_path" doc:"What the device itself calls the file, for finding the source, where that says more than the path on the box; not kept" example:"Pictures/WeiXin/mmexport1598266474988.jpg"`
 	MTime         string `query:"mtime" doc:"Modification time: RFC 3339 or Unix seconds, decimals allowed, 1970 to 2106" example:"1700000000.123"`
 	Device        string `query:"device" pattern:"^[0-9a-hjkmnp-tv-z]{13}$" doc:"The sending device; left out: the one of the session"`
+	Again         bool   `query:"again" doc:"Take the file even if the asker deleted its content from the box; without it that is refused with 410 deleted, except for source other"`
 	ContentLength string `header:"Content-Length" doc:"Recommended: size, quota and space are then checked before the body"`
 	ReprDigest    string `header:"Repr-Digest" doc:"RFC 9530. sha-256 is verified, other algorithms are ignored" example:"sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"`
 	ContentDigest string `header:"Content-Digest" doc:"RFC 9530, the same here"`
@@ -118,6 +119,7 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) (ingest.Result, error)
 	}
 	grant, err := a.consent.GrantFor(ctx, principal(ctx).User, meta.Device, meta.Source)
 	if err != nil {
+		a.ingest.Refused(principal(ctx).User, meta.Device, err)
 		return ingest.Result{}, err
 	}
 	if err := a.conditions(r, &meta); err != nil {
@@ -191,6 +193,13 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 	}
 	meta = ingest.Meta{Path: p, Source: query.Get("source"), DevicePath: query.Get("source_path"), Size: r.ContentLength, Want: want, Device: principal(r.Context()).Device}
 	meta.FindSource()
+	switch query.Get("again") {
+	case "", "false":
+		meta.Automatic = true
+	case "true":
+	default:
+		return meta, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "The parameter again is neither true nor false", Hint: "Leave it out, or send again=true."}
+	}
 	if s := query.Get("mtime"); s != "" {
 		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
 			return meta, err
@@ -221,10 +230,10 @@ func uploadQuery(u *url.URL) (url.Values, error) {
 		return nil, &problem.Error{Kind: problem.Invalid, Op: "api.query", Title: "The query of the address cannot be read", Hint: "Percent-encode what is not a letter or a digit."}
 	}
 	for name, values := range query {
-		if name != "source" && name != "source_path" && name != "mtime" && name != "device" || len(values) != 1 {
+		if name != "source" && name != "source_path" && name != "mtime" && name != "device" && name != "again" || len(values) != 1 {
 			return nil, &problem.Error{
 				Kind: problem.Invalid, Op: "api.query", Title: "The query of the address has a parameter that is not expected",
-				Hint: "source, source_path, mtime and device may be there, each once.",
+				Hint: "source, source_path, mtime, device and again may be there, each once.",
 			}
 		}
 	}

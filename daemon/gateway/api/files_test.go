@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"yunbox.local/daemon/daemontest"
 	"yunbox.local/storage/vfs"
@@ -113,18 +114,34 @@ func TestKnownContent(t *testing.T) {
 	w.ask(w.bob(), "PUT", "/v1/files/empty?source=album", "", "Repr-Digest", reprDigest("")).is(t, "an empty file", 201, "")
 }
 
-// What a person deleted for good is not asked for again, and nobody else hears
-// of it. R27
+// What a person deleted is not asked for again, and nobody else hears of it; for
+// as long as they chose. R27
 func TestDeletedContentIsLeftOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const content = "better forgotten"
 	w.put(w.ada, "a.jpg", content)
+	type declined struct{ SHA256, Reason, Deleted string }
 	ask := func(p *daemontest.Person) (known, deleted []string) {
 		t.Helper()
-		var out struct{ Known, Deleted []string }
-		w.ask(p, "POST", "/v1/blobs/known", `{"sha256":["`+sha(content)+`"]}`).into(t, &out)
-		return out.Known, out.Deleted
+		var out struct {
+			Known    []string
+			Declined []declined
+		}
+		w.ask(p, "POST", "/v1/blobs/known", `{"sha256":["`+sha("other")+`","`+sha(content)+`"]}`).into(t, &out)
+		for _, d := range out.Declined {
+			if at, err := time.Parse(time.RFC3339, d.Deleted); err != nil || d.Reason != "deleted" || time.Until(at) > 24*time.Hour {
+				t.Errorf("%+v", d)
+			}
+			deleted = append(deleted, d.SHA256)
+		}
+		return out.Known, deleted
+	}
+	gone := func(what string) {
+		t.Helper()
+		if known, deleted := ask(w.ada); len(known) != 0 || !slices.Equal(deleted, []string{sha(content)}) {
+			t.Errorf("%s: %v %v", what, known, deleted)
+		}
 	}
 	var s stored
 	w.ask(w.ada, "PUT", "/v1/files/a.jpg?source=album", content).into(t, &s)
@@ -132,16 +149,41 @@ func TestDeletedContentIsLeftOut(t *testing.T) {
 		t.Errorf("before: %v %v", known, deleted)
 	}
 	w.ask(w.ada, "DELETE", "/v1/files/a.jpg", "").is(t, "to the trash", 204, "")
-	if known, deleted := ask(w.ada); len(known) != 0 || len(deleted) != 0 {
-		t.Errorf("in the trash: %v %v", known, deleted)
-	}
+	gone("in the trash")
 	w.ask(w.ada, "DELETE", "/v1/items/"+s.ID, "").is(t, "for good", 204, "")
-	if known, deleted := ask(w.ada); len(known) != 0 || !slices.Equal(deleted, []string{sha(content)}) {
-		t.Errorf("deleted: %v %v", known, deleted)
-	}
+	gone("deleted")
 	if known, deleted := ask(w.bob()); len(known)+len(deleted) != 0 {
 		t.Errorf("bob learned %v %v", known, deleted)
 	}
+	// For a year, unless ada chooses another time.
+	w.Box.Pass(364 * 24 * time.Hour)
+	*w.ada = *w.Box.SignIn("ada")
+	gone("after 364 days")
+	w.ask(w.ada, "PUT", "/v1/files/a.jpg?source=album", content).is(t, "after 364 days", 410, "deleted")
+	days := func(n string, want int, status int, kind string) {
+		t.Helper()
+		var me struct {
+			Days int `json:"decline_deleted_days"`
+		}
+		w.ask(w.ada, "PATCH", "/v1/me", `{"decline_deleted_days":`+n+`}`).is(t, n+" days", status, kind)
+		w.ask(w.ada, "GET", "/v1/me", "").into(t, &me)
+		if me.Days != want {
+			t.Errorf("%d days are remembered, not %d", me.Days, want)
+		}
+	}
+	days("400", 400, 200, "")
+	w.Box.Pass(30 * 24 * time.Hour)
+	*w.ada = *w.Box.SignIn("ada")
+	gone("after 394 of 400 days")
+	days("-1", 400, 400, "invalid")
+	days("36501", 400, 400, "invalid")
+	days("365", 365, 200, "")
+	if known, deleted := ask(w.ada); len(known)+len(deleted) != 0 {
+		t.Errorf("after 394 of 365 days: %v %v", known, deleted)
+	}
+	days("0", 0, 200, "")
+	days("365", 365, 200, "")
+	w.ask(w.ada, "PUT", "/v1/files/a.jpg?source=album&again=maybe", content).is(t, "maybe again", 400, "invalid")
 	w.put(w.ada, "again.jpg", content)
 	if known, deleted := ask(w.ada); len(known) != 1 || len(deleted) != 0 {
 		t.Errorf("wanted back: %v %v", known, deleted)
@@ -217,7 +259,7 @@ func TestPutRefusals(t *testing.T) {
 		t.Errorf("something was stored: %v", names)
 	}
 	for _, digest := range []string{"sha-512=:AAAA:", "sha-256=:" + strings.TrimPrefix(reprDigest("body"), "sha-256=:") + ", md5=:AA==:"} {
-		w.ask(w.ada, "PUT", ok, "body", "Repr-Digest", digest).is(t, digest, 201, "")
+		w.ask(w.ada, "PUT", ok+"&again=true", "body", "Repr-Digest", digest).is(t, digest, 201, "")
 		w.ask(w.ada, "DELETE", "/v1/files/x.jpg", "").is(t, "delete", 204, "")
 	}
 }

@@ -15,7 +15,7 @@ func (a *API) registerItems() {
 	register(a, route{
 		Method: "POST", Path: "/v1/blobs/known", ID: "known-blobs", Tag: "files", MaxBody: 512 << 10,
 		Summary:     "Which of these contents the asker has on the box already",
-		Description: "Up to 5,000 hashes. The answer speaks of the asker's own verified files only and says nothing about anybody else's.",
+		Description: "Up to 5,000 hashes. `declined` are those that a backup need not offer, because it would be refused. The answer speaks of the asker's own verified files only and says nothing about anybody else's.",
 	}, httpd.Files, a.known)
 	register(a, route{
 		Method: "GET", Path: "/v1/items", ID: "list-items", Tag: "files",
@@ -53,9 +53,16 @@ type knownInput struct {
 
 type knownAnswer struct {
 	Body struct {
-		Known   []storage.Ref `json:"known"`
-		Deleted []storage.Ref `json:"deleted,omitempty" doc:"Those that the asker deleted here for good: a backup leaves them out, unless the person wants them back"`
+		Known    []storage.Ref `json:"known"`
+		Declined []DeclinedRef `json:"declined"`
 	} `nameHint:"KnownAnswer"`
+}
+
+// DeclinedRef is a content that a backup is refused.
+type DeclinedRef struct {
+	SHA256  storage.Ref `json:"sha256"`
+	Reason  string      `json:"reason" enum:"deleted" doc:"deleted: the asker deleted it from the box. Sending it with again=true brings it back"`
+	Deleted moment      `json:"deleted" doc:"When it went into the trash, or out of it for good"`
 }
 
 func (a *API) known(ctx context.Context, in *knownInput) (*knownAnswer, error) {
@@ -73,8 +80,13 @@ func (a *API) known(ctx context.Context, in *knownInput) (*knownAnswer, error) {
 		return nil, err
 	}
 	out := &knownAnswer{}
-	if out.Body.Deleted, err = a.catalog.Purged(ctx, user, refs); err != nil {
+	deleted, err := a.catalog.Deleted(ctx, user, refs)
+	if err != nil {
 		return nil, err
+	}
+	out.Body.Declined = make([]DeclinedRef, 0, len(deleted))
+	for _, d := range deleted {
+		out.Body.Declined = append(out.Body.Declined, DeclinedRef{SHA256: d.Ref, Reason: "deleted", Deleted: moment(d.Time)})
 	}
 	out.Body.Known = append([]storage.Ref{}, known...)
 	return out, nil

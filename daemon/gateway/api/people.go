@@ -33,6 +33,8 @@ func (a *API) registerPeople() {
 	register(a, route{
 		Method: "GET", Path: "/v1/devices/{id}/ledger", ID: "list-offers", Tag: "account",
 		Summary: "What a device offered and what became of it, newest first",
+		Description: "Refusals before the body are in it, too. Of what was refused for want of a consent it says only which purpose that was, " +
+			"once an hour, as `reason`, with an empty `path`: the name alone would be data that the box may not have.",
 	}, httpd.SignedIn, a.offers)
 	register(a, route{
 		Method: "GET", Path: "/v1/users", ID: "list-users", Tag: "account",
@@ -140,8 +142,9 @@ func (a *API) ownDevice(ctx context.Context, d ident.DeviceID) error {
 
 type offersInput struct {
 	OneDevice
-	Cursor string `query:"cursor" maxLength:"4096"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200"`
+	Outcome string `query:"outcome" enum:"stored,known,declined,failed" doc:"Only offers with this outcome"`
+	Cursor  string `query:"cursor" maxLength:"4096"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"1000" default:"200"`
 }
 
 type offersAnswer struct {
@@ -158,7 +161,8 @@ type OfferEntry struct {
 	SHA256  *storage.Ref  `json:"sha256" nullable:"true" doc:"null: never became known"`
 	Size    *int64        `json:"size" minimum:"0" doc:"null: not known"`
 	Outcome string        `json:"outcome" enum:"stored,known,declined,failed"`
-	Reason  string        `json:"reason" doc:"For people: why it was declined or failed"`
+	Kind    *string       `json:"kind" doc:"Why it was declined or failed, for programs: the end of a problem's type, such as deleted, quota, full, consent-required, mismatch"`
+	Reason  string        `json:"reason" doc:"The same for people"`
 	Item    *ident.ItemID `json:"item" doc:"What it became"`
 }
 
@@ -166,7 +170,7 @@ func (a *API) offers(ctx context.Context, in *offersInput) (*offersAnswer, error
 	if err := a.ownDevice(ctx, in.ID.ID); err != nil {
 		return nil, err
 	}
-	list, next, err := a.catalog.Ledger(ctx, principal(ctx).User, in.ID.ID, in.Cursor, in.Limit)
+	list, next, err := a.catalog.Ledger(ctx, principal(ctx).User, in.ID.ID, in.Outcome, in.Cursor, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +178,7 @@ func (a *API) offers(ctx context.Context, in *offersInput) (*offersAnswer, error
 	out.Body.Entries = make([]OfferEntry, 0, len(list))
 	for _, o := range list {
 		e := OfferEntry{
-			Time: moment(o.Time), Path: o.Path, SHA256: orNull(o.Ref), Outcome: o.Outcome, Reason: o.Reason, Item: orNull(o.Item),
+			Time: moment(o.Time), Path: o.Path, SHA256: orNull(o.Ref), Outcome: o.Outcome, Kind: orNull(string(o.Kind)), Reason: o.Reason, Item: orNull(o.Item),
 		}
 		if o.Size >= 0 {
 			e.Size = &o.Size

@@ -31,6 +31,10 @@ func (a *API) registerSession() {
 		Summary: "Who is asking",
 	}, httpd.Files, a.me)
 	register(a, route{
+		Method: "PATCH", Path: "/v1/me", ID: "change-me", Tag: "account",
+		Summary: "Change what the asker prefers",
+	}, httpd.SignedIn, a.changeMe)
+	register(a, route{
 		Method: "PUT", Path: "/v1/me/password", ID: "change-password", Tag: "account",
 		Summary:     "Choose another password",
 		Description: "All sessions end; the answer is a new one. App tokens stay.",
@@ -171,6 +175,8 @@ type Me struct {
 	Person
 	Usage  UsageFigures `json:"usage"`
 	Policy PolicyState  `json:"policy"`
+	// DeclineDeletedDays is how long deletions are remembered against backups.
+	DeclineDeletedDays int `json:"decline_deleted_days" minimum:"0" maximum:"36500" doc:"For how many days backups may not bring back what the asker deleted from the box; 0: they may at once"`
 }
 
 // UsageFigures is what a person keeps.
@@ -208,7 +214,23 @@ func (a *API) me(ctx context.Context, _ *struct{}) (*meAnswer, error) {
 	if accepted != nil {
 		out.Body.Policy.Accepted = &accepted.Revision
 	}
-	return out, nil
+	out.Body.DeclineDeletedDays, err = a.accounts.DeclineDays(ctx, p.User)
+	return out, err
+}
+
+type changeMeInput struct {
+	Body struct {
+		DeclineDeletedDays *int `json:"decline_deleted_days,omitempty" minimum:"0" maximum:"36500" doc:"See get-me; left out: it stays"`
+	} `nameHint:"MeChange"`
+}
+
+func (a *API) changeMe(ctx context.Context, in *changeMeInput) (*meAnswer, error) {
+	if days := in.Body.DeclineDeletedDays; days != nil {
+		if err := a.accounts.SetDeclineDays(ctx, principal(ctx).User, *days); err != nil {
+			return nil, err
+		}
+	}
+	return a.me(ctx, nil)
 }
 
 type passwordInput struct {

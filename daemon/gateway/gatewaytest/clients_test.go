@@ -157,7 +157,11 @@ func connectNative(v version) gatewaytest.Connect {
 }
 
 func (n native) target(f gatewaytest.File) string {
-	return "/v1/files/" + escape(f.Path) + "?source=" + url.QueryEscape(f.Source) + "&mtime=" + fmt.Sprintf("%d.%03d", gatewaytest.Sent.Unix(), gatewaytest.Sent.UnixMilli()%1000)
+	again := ""
+	if f.Again {
+		again = "&again=true"
+	}
+	return "/v1/files/" + escape(f.Path) + "?source=" + url.QueryEscape(f.Source) + "&mtime=" + fmt.Sprintf("%d.%03d", gatewaytest.Sent.Unix(), gatewaytest.Sent.UnixMilli()%1000) + again
 }
 
 // Put implements gatewaytest.Client.
@@ -199,7 +203,15 @@ func (native) Cancel(context.Context, string) error { return errors.ErrUnsupport
 // Announce implements gatewaytest.Client.
 func (n native) Announce(ctx context.Context, f gatewaytest.File, size string) error {
 	return n.announce(ctx, "PUT "+n.target(f)+" HTTP/1.1\r\nHost: "+n.host()+"\r\nAuthorization: Bearer "+n.person.Token+
-		"\r\nContent-Length: "+size+"\r\n")
+		"\r\nContent-Length: "+size+"\r\n"+reprDigest(f))
+}
+
+// reprDigest is the header that announces the content of f, if it is to be.
+func reprDigest(f gatewaytest.File) string {
+	if f.SHA256 == "" {
+		return ""
+	}
+	return "Repr-Digest: " + digest(f.SHA256) + "\r\n"
 }
 
 // closer is what net/http wants to close; some bodies of the suite can be.
@@ -243,6 +255,9 @@ func metadata(f gatewaytest.File) string {
 	pairs := []string{"path " + encode(f.Path), "source " + encode(f.Source), "mtime " + encode(gatewaytest.Sent.Format(time.RFC3339Nano))}
 	if f.SHA256 != "" {
 		pairs = append(pairs, "sha256 "+encode(f.SHA256))
+	}
+	if f.Again {
+		pairs = append(pairs, "again "+encode("true"))
 	}
 	return strings.Join(pairs, ",")
 }

@@ -34,6 +34,7 @@ type File struct {
 	Source string // "album", "wechat", …; "": the client does not say
 	Size   int64  // bytes that are announced; -1: the client does not say
 	SHA256 string // hex, announced if the protocol can; "": not announced
+	Again  bool   // the person wants just this file, though they deleted it from the box
 	// Body returns the bytes from an offset on. What it yields may be more or
 	// less than was announced, or break off. A Reader that is an io.Closer must be
 	// closed when nobody reads on.
@@ -87,6 +88,10 @@ type Terse interface {
 	// can. "known" is not only a case: a receipt that says so.
 	Cannot(name string) string
 }
+
+// OnPurpose is what a Client of a protocol says of itself by which a person acts,
+// not a backup: it has no word for "again", and no word is needed.
+type OnPurpose interface{ OnPurpose() }
 
 // Connect makes a client for a person. It is called again after a restart.
 type Connect func(t testing.TB, p *daemontest.Person) Client

@@ -47,6 +47,9 @@ func connectIETF(v version, interop int) gatewaytest.Connect {
 
 func (c *ietf) target(f gatewaytest.File) string {
 	query := url.Values{"path": {f.Path}, "source": {f.Source}, "mtime": {gatewaytest.Sent.Format(time.RFC3339Nano)}}
+	if f.Again {
+		query.Set("again", "true")
+	}
 	return "/v1/uploads?" + query.Encode()
 }
 
@@ -191,5 +194,5 @@ func (c *ietf) Announce(ctx context.Context, f gatewaytest.File, size string) er
 		head += "Upload-Draft-Interop-Version: " + strconv.Itoa(c.interop) + "\r\n"
 	}
 	name, value := c.whole()
-	return c.announce(ctx, head+name+": "+value+"\r\nContent-Length: "+size+"\r\n")
+	return c.announce(ctx, head+name+": "+value+"\r\nContent-Length: "+size+"\r\n"+reprDigest(f))
 }

@@ -131,6 +131,10 @@ func (webdav) Resume(context.Context, gatewaytest.File) (gatewaytest.Receipt, er
 	return gatewaytest.Receipt{}, errors.ErrUnsupported // one file, one request
 }
 
+// OnPurpose implements gatewaytest.OnPurpose: WebDAV is how people and their
+// programs handle files, and a COPY into the folder is meant.
+func (webdav) OnPurpose() {}
+
 // Cancel implements gatewaytest.Client.
 func (webdav) Cancel(context.Context, string) error { return errors.ErrUnsupported }
 

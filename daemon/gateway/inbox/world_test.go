@@ -203,7 +203,7 @@ func (w *world) text(ref storage.Ref) string {
 // offers is how many files were offered to the box so far.
 func (w *world) offers() (n int) {
 	w.t.Helper()
-	list, _, err := w.cat.Ledger(context.Background(), ada, 0, "", 1000)
+	list, _, err := w.cat.Ledger(context.Background(), ada, 0, "", "", 1000)
 	must(w.t, err)
 	return len(list)
 }

@@ -25,7 +25,7 @@
 // # The IETF's protocol
 //
 // A POST to /v1/uploads takes the file's name and whereabouts as query parameters:
-// path, source, source_path, mtime and device, as PUT /v1/files does; source decides
+// path, source, source_path, mtime, device and again, as PUT /v1/files does; source decides
 // which consent is needed. Without path the file name of Content-Disposition is
 // taken, which iOS apps can set on any request. Upload-Metadata as in tus is understood
 // too, for tus-js-client sends it in both protocols; the query wins. Repr-Digest

@@ -395,7 +395,7 @@ func (m metadata) addQuery(raw string) error {
 	}
 	for name, values := range query {
 		switch name {
-		case "path", "source", "source_path", "mtime", "device":
+		case "path", "source", "source_path", "mtime", "device", "again":
 			if len(values) == 1 {
 				m[name] = values[0]
 				continue
@@ -403,7 +403,7 @@ func (m metadata) addQuery(raw string) error {
 		}
 		return &problem.Error{
 			Kind: problem.Invalid, Op: "resumable.query", Title: "The query of the address has a parameter that is not expected",
-			Hint: "path, source, source_path, mtime and device may be there, each once.",
+			Hint: "path, source, source_path, mtime, device and again may be there, each once.",
 		}
 	}
 	return nil

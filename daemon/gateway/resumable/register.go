@@ -74,7 +74,7 @@ func describeCreate() huma.Operation {
 		Method: http.MethodPost, Path: basePath, OperationID: "create-upload",
 		Summary: "Begin an upload, perhaps with its first bytes, or send a whole file",
 		Description: "Consent, quota and space are decided before the body. If the body is the whole file, the answer carries its receipt.\n\n" +
-			"tus: metadata keys are `path` or `filename`, `source` (left out: found by the names), `source_path` (the device's own name of the file, for that), `mtime` (RFC 3339 or Unix seconds), `device`, `sha256` (hex; verified).\n\n" +
+			"tus: metadata keys are `path` or `filename`, `source` (left out: found by the names), `source_path` (the device's own name of the file, for that), `mtime` (RFC 3339 or Unix seconds), `device`, `sha256` (hex; verified), `again` (true: also what the asker deleted from the box, which is refused with 410 `deleted` otherwise).\n\n" +
 			"IETF: `Upload-Complete` (version 3: `Upload-Incomplete`) says whether the body is all of the file. " +
 			"The query says what `PUT /v1/files` takes there, and `path`; without it the file name of `Content-Disposition` counts. " +
 			"The address of the upload comes in a 104 before the body is read, and in `Location`. " +
@@ -85,6 +85,7 @@ func describeCreate() huma.Operation {
 			query("source_path", "IETF: what the device itself calls the file, for finding the source; not kept"),
 			query("mtime", "IETF: RFC 3339 or Unix seconds, decimals allowed"),
 			query("device", "IETF: the sending device; left out: the one of the session"),
+			query("again", "IETF: true: also what the asker deleted from the box"),
 			header("Upload-Complete", "IETF: ?1 if the body is all of the file, else ?0"),
 			header("Upload-Incomplete", "IETF, version 3: the reverse"),
 			header("Content-Disposition", `IETF: inline; filename="IMG_0001.jpg"`),

@@ -245,7 +245,11 @@ func receive(w http.ResponseWriter, r *http.Request, intake *ingest.Intake, sum 
 
 // grant asks for the consent that the upload's source needs.
 func (h *Handler) grant(r *http.Request, meta ingest.Meta) (consent.Grant, error) {
-	return h.consent.GrantFor(r.Context(), principal(r).User, meta.Device, meta.Source)
+	grant, err := h.consent.GrantFor(r.Context(), principal(r).User, meta.Device, meta.Source)
+	if err != nil {
+		h.ingest.Refused(principal(r).User, meta.Device, err)
+	}
+	return grant, err
 }
 
 // tusMeta reads what a creation says about its file.
@@ -271,6 +275,9 @@ func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Met
 		return meta, err
 	}
 	meta.FindSource()
+	if meta.Automatic, err = m.automatic(); err != nil {
+		return meta, err
+	}
 	if s := m["mtime"]; s != "" {
 		if meta.MTime, err = ingest.ParseMTime(s); err != nil {
 			return meta, err
@@ -296,6 +303,18 @@ func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Met
 		}
 	}
 	return meta, nil
+}
+
+// automatic says whether a backup brings the file by itself, which is so unless
+// the client says that its person wants just this one.
+func (m metadata) automatic() (bool, error) {
+	switch m["again"] {
+	case "", "false":
+		return true, nil
+	case "true":
+		return false, nil
+	}
+	return false, badMetadata("The value of again is neither true nor false.")
 }
 
 // path is where the file goes: path, else filename, else a name of our own, for

@@ -26,6 +26,7 @@ func (h *Handler) put(v *visit) error {
 	}
 	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, meta.Device, meta.Source)
 	if err != nil {
+		h.ingest.Refused(v.who.User, meta.Device, err)
 		return err
 	}
 	err = h.db.Read(v.r.Context(), func(tx *db.Tx) error { return h.mayPut(tx, v, &meta) })

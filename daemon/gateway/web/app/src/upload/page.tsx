@@ -141,7 +141,7 @@ function Row({ x }: { x: Transfer }) {
       </span>
       <span class="line-acts">
         {x.state === 'paused' ? <IconButton icon="play" label={t('upload.resume', { name: x.path })} onClick={() => queue.resume(x)} />
-          : x.state === 'failed' || x.state === 'refused' ? <IconButton icon="again" label={t('upload.again', { name: x.path })} onClick={() => queue.again(x)} />
+          : x.state === 'failed' || x.state === 'refused' ? <IconButton icon="again" label={t(x.problem && x.problem.kind === 'deleted' ? 'upload.wanted' : 'upload.again', { name: x.path })} onClick={() => queue.again(x)} />
           : !isOver(x) && <IconButton icon="pause" label={t('upload.pause', { name: x.path })} onClick={() => queue.pause(x)} />}
         <IconButton icon="close" label={t(isOver(x) ? 'upload.remove' : 'upload.cancel', { name: x.path })} onClick={() => queue.remove(x)} />
       </span>

@@ -26,6 +26,7 @@ export interface Transfer {
   hashed: number; // bytes
   sent: number; // bytes
   sha256: string;
+  wanted: boolean; // its owner deleted it from the box and wants it back
   known: boolean; // the box has the content: only its name is sent
   tries: number;
   problem: Problem | null;
@@ -87,7 +88,7 @@ export class Queue {
     for (const { file, path } of files) {
       const x: Transfer = {
         id: ++this.#ids, file, path, source,
-        state: 'waiting', hashed: 0, sent: 0, sha256: '', known: false, tries: 0, problem: null, stop: null,
+        state: 'waiting', hashed: 0, sent: 0, sha256: '', wanted: false, known: false, tries: 0, problem: null, stop: null,
       };
       if (here.has(identity(x))) continue;
       here.add(identity(x));
@@ -114,6 +115,7 @@ export class Queue {
   again(x: Transfer) {
     if (x.state !== 'refused' && x.state !== 'failed') return;
     this.#blocked.delete(x.source);
+    if (x.problem?.kind === 'deleted') x.wanted = true;
     this.#restart(x);
   }
 
@@ -141,7 +143,7 @@ export class Queue {
     for (const x of [...this.all]) this.resume(x);
   }
   againAll() {
-    for (const x of [...this.all]) this.again(x);
+    for (const x of [...this.all]) if (x.problem?.kind !== 'deleted') this.again(x); // that is asked for one by one
   }
   clearDone() {
     for (const x of this.all.filter(isOver)) this.remove(x);
@@ -295,9 +297,9 @@ export class Queue {
   }
 
   #outgoing(x: Transfer): Outgoing {
-    const { file, path, source, sha256: hash } = x;
+    const { file, path, source, sha256: hash, wanted } = x;
     const key = sha256([this.user, path, source, file.size, file.lastModified, hash].join('\n')).slice(0, 32);
-    return { file, path, source, sha256: hash, key };
+    return { file, path, source, sha256: hash, wanted, key };
   }
 
   /** Bytes per second over the last ten seconds. */

@@ -7,6 +7,7 @@ export interface Outgoing {
   path: string; // where it goes, on the box
   source: string;
   sha256: string;
+  wanted: boolean; // also if its owner deleted it from the box
   key: string; // names this upload among the unfinished ones of this browser
 }
 
@@ -102,7 +103,7 @@ const refusal = (a: Answer) => problemOf(a.status, a.text, a.header('Retry-After
 /** Names content that the box has already: no body byte is sent. null: the box wants the bytes after all. */
 export async function claim(o: Outgoing, signal: AbortSignal): Promise<Stored | null> {
   const bytes = o.sha256.match(/../g)!.map((h) => parseInt(h, 16));
-  const query = new URLSearchParams({ source: o.source, mtime: mtime(o.file) });
+  const query = new URLSearchParams({ source: o.source, mtime: mtime(o.file), again: String(o.wanted) });
   const a = await request('PUT', `${fileURL(o.path)}?${query}`, { 'Repr-Digest': `sha-256=:${btoa(String.fromCharCode(...bytes))}:` }, null, signal);
   if (a.status === 200 || a.status === 201) return { known: true, path: (JSON.parse(a.text) as { path: string }).path };
   const p = refusal(a);
@@ -134,7 +135,7 @@ export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) =
   }
   sent(offset);
   if (!url) {
-    const meta = { filename: o.path, source: o.source, mtime: mtime(o.file), sha256: o.sha256 };
+    const meta = { filename: o.path, source: o.source, mtime: mtime(o.file), sha256: o.sha256, again: String(o.wanted) };
     const headers = {
       ...tus,
       'Upload-Length': String(size),
