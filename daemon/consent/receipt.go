@@ -166,8 +166,11 @@ func identify(key crypto.PublicKey) (pub *ecdsa.PublicKey, kid, box string, err 
 	return pub, base64.RawURLEncoding.EncodeToString(sum[:]), strings.ToLower(boxID.EncodeToString(sum[:10])), nil
 }
 
-func header(kid string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"yunbox-receipt+jws","kid":"` + kid + `"}`))
+// receiptType is typ in the header of a Receipt.
+const receiptType = "yunbox-receipt+jws"
+
+func header(typ, kid string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"` + typ + `","kid":"` + kid + `"}`))
 }
 
 func (s *signer) jws(r Receipt) (string, error) {
@@ -176,7 +179,21 @@ func (s *signer) jws(r Receipt) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("consent: receipt: %w", err)
 	}
-	input := header(s.kid) + "." + base64.RawURLEncoding.EncodeToString(payload)
+	return s.signed(receiptType, payload)
+}
+
+// Sign signs something else that the box vouches for to a person, in the form of
+// Receipt.JWS with another typ, which names what it is, so that no signature can be
+// taken for one of another kind.
+func (l *Ledger) Sign(typ string, payload []byte) (jws string, err error) {
+	if typ == receiptType {
+		return "", errors.New("consent: a receipt is made by a decision only")
+	}
+	return l.sign.signed(typ, payload)
+}
+
+func (s *signer) signed(typ string, payload []byte) (string, error) {
+	input := header(typ, s.kid) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	digest := sha256.Sum256([]byte(input))
 	der, err := s.key.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
@@ -243,7 +260,7 @@ func verifyJWS(key crypto.PublicKey, jws string) ([]byte, error) {
 	}
 	head, rest, _ := strings.Cut(jws, ".")
 	body, sig, _ := strings.Cut(rest, ".")
-	if head != header(kid) { // byte for byte: no other algorithm, key or extension
+	if head != header(receiptType, kid) { // byte for byte: no other algorithm, key or extension
 		return nil, fmt.Errorf("%w: signed by another key, or in another way", ErrReceipt)
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sig)

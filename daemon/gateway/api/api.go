@@ -63,6 +63,7 @@ type API struct {
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
+	reading  chan struct{} // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document
@@ -72,7 +73,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, box: o.Box, log: o.Log,
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	config := a.config()
@@ -86,6 +87,7 @@ func New(o Options) *API {
 	a.registerConsents()
 	a.registerItems()
 	a.registerFiles()
+	a.registerVerify()
 	a.registerEvents()
 
 	schemas := config.Components.Schemas.Map()

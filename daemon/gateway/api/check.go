@@ -55,8 +55,9 @@ type checker struct {
 	total   int64
 	emit    func(line any) error
 
-	found checkDone // so far
-	last  time.Time // of the last progress line
+	found checkDone         // so far
+	sound []catalog.Finding // of this page, to be remembered
+	last  time.Time         // of the last progress line
 }
 
 // check streams what it finds as it goes, one JSON value a line. The last line
@@ -110,6 +111,10 @@ func (c *checker) contents(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := c.catalog.Verified(ctx, c.sound); err != nil {
+			return err
+		}
+		c.sound = c.sound[:0]
 		if len(blobs) < checkPage {
 			return nil
 		}
@@ -138,6 +143,9 @@ func (c *checker) content(ctx context.Context, b catalog.Blob) error {
 		}
 	}
 	if reason == "" {
+		if c.deep {
+			c.sound = append(c.sound, catalog.Finding{Ref: b.Ref, Sound: true, Time: time.Now()})
+		}
 		return c.progress()
 	}
 	c.found.Damaged++

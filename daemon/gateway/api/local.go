@@ -267,7 +267,11 @@ func (l *Local) sweep(w http.ResponseWriter, r *http.Request) error {
 
 // readJSON reads a small JSON body strictly: one value, no unknown members.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))
+	return readJSONUpTo(w, r, v, maxJSON)
+}
+
+func readJSONUpTo(w http.ResponseWriter, r *http.Request, v any, limit int64) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(v)
 	if err == nil {
