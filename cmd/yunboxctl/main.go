@@ -103,7 +103,7 @@ func (a *app) root() *cobra.Command {
 		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.userCommand(), a.checkCommand(), a.auditCommand(), a.inboxCommand(),
 		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
-		a.pushCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(), a.versionCommand(),
+		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(), a.versionCommand(),
 	)
 	return root
 }
