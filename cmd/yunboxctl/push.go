@@ -89,6 +89,13 @@ With --json each line on standard output is an event:
   {"event":"file","path":…,"sha256":…,"size":…,"result":"stored|known|duplicate|deleted|refused|failed","reason":…}
   {"event":"done","files":…,"stored":…,"known":…,"duplicate":…,"deleted":…,"refused":…,"failed":…,"skipped":…,"bytes":…,"sent_bytes":…,"seconds":…}
 
+With --watch push stays after that and backs up what changes: it takes files that
+have not changed for two seconds, hears of most changes at once, and looks at everything
+every quarter of an hour. While the box is away it waits and tries again, for as
+long as it takes; it says so once: {"event":"away","kind":…,"reason":…}, {"event":"back"}.
+Each round has its own start and done; after the first one, files that are as they
+were have no line. SIGTERM and SIGINT end it with 0. A consent that is missing ends it.
+
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(pushSources, o.source) {
@@ -138,11 +145,15 @@ func (a *app) push(ctx context.Context, dir string, o pushOptions) error {
 		return err
 	}
 	p := &pusher{app: a, c: c, root: root, opt: o, alive: &alive{patience: o.retryFor}, sent: make(map[[sha256.Size]byte]struct{})}
+	if o.watch {
+		p.alive.patience = min(o.retryFor, 30*time.Second) // then it is said, and tried on
+		if err := p.watch(ctx); err != nil {
+			return p.explain(err)
+		}
+		return nil
+	}
 	if err := p.introduce(ctx); err != nil {
 		return p.explain(err)
-	}
-	if o.watch {
-		return p.explain(p.watch(ctx))
 	}
 	s, err := p.run(ctx)
 	if err != nil {
@@ -172,6 +183,8 @@ type pusher struct {
 	cautious atomic.Bool // and refused another for want of consent: ask before each body
 
 	refusals sync.Map // purpose → struct{}: what the box asked consent for, already told
+
+	watching *watch // nil without --watch
 
 	// of one run
 	cache *cache
@@ -247,10 +260,11 @@ func (p *pusher) explain(err error) error {
 // An entry is one file on its way.
 type entry struct {
 	record
-	abs    string
-	hashed bool
-	err    error        // it could not be read
-	shown  atomic.Int64 // bytes of it that the progress bar counts
+	abs      string
+	hashed   bool
+	asBefore bool         // nothing is new about it since an earlier push
+	err      error        // it could not be read
+	shown    atomic.Int64 // bytes of it that the progress bar counts
 }
 
 // run backs the folder up once.
@@ -364,6 +378,9 @@ func (p *pusher) read(ctx context.Context, w *walker, out chan<- []*entry) error
 			e.err = errors.New("its name is not valid UTF-8: rename it")
 		default:
 			e.id = statID(f.info)
+			if p.watching != nil && !p.watching.settled(e.id) {
+				return nil // still being written: soon
+			}
 			if rec, ok := p.cache.find(f.rel, e.id); ok {
 				e.record, e.hashed = rec, true
 			} else {
@@ -444,6 +461,7 @@ func (p *pusher) process(ctx context.Context, batch []*entry) error {
 		case e.err != nil:
 			p.failed(e, e.err)
 		case known[e.sum] && (e.named || p.opt.dry):
+			e.asBefore = e.named
 			p.finish(e, p.knownOrDuplicate(e.sum))
 		case deleted[e.sum] && !p.opt.again:
 			p.finish(e, resultDeleted)

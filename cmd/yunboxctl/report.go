@@ -44,7 +44,7 @@ func newReport(a *app, p *pusher) *report {
 }
 
 func (r *report) start() {
-	if r.app.json {
+	if r.app.json && (r.p.watching == nil || !r.p.watching.retrying) {
 		r.app.encode(r.app.stdout, map[string]any{
 			"event": "start", "dir": r.p.root, "source": r.p.opt.source, "box": r.p.boxID, "user": r.p.user.Username, "dry_run": r.p.opt.dry,
 		})
@@ -81,6 +81,9 @@ func (r *report) file(e *entry, result, reason string) {
 		r.s.Refused++
 	case resultFailed:
 		r.s.Failed++
+	}
+	if again := r.p.watching != nil && r.p.watching.again; again && (e.asBefore || result == resultDeleted) {
+		return
 	}
 	if r.app.json {
 		f := fileEvent{Event: "file", Path: e.rel, Size: e.id.size, Result: result, Reason: reason}
@@ -123,9 +126,15 @@ func (r *report) done(err error) summary {
 	defer r.mu.Unlock()
 	r.s.Seconds = time.Since(r.begin).Seconds()
 	r.s.Complete = err == nil
+	if r.p.watching != nil && err != nil && passes(err) {
+		return r.s // the round goes on
+	}
 	if r.app.json {
 		r.app.encode(r.app.stdout, r.s)
 		return r.s
+	}
+	if again := r.p.watching != nil && r.p.watching.again; again && err == nil && r.s.Stored+r.s.Duplicate+r.s.Refused+r.s.Failed == 0 {
+		return r.s // nothing that a person would want to read again
 	}
 	w := r.app.stdout
 	head := "all safe: "

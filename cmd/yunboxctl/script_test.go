@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ import (
 //	bytes FILE N SEED              N bytes that compress badly
 //	same-on-box DIR PREFIX         every file below DIR is on the box below PREFIX, byte for byte
 //	on-box-soon PATH               waits until the box has that file
+//	said-soon FILE PATTERN         waits until a program has written that into the file
 //	inbox-soon DIR STATE           waits until the watched folder stands like that
 //	gone-soon FILE                 waits until there is no such file
 //	odd-names DIR                  files whose names are hard
@@ -65,7 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
 			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
-			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon,
+			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
 		},
 	})
 }
@@ -446,6 +448,23 @@ func cmdOnBoxSoon(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Since(begin) > time.Minute {
 			ts.Fatalf("%s never came: %v: %s", args[0], err, out)
+		}
+	}
+}
+
+func cmdSaidSoon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: said-soon FILE PATTERN")
+	}
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && pattern.Match(b) {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			ts.Fatalf("%s does not say %s: %v: %s", args[0], args[1], err, b)
 		}
 	}
 }
