@@ -38,11 +38,11 @@ func TestVersion1IsTakenOver(t *testing.T) {
 	var got string
 	if err := d.Read(t.Context(), func(tx *Tx) error {
 		return tx.QueryRow(`SELECT group_concat(source || ' ' || source_by || ' ' || ifnull(taken, '-') || taken_local || taken_from, ', ' ORDER BY id)
-			|| '; ' || (SELECT source || ' ' || source_by FROM version) || '; ' || (SELECT source || ' ' || source_by FROM upload) FROM item`).Scan(&got)
+			|| '; ' || (SELECT source || ' ' || source_by FROM version) || '; ' || (SELECT source || ' ' || source_by || ' ' || automatic FROM upload) || '; ' || (SELECT decline_days FROM user) FROM item`).Scan(&got)
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if want := "album declared -0, other none -0; other none; album declared"; got != want {
+	if want := "album declared -0, other none -0; other none; album declared 0; 365"; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}
 	if a, b := columns(t, d), columns(t, openTest(t, t.TempDir())); a != b {
