@@ -229,6 +229,11 @@ type look struct {
 	findings []catalog.Finding
 }
 
+// mayRead says whether a content of that size may be read in this request, too.
+func (l *look) mayRead(size int64) bool {
+	return l.bytes == 0 || l.bytes+size <= verifyBytes && time.Since(l.begin) < verifyTime
+}
+
 // at looks at one content. An error means that the look itself cannot go on.
 func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedItem, error) {
 	item := VerifiedItem{SHA256: h.Ref, State: "stored", Size: &h.Size, Checked: "size", ReadBack: momentOrNull(h.Verified)}
@@ -236,7 +241,7 @@ func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedIt
 		item.State = "trash"
 	}
 	c := checker{store: l.api.store, catalog: l.api.catalog}
-	c.deep = read && (l.bytes == 0 || l.bytes+h.Size <= verifyBytes && time.Since(l.begin) < verifyTime)
+	c.deep = read && l.mayRead(h.Size)
 	reason, err := c.look(ctx, catalog.Blob{Ref: h.Ref, Size: h.Size})
 	if err != nil {
 		return item, err
