@@ -239,6 +239,26 @@ func TestNoConsent(t *testing.T) {
 	}
 }
 
+// R27: what its owner deleted does not come back from the card.
+func TestDeletedIsDeclined(t *testing.T) {
+	t.Parallel()
+	box, ada := startBox(t)
+	c := login(t, box, nil, "ada", cameraPassword(ada, "cam").Token)
+	if err := c.put("STOR a.jpg", content(1, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	ada.Call("DELETE", "/v1/files/Camera/cam/a.jpg", nil, nil)
+	for _, name := range []string{"a.jpg", "b.jpg"} {
+		var r *refused
+		if err := c.put("STOR "+name, content(1, 1000)); !errors.As(err, &r) || r.code != 550 || !strings.Contains(r.text, "deleted") {
+			t.Errorf("the camera is told %v", err)
+		}
+	}
+	if err := c.put("STOR a.jpg", content(2, 1000)); err != nil {
+		t.Errorf("another photo of that name: %v", err)
+	}
+}
+
 // R22: a withdrawal stops what runs, and nothing of it is left.
 func TestWithdrawnMidway(t *testing.T) {
 	t.Parallel()

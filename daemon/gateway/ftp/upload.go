@@ -87,6 +87,7 @@ func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64
 	g, who := u.s.g, u.d.who
 	grant, err := g.Consent.GrantFor(ctx, who.User, who.Device, source)
 	if err != nil {
+		g.Ingest.Refused(who.User, who.Device, err)
 		return err
 	}
 	if _, err := g.Catalog.Folder(ctx, who.User, p); err == nil {
@@ -95,7 +96,7 @@ func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64
 	} else if problem.KindOf(err) != problem.NotFound {
 		return err
 	}
-	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker}
+	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker, Automatic: true}
 	if u.announced > 0 {
 		// What ALLO announces is refused before it is sent. It is no size to hold the
 		// client to: it may be the rest of a file, or more than comes.

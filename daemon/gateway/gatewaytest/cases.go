@@ -557,7 +557,8 @@ func quota(s *suite) {
 	s.unchanged(func() {
 		full := func(what string, err error) {
 			s.Helper()
-			if r := s.refused(what, err, "quota"); r.Status != http.StatusInsufficientStorage {
+			// 552 is FTP's word for it.
+			if r := s.refused(what, err, "quota"); r.Status != http.StatusInsufficientStorage && r.Status != 552 {
 				s.Errorf("%s: status %d", what, r.Status)
 			}
 		}

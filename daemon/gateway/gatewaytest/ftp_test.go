@@ -59,6 +59,8 @@ func (*camera) Cannot(name string) string {
 		"withdrawn":     "the case needs a second source on the same protocol; see TestWithdrawnMidway of the gateway",
 		"names":         "'..' and '//' are commands of the language and end at the root; see TestHostileNames of the gateway",
 		"tokens":        "it has passwords of its own; see TestPasswords of the gateway",
+		"deleted":       "no command announces a hash, or says 'again'; see TestDeletedIsDeclined of the gateway",
+		"ledger":        "there is one source, no hash is announced, and the device is that of the password",
 		"expired":       "a camera has no session that could expire",
 	}[name]
 }
