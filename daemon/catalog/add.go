@@ -35,6 +35,12 @@ type Entry struct {
 	// content is IfRef (zero: no condition).
 	IfAbsent bool
 	IfRef    storage.Ref
+
+	// Beside leaves a name that has another content alone and gives the next free
+	// one like it: "a (2).jpg". Once gives no name at all to a content that a live
+	// item of the person has already: that item is the result, Unchanged. Both are
+	// for protocols without folders, in which a name is no place.
+	Beside, Once bool
 }
 
 // declared is SourceBy of what a client said itself.
@@ -128,6 +134,18 @@ WHERE f.user = +?2 AND f.path = +?3 AND g.user = +?2
 ON CONFLICT DO NOTHING`
 
 func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
+	if e.Once {
+		old, err := scanItem(tx.QueryRow(itemWithRef, e.Ref[:], int64(e.User)))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return Added{Item: old, Outcome: Unchanged, Had: true}, err
+		}
+	}
+	if e.Beside {
+		var err error
+		if e.Path, err = beside(tx, e); err != nil {
+			return Added{}, err
+		}
+	}
 	folder, name := split(e.Path)
 	now := tx.Now.Truncate(time.Millisecond).UTC()
 	it := Item{
@@ -203,6 +221,35 @@ func withinQuota(grows, total, quota int64) error {
 		return overQuota(grows, max(quota-(total-grows), 0), quota)
 	}
 	return nil
+}
+
+const itemWithRef = `SELECT ` + columns + ` FROM item i JOIN folder f ON f.id = i.folder
+WHERE i.id = (SELECT min(id) FROM item WHERE ref = +? AND user = +? AND trashed IS NULL)`
+
+// maxBeside is how many names are tried. A folder with a thousand files of one
+// name is no place for another one.
+const maxBeside = 1000
+
+// beside returns the first path like that of e that is free or has its content.
+func beside(tx *db.Tx, e Entry) (string, error) {
+	folder, name := split(e.Path)
+	for n := range maxBeside {
+		try := numbered(name, n+1)
+		old, err := scanItem(tx.QueryRow(itemByPath, int64(e.User), folder, try))
+		if err == nil && old.Ref != e.Ref {
+			continue
+		}
+		if errors.Is(err, sql.ErrNoRows) {
+			if _, _, err = folderIn(tx, e.User, join(folder, try)); err == nil {
+				continue
+			}
+		}
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return "", err
+		}
+		return join(folder, try), nil
+	}
+	return "", inTheWay("a file", e.Path)
 }
 
 func mustBe(tx *db.Tx, e Entry, folder, name string) error {

@@ -19,7 +19,30 @@ func (c *Catalog) CopyIn(tx *db.Tx, u ident.UserID, id ident.ItemID, to string, 
 		return Added{}, err
 	}
 	// The row of the original keeps the content alive until this one is there.
-	return c.put(tx, Entry{User: u, Device: device, Path: to, Ref: it.Ref, Size: it.Size, MTime: it.MTime, Source: it.Source, SourceBy: it.SourceBy, Taken: it.Taken})
+	return c.put(tx, it.copyTo(to, device))
+}
+
+// CopyIntoIn is CopyIn into a folder, a clean path, under the item's own name or
+// the next free one like it: see Entry.Beside.
+func (c *Catalog) CopyIntoIn(tx *db.Tx, u ident.UserID, id ident.ItemID, folder string, device ident.DeviceID) (Added, error) {
+	it, err := liveItem(tx, "catalog.copy", u, id)
+	if err != nil {
+		return Added{}, err
+	}
+	to, err := CleanPath(join(folder, it.Name))
+	if err != nil {
+		return Added{}, err
+	}
+	e := it.copyTo(to, device)
+	e.Beside = true
+	return c.put(tx, e)
+}
+
+func (it Item) copyTo(to string, device ident.DeviceID) Entry {
+	return Entry{
+		User: it.User, Device: device, Path: to, Ref: it.Ref, Size: it.Size, MTime: it.MTime,
+		Source: it.Source, SourceBy: it.SourceBy, Taken: it.Taken,
+	}
 }
 
 // SetMTimeIn corrects the modification time of the live item id of u in tx, for

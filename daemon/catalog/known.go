@@ -57,11 +57,7 @@ func (c *Catalog) among(ctx context.Context, query string, u ident.UserID, refs 
 // asArray returns refs as a JSON array. More than MaxKnown are problem.TooLarge.
 func asArray(refs []storage.Ref) (string, error) {
 	if len(refs) > MaxKnown {
-		return "", &problem.Error{
-			Kind: problem.TooLarge, Op: "catalog.known",
-			Detail: fmt.Sprintf("%d contents were asked for, %d at a time are answered.", len(refs), MaxKnown),
-			Hint:   "Ask in several requests.",
-		}
+		return "", tooManyAsked(len(refs))
 	}
 	list := make([]byte, 1, len(refs)*67+2)
 	list[0] = '['
@@ -72,6 +68,14 @@ func asArray(refs []storage.Ref) (string, error) {
 		list = append(hex.AppendEncode(append(list, '"'), refs[i][:]), '"')
 	}
 	return string(append(list, ']')), nil
+}
+
+func tooManyAsked(n int) error {
+	return &problem.Error{
+		Kind: problem.TooLarge, Op: "catalog.known",
+		Detail: fmt.Sprintf("%d contents were asked for, %d at a time are answered.", n, MaxKnown),
+		Hint:   "Ask in several requests.",
+	}
 }
 
 const liveByRef = `SELECT EXISTS (SELECT 1 FROM item WHERE ref = +?1) OR EXISTS (SELECT 1 FROM version WHERE ref = +?1)`

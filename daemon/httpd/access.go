@@ -211,7 +211,9 @@ func (s *Server) stillIn(r *http.Request) error {
 }
 
 // identify finds out who makes the request: by the Authorization header if there
-// is one, else by the cookie.
+// is one, else by X-Api-Key, which holds a token as Bearer does (for clients of
+// photo servers that know nothing else), else by the cookie. Other web sites can
+// send none of the headers without asking first, which the box never allows.
 func (s *Server) identify(r *http.Request) (p ident.Principal, byCookie bool, err error) {
 	if headers := r.Header["Authorization"]; len(headers) > 0 {
 		if len(headers) > 1 {
@@ -226,6 +228,13 @@ func (s *Server) identify(r *http.Request) (p ident.Principal, byCookie bool, er
 			return p, false, err
 		}
 		return p, false, badCredentials()
+	}
+	if keys := r.Header["X-Api-Key"]; len(keys) > 0 {
+		if len(keys) > 1 {
+			return p, false, badCredentials()
+		}
+		p, err = s.accounts.Authenticate(r.Context(), keys[0])
+		return p, false, err
 	}
 	if r.TLS == nil {
 		return p, false, nil // the cookie is for TLS only, whatever a client sends

@@ -186,7 +186,15 @@ func (s *Server) newHTTPServer() *http.Server {
 	return h
 }
 
-// Handle registers a route. The pattern is one of http.ServeMux; a pattern that
+// A Refuser is a Handler of a protocol with error documents of its own: it is
+// asked to say also what the hall itself has against a request. Refuse ends in
+// WriteProblemAs.
+type Refuser interface {
+	Refuse(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Handle registers a route. If h is a Refuser, it says why somebody may not use
+// the route. The pattern is one of http.ServeMux; a pattern that
 // conflicts with another, or an access that is none, panics.
 func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	if a < Public || a > AdminOnly {
@@ -198,7 +206,11 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 		out.routed = true
 		r, err := s.admit(out, r, a)
 		if err != nil {
-			WriteProblem(out, r, err)
+			if p, ok := h.(Refuser); ok {
+				p.Refuse(out, r, err)
+			} else {
+				WriteProblem(out, r, err)
+			}
 			return
 		}
 		h.ServeHTTP(out, r)

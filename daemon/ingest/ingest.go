@@ -64,6 +64,9 @@ type Meta struct {
 	// people put there themselves.
 	Automatic bool
 
+	// Beside and Once are as in catalog.Entry. A persisted upload forgets them.
+	Beside, Once bool
+
 	// SourceBy is how Source is known; "": the client declared it.
 	SourceBy source.Confidence
 	// DevicePath is what the device itself calls the file, for FindSource, where
@@ -337,6 +340,7 @@ func (m Meta) entry(u ident.UserID, now time.Time) catalog.Entry {
 	return catalog.Entry{
 		User: u, Device: m.Device, Path: m.Path, Ref: m.Want, SHA1: m.WantSHA1, Size: m.Size,
 		MTime: m.MTime, Source: m.Source, SourceBy: string(m.SourceBy), Taken: taken, IfAbsent: m.IfAbsent, IfRef: m.IfRef,
+		Beside: m.Beside, Once: m.Once,
 	}
 }
 

@@ -379,6 +379,20 @@ func (i *Intake) SetSize(size int64) error {
 	return nil
 }
 
+// Amend corrects the name and the time of an upload that is not persisted, for
+// protocols that may say them after the bytes. It changes nothing that was
+// decided: the source stays, and with it the consent. The zero time is not said.
+func (i *Intake) Amend(path string, mtime time.Time) error {
+	if i.persisted || i.done {
+		return errors.New("ingest: amending an upload that is persisted or over")
+	}
+	path, err := catalog.CleanPath(path)
+	if err == nil {
+		i.meta.Path, i.meta.MTime = path, mtime
+	}
+	return err
+}
+
 // Finish makes the file durable and gives it its name. When it returns nil, file
 // and name survive a power cut. ctx matters only until all bytes are known to be
 // there: a client that is gone does not undo its upload.
