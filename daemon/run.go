@@ -16,6 +16,7 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
+	"yunbox.local/daemon/gateway/immich"
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/resumable"
 	"yunbox.local/daemon/gateway/web"
@@ -143,6 +144,9 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
+	immich.New(immich.Options{
+		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db,
+	}).Register(b.front)
 	return b.openInbox()
 }
 
