@@ -36,6 +36,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -128,22 +129,34 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Refuse implements httpd.Refuser. The document is one of RFC 9457 which also has
-// what clients of this protocol look for: message, error and statusCode.
+// Refuse implements httpd.Refuser.
 func (endpoint) Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	httpd.WriteProblemAs(w, r, err, func(p *problem.Error) httpd.Document {
-		status := p.Kind.Status()
-		doc := map[string]any{}
-		maps.Copy(doc, p.Members)
-		doc["type"], doc["title"], doc["status"] = p.Kind.Type(), p.Title, status
-		doc["detail"], doc["hint"] = p.Detail, p.Hint
-		doc["message"], doc["error"], doc["statusCode"] = sentence(p), http.StatusText(status), status
-		body, err := json.Marshal(doc)
-		if err != nil { // a member that is no JSON
-			body, _ = json.Marshal(map[string]any{"message": sentence(p), "error": http.StatusText(status), "statusCode": status})
+	httpd.WriteProblemAs(w, r, err, document)
+}
+
+// document is an error as the protocol writes it: message, error and statusCode.
+// They come first, for the programs print all of it; the rest makes it a document
+// of RFC 9457 as well.
+func document(p *problem.Error) httpd.Document {
+	status := p.Kind.Status()
+	rest := map[string]any{}
+	maps.Copy(rest, p.Members)
+	rest["type"], rest["title"], rest["status"], rest["detail"], rest["hint"] = p.Kind.Type(), p.Title, status, p.Detail, p.Hint
+	body, err := json.Marshal(struct {
+		Message string `json:"message"`
+		Error   string `json:"error"`
+		Status  int    `json:"statusCode"`
+	}{sentence(p), http.StatusText(status), status})
+	if err == nil {
+		var more []byte
+		if more, err = json.Marshal(rest); err == nil {
+			body = append(append(body[:len(body)-1], ','), more[1:]...) // two objects become one
 		}
-		return httpd.Document{Status: status, ContentType: "application/problem+json", Body: append(body, '\n')}
-	})
+	}
+	if err != nil { // a member that is no JSON: a mistake of ours, but not the client's problem
+		body = fmt.Appendf(nil, `{"message":%q,"statusCode":%d}`, p.Kind.Title(), status)
+	}
+	return httpd.Document{Status: status, ContentType: "application/problem+json", Body: append(body, '\n')}
 }
 
 // sentence is all that a person is told, in one piece: the programs print it.
