@@ -40,7 +40,7 @@ func newForm(r *http.Request, body io.Reader) (*form, error) {
 	if boundary == "" || len(boundary) > 70 { // RFC 2046 §5.1.1
 		return nil, badForm("Its boundary is missing, or has more than 70 characters.", nil)
 	}
-	f := &form{body: &rationed{r: body, left: maxRest}}
+	f := &form{body: &rationed{r: body, left: maxRest, end: -1}}
 	f.parts = multipart.NewReader(f.body, boundary)
 	return f, nil
 }
@@ -59,7 +59,12 @@ type part struct {
 func (f *form) next() (*part, error) {
 	f.body.ration(true)
 	raw, err := f.parts.NextRawPart()
-	if err == io.EOF { // one that is wrapped is that of a body that broke off
+	if err == io.EOF { // the end of the form, not of the body: see rationed
+		// What may follow is nothing. Only when the body has ended did all of it come,
+		// and is the connection free for the next request.
+		if _, err := io.Copy(io.Discard, f.body); !errors.Is(err, errBodyEnded) {
+			return nil, f.broken(err)
+		}
 		return nil, io.EOF
 	}
 	if err != nil {
@@ -112,8 +117,11 @@ func (r fileReader) Read(p []byte) (int, error) {
 // broken says why the form could not be read on: what ended the body, if there is
 // something to say about it, else that it is none.
 func (f *form) broken(err error) error {
-	if f.body.err != nil && !errors.Is(f.body.err, io.EOF) {
+	if f.body.err != nil {
 		return f.body.err
+	}
+	if errors.Is(err, multipart.ErrMessageTooLarge) {
+		return tooMuch()
 	}
 	return badForm("It ends early, or is not written as forms are.", err)
 }
@@ -133,18 +141,34 @@ func tooMuch() error {
 }
 
 // rationed is a body of which only a limited part may lie outside of files. It
-// remembers how reading ended, which package multipart does not always tell.
+// remembers how reading broke off, which package multipart does not always tell.
+//
+// That package says io.EOF for the end of the form, and also for a body that ends
+// inside of the header of a part. So that the two cannot be confused, a body ends
+// here with errBodyEnded, after a line break which the last line may lack.
 type rationed struct {
 	r    io.Reader
 	left int64
 	on   bool
 	err  error
+	end  int // bytes of lineEnd that were given; -1: the body goes on
 }
+
+const lineEnd = "\r\n"
+
+var errBodyEnded = errors.New("immich: the body has ended")
 
 func (b *rationed) ration(on bool) { b.on = on }
 
 // Read implements io.Reader.
 func (b *rationed) Read(p []byte) (int, error) {
+	if b.end >= 0 {
+		n := copy(p, lineEnd[b.end:])
+		if b.end += n; n == 0 {
+			return 0, errBodyEnded
+		}
+		return n, nil
+	}
 	if b.on && b.left <= 0 {
 		b.err = tooMuch()
 		return 0, b.err
@@ -153,7 +177,10 @@ func (b *rationed) Read(p []byte) (int, error) {
 	if b.on {
 		b.left -= int64(n)
 	}
-	if err != nil {
+	switch {
+	case err == io.EOF:
+		b.end, err = 0, nil
+	case err != nil:
 		b.err = err
 	}
 	return n, err
