@@ -126,6 +126,10 @@ func (f *form) broken(err error) error {
 	return badForm("It ends early, or is not written as forms are.", err)
 }
 
+// bodyEnded reports whether all of the body was read. It is no use to watch over
+// it any more then.
+func (f *form) bodyEnded() bool { return f.body.end >= 0 }
+
 func badForm(detail string, err error) error {
 	return &problem.Error{
 		Kind: problem.Invalid, Op: "immich.form", Title: "The form of the upload cannot be read", Detail: detail, Err: err,

@@ -59,6 +59,7 @@ type upload struct {
 	want              storage.Ref
 	wantSHA1          storage.SHA1
 
+	form    *form
 	body    swapped
 	asset   *ingest.Intake
 	name    string // under which the client knows the asset
@@ -88,8 +89,7 @@ func (u *upload) receive() (result ingest.Result, err error) {
 		}
 	}
 	u.body.Reader = u.r.Body
-	form, err := newForm(u.r, &u.body)
-	if err != nil {
+	if u.form, err = newForm(u.r, &u.body); err != nil {
 		return result, err
 	}
 	if err := u.query(); err != nil {
@@ -98,7 +98,7 @@ func (u *upload) receive() (result ingest.Result, err error) {
 	if result, known, err := u.known(); err != nil || known {
 		return result, err
 	}
-	if err := u.parts(form); err != nil {
+	if err := u.parts(); err != nil {
 		return result, err
 	}
 	return u.finish()
@@ -261,14 +261,14 @@ func (u *upload) known() (result ingest.Result, known bool, err error) {
 }
 
 // parts reads the form to its end.
-func (u *upload) parts(form *form) error {
+func (u *upload) parts() error {
 	if u.said["path"] != "" {
 		if err := u.begin(&u.asset, u.meta("")); err != nil {
 			return err
 		}
 	}
 	for {
-		p, err := form.next()
+		p, err := u.form.next()
 		if err == io.EOF {
 			return nil
 		}
@@ -315,7 +315,9 @@ func (u *upload) begin(intake **ingest.Intake, m ingest.Meta) error {
 	if *intake, err = u.h.ingest.Begin(u.r.Context(), grant, m); err != nil {
 		return err
 	}
-	u.body.Reader = httpd.ProgressReader(u.w, u.r.WithContext((*intake).Context()))
+	if !u.form.bodyEnded() {
+		u.body.Reader = httpd.ProgressReader(u.w, u.r.WithContext((*intake).Context()))
+	}
 	return nil
 }
 
