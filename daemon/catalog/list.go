@@ -63,6 +63,9 @@ WHERE f.user = +? AND f.path > ? ORDER BY f.path, i.name LIMIT +?`
 	listSource = `SELECT ` + columns + ` FROM item i JOIN folder f ON f.id = i.folder
 WHERE i.user = +? AND i.source = +? AND i.folder IS NOT NULL AND i.id < ? ORDER BY i.id DESC LIMIT +?`
 
+	listSourceUp = `SELECT ` + columns + ` FROM item i JOIN folder f ON f.id = i.folder
+WHERE i.user = +? AND i.source = +? AND i.folder IS NOT NULL AND i.id > ? ORDER BY i.id LIMIT +?`
+
 	listTrash = `SELECT ` + columns + ` FROM item i LEFT JOIN folder f ON f.id = i.folder
 WHERE i.user = +? AND i.trashed IS NOT NULL AND (i.trashed, i.id) < (?, ?) ORDER BY i.trashed DESC, i.id DESC LIMIT +?`
 )
@@ -84,6 +87,7 @@ func Listings() []Listing {
 		{"tree", listTree, []any{1, "a/", "a0", 10}},
 		{"all", listAll, []any{1, "a", 10}},
 		{"source", listSource, []any{1, "album", 1, 10}},
+		{"source, oldest first", listSourceUp, []any{1, "album", 1, 10}},
 		{"trash", listTrash, []any{1, 1, 1, 10}},
 		{"versions", versionsOf, []any{1, 1, 10}},
 		{"changes", listChanges, []any{1, 1, 10}},

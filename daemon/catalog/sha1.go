@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/hex"
@@ -102,34 +103,38 @@ func array[T string | int64](list []T) string {
 
 const nextSource = `SELECT min(source) FROM item WHERE user = +? AND folder IS NOT NULL AND source > ?`
 
-// Newest returns up to limit (MaxLimit at most) live items of u with identifiers
-// below before, the newest first; the zero before begins. Identifiers grow with
-// time, so that what comes meanwhile moves no page.
-func (c *Catalog) Newest(ctx context.Context, u ident.UserID, before ident.ItemID, limit int) (list []Item, err error) {
+// ByID returns up to limit (MaxLimit at most) live items of u by their identifiers,
+// which grow with time: those below from with the newest first, or those above it
+// with the oldest first. The zero from begins. What comes meanwhile moves no page.
+func (c *Catalog) ByID(ctx context.Context, u ident.UserID, from ident.ItemID, newest bool, limit int) (list []Item, err error) {
 	if limit <= 0 || limit > MaxLimit {
 		limit = MaxLimit
 	}
-	if before == 0 {
-		before = math.MaxInt64
+	query := listSourceUp
+	if newest {
+		query = listSource
+		if from == 0 {
+			from = math.MaxInt64
+		}
 	}
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		// The index goes by source: the newest of each are as many as are needed.
+		// The index goes by source: the first of each are as many as are needed.
 		for source := ""; ; {
 			var next sql.NullString
 			if err := tx.QueryRowContext(ctx, nextSource, int64(u), source).Scan(&next); err != nil || !next.Valid {
 				return err
 			}
 			source = next.String
-			some, err := scanItems(tx.QueryContext(ctx, listSource, int64(u), source, int64(before), limit))
+			some, err := scanItems(tx.QueryContext(ctx, query, int64(u), source, int64(from), limit))
 			if err != nil {
 				return err
 			}
 			list = append(list, some...)
 			slices.SortFunc(list, func(a, b Item) int {
-				if a.ID > b.ID {
-					return -1
+				if newest {
+					a, b = b, a
 				}
-				return 1
+				return cmp.Compare(a.ID, b.ID)
 			})
 			list = list[:min(len(list), limit)]
 		}

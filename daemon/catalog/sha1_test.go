@@ -107,7 +107,7 @@ func TestBesideAndOnce(t *testing.T) {
 	}
 }
 
-func TestNewestFirst(t *testing.T) {
+func TestByID(t *testing.T) {
 	b := open(t)
 	ctx := t.Context()
 	var all []ident.ItemID
@@ -123,26 +123,29 @@ func TestNewestFirst(t *testing.T) {
 	all = slices.Delete(all, 4, 5)
 	slices.Sort(all)
 	slices.Reverse(all)
-	for _, limit := range []int{1, 4, 22, 100} {
-		var got []ident.ItemID
-		var before ident.ItemID
-		for {
-			page, err := b.Newest(ctx, ann, before, limit)
-			must(t, err)
-			if len(page) > limit {
-				t.Fatalf("%d items on a page of %d", len(page), limit)
+	for _, newest := range []bool{true, false} {
+		for _, limit := range []int{1, 4, 22, 100} {
+			var got []ident.ItemID
+			var from ident.ItemID
+			for {
+				page, err := b.ByID(ctx, ann, from, newest, limit)
+				must(t, err)
+				if len(page) > limit {
+					t.Fatalf("%d items on a page of %d", len(page), limit)
+				}
+				if len(page) == 0 {
+					break
+				}
+				for _, it := range page {
+					got = append(got, it.ID)
+				}
+				from = got[len(got)-1]
 			}
-			if len(page) == 0 {
-				break
+			if !slices.Equal(got, all) {
+				t.Errorf("by %d: %v, want %v", limit, got, all)
 			}
-			for _, it := range page {
-				got = append(got, it.ID)
-			}
-			before = got[len(got)-1]
 		}
-		if !slices.Equal(got, all) {
-			t.Errorf("by %d: %v, want %v", limit, got, all)
-		}
+		slices.Reverse(all)
 	}
 	n := 0
 	must(t, b.EachName(ctx, ann, func(name string) { n += len(name) / len(name) }))

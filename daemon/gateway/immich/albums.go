@@ -1,6 +1,7 @@
 package immich
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -112,7 +113,56 @@ func (h *Handler) album(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.answer(http.StatusOK, list[0])
+	if v.r.URL.Query().Get("withoutAssets") != "false" {
+		return v.answer(http.StatusOK, list[0])
+	}
+	return h.albumWithAssets(v, f, list[0])
+}
+
+// albumWithAssets writes an album and all that is in it page by page, however much
+// that is.
+func (h *Handler) albumWithAssets(v *visit, f catalog.Folder, about album) error {
+	head, err := json.Marshal(about)
+	if err != nil {
+		return err
+	}
+	more := append(head[:len(head)-1], `,"assets":[`...) // what comes before the next asset
+	began := false
+	for cursor := ""; ; {
+		page, err := h.catalog.List(v.r.Context(), v.who.User, catalog.Query{Folder: f.Path, Limit: catalog.MaxLimit, Cursor: cursor})
+		if err != nil {
+			return err // if the answer has begun, it is cut off
+		}
+		assets, err := h.assets(v, page.Items)
+		if err != nil {
+			return err
+		}
+		for _, a := range assets {
+			b, err := json.Marshal(a)
+			if err != nil {
+				return err
+			}
+			if !began {
+				v.w.Header().Set("Content-Type", "application/json")
+				v.w.Header().Set("Cache-Control", "no-store")
+			}
+			if _, err := v.w.Write(append(more, b...)); err != nil {
+				return nil // the client is gone
+			}
+			more, began = append(more[:0], ','), true
+		}
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	if !began {
+		v.w.Header().Set("Content-Type", "application/json")
+		v.w.Header().Set("Cache-Control", "no-store")
+	} else {
+		more = more[:0]
+	}
+	_, _ = v.w.Write(append(more, "]}\n"...)) // fails only if the client is gone
+	return nil
 }
 
 // makeAlbum makes an album, or finds the one that has the name already: it is a

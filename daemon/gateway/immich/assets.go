@@ -192,22 +192,34 @@ type question struct {
 	IsOffline  bool        `json:"isOffline"`
 	IsTrashed  bool        `json:"isTrashed"`
 	IsMotion   bool        `json:"isMotion"`
+	Rating     int         `json:"rating"`
+	// Either asks for what lies in the trash.
+	TrashedAfter  string `json:"trashedAfter"`
+	TrashedBefore string `json:"trashedBefore"`
 }
 
-// shaping are members of a search that narrow nothing here.
+// nothing reports whether q asks for assets that the box has none of: no asset is a
+// favourite, archived or rated here. What lies in the trash is never told: who hears
+// of it would not send it again.
+func (q question) nothing() bool {
+	return q.Visibility != "" && q.Visibility != "timeline" || q.IsFavorite || q.IsArchived || q.IsOffline || q.IsTrashed || q.IsMotion ||
+		q.Rating > 0 || q.TrashedAfter != "" || q.TrashedBefore != ""
+}
+
+// shaping are members of a search that narrow nothing here, or as question says.
 var shaping = []string{
 	"page", "size", "order", "visibility", "checksum", "type", "isFavorite", "isArchived", "isOffline", "isTrashed", "isMotion", "isVisible",
-	"isNotInAlbum", "withExif", "withPeople", "withStacked", "withDeleted", "withArchived", "language",
+	"rating", "trashedAfter", "trashedBefore", "withExif", "withPeople", "withStacked", "withDeleted", "withArchived", "language",
 }
 
-func (h *Handler) question(v *visit) (q question, before ident.ItemID, err error) {
+func (h *Handler) question(v *visit) (q question, from ident.ItemID, err error) {
 	var raw map[string]json.RawMessage
 	if err := v.ask(&raw); err != nil {
 		return q, 0, err
 	}
 	for name, value := range raw {
-		empty := slices.Contains([]string{"null", "false", `""`, "[]"}, string(value))
-		if !empty && (!slices.Contains(shaping, name) || name == "isNotInAlbum") {
+		empty := slices.Contains([]string{"null", "false", `""`, "[]", "0"}, string(value))
+		if !empty && !slices.Contains(shaping, name) {
 			return q, 0, unsearchable("It has a condition that the box does not know.")
 		}
 	}
@@ -218,17 +230,17 @@ func (h *Handler) question(v *visit) (q question, before ident.ItemID, err error
 	if err := json.Unmarshal(whole, &q); err != nil {
 		return q, 0, unsearchable("One of its conditions has another type than expected.")
 	}
-	if q.Order == "asc" {
-		return q, 0, unsearchable("Assets come with the newest first only.")
+	if q.Order != "" && q.Order != "asc" && q.Order != "desc" {
+		return q, 0, unsearchable("Its order is neither asc nor desc.")
 	}
 	if q.Page != "" && q.Page != "0" && q.Page != "1" {
 		n, err := strconv.ParseInt(q.Page.String(), 10, 64)
 		if err != nil || n < 0 {
 			return q, 0, unsearchable("Its page is not one that the box named.")
 		}
-		before = ident.ItemID(n)
+		from = ident.ItemID(n)
 	}
-	return q, before, nil
+	return q, from, nil
 }
 
 func unsearchable(detail string) error {
@@ -238,10 +250,11 @@ func unsearchable(detail string) error {
 	}
 }
 
-// search lists the person's assets, the newest first. A page is not a number that
-// one could count up but where the page before ended, which the answer names.
+// search lists the person's assets in the order in which they came. A page is not a
+// number that one could count up but where the page before ended, which the answer
+// names.
 func (h *Handler) search(v *visit) error {
-	q, before, err := h.question(v)
+	q, from, err := h.question(v)
 	if err != nil {
 		return err
 	}
@@ -253,12 +266,11 @@ func (h *Handler) search(v *visit) error {
 	var items []catalog.Item
 	var next any
 	switch {
-	case q.Visibility != "" && q.Visibility != "timeline", q.IsFavorite, q.IsArchived, q.IsOffline, q.IsTrashed, q.IsMotion:
-		// nothing here is any of that
+	case q.nothing():
 	case q.Checksum != "":
 		items, err = h.byChecksum(v, q.Checksum)
 	default:
-		items, err = h.catalog.Newest(v.r.Context(), v.who.User, before, q.Size)
+		items, err = h.catalog.ByID(v.r.Context(), v.who.User, from, q.Order != "asc", q.Size)
 		if len(items) == q.Size {
 			next = strconv.FormatInt(int64(items[len(items)-1].ID), 10)
 		}

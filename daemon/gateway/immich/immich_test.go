@@ -163,11 +163,29 @@ func TestSearchAndStatistics(t *testing.T) {
 			NextPage *string
 		}
 	}
+	order := []string{}
+	for _, by := range []string{"asc", "desc"} {
+		seen, next := []string{}, "1"
+		for n := 0; next != "" && n < 9; n++ {
+			var p page
+			w.json("POST", "/api/search/metadata", `{"page":`+next+`,"size":4,"order":"`+by+`"}`).into(&p)
+			for _, a := range p.Assets.Items {
+				seen = append(seen, a.OriginalFileName)
+			}
+			if next = ""; p.Assets.NextPage != nil {
+				next = *p.Assets.NextPage
+			}
+		}
+		if slices.Reverse(order); len(order) > 0 && !slices.Equal(seen, order) || len(seen) != 9 {
+			t.Errorf("%s: %v after %v", by, seen, order)
+		}
+		order = seen
+	}
 	seen := map[string]bool{}
 	next := "1"
 	for n := 0; next != ""; n++ {
 		var p page // as immich-go asks
-		w.json("POST", "/api/search/metadata", `{"page":`+next+`,"size":2,"withExif":true,"isVisible":true,"withDeleted":true,"visibility":"timeline"}`).into(&p)
+		w.json("POST", "/api/search/metadata", `{"page":`+next+`,"size":2,"withExif":true,"withDeleted":true,"visibility":"timeline","order":"asc"}`).into(&p)
 		if n > 9 || len(p.Assets.Items) > 2 || p.Assets.Count != len(p.Assets.Items) {
 			t.Fatalf("page %d: %+v", n, p)
 		}
@@ -193,7 +211,7 @@ func TestSearchAndStatistics(t *testing.T) {
 	for body, want := range map[string]int{
 		`{}`: 9, `{"page":1,"size":1000}`: 9, `{"visibility":"archive"}`: 0, `{"visibility":"locked"}`: 0, `{"isFavorite":true}`: 0, `{"isFavorite":false}`: 9,
 		`{"checksum":"` + base64Sum("photo 3") + `"}`: 1, `{"checksum":"` + base64Sum("none") + `"}`: 0, `{"type":"VIDEO"}`: 1, `{"isTrashed":true}`: 0,
-		`{"page":"1","tagIds":null,"city":""}`: 9,
+		`{"page":"1","tagIds":null,"city":""}`: 9, `{"trashedAfter":"0001-01-01T00:00:00.000Z"}`: 0, `{"rating":3}`: 0, `{"rating":0}`: 9,
 	} {
 		var p page
 		w.json("POST", "/api/search/metadata", body).into(&p)
@@ -203,7 +221,7 @@ func TestSearchAndStatistics(t *testing.T) {
 	}
 	// What would narrow the answer is never left out.
 	for _, body := range []string{
-		`{"city":"Paris"}`, `{"takenAfter":"2020-01-01T00:00:00.000Z"}`, `{"personIds":["x"]}`, `{"order":"asc"}`, `{"page":-3}`, `{"page":1.5}`,
+		`{"city":"Paris"}`, `{"takenAfter":"2020-01-01T00:00:00.000Z"}`, `{"personIds":["x"]}`, `{"order":"up"}`, `{"page":-3}`, `{"page":1.5}`,
 		`{"isNotInAlbum":true}`, `{"size":"many"}`, `{"page":[1]}`, `5`,
 	} {
 		w.json("POST", "/api/search/metadata", body).refuses(400, "invalid")
@@ -285,6 +303,21 @@ func TestAlbums(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	w.json("GET", "/api/albums/"+trip.ID, "").into(&again)
+	var inside struct {
+		AlbumName string
+		Assets    []struct{ OriginalFileName, Checksum string }
+	}
+	w.json("GET", "/api/albums/"+trip.ID+"?withoutAssets=false", "").into(&inside)
+	if len(inside.Assets) != 2 || inside.AlbumName != "2023 / Trip" || inside.Assets[0].OriginalFileName != "a (2).jpg" || inside.Assets[1].Checksum != base64Sum("one") {
+		t.Errorf("%+v", inside)
+	}
+	var empty album
+	w.json("POST", "/api/albums", `{"albumName":"empty"}`).into(&empty)
+	inside.Assets = nil
+	w.json("GET", "/api/albums/"+empty.ID+"?withoutAssets=false", "").into(&inside)
+	if inside.Assets == nil || len(inside.Assets) != 0 {
+		t.Errorf("%+v", inside)
+	}
 	w.json("GET", "/api/albums?assetId="+one, "").refuses(http.StatusNotImplemented, "unsupported")
 	var none []album
 	w.json("GET", "/api/albums?shared=true", "").into(&none)
