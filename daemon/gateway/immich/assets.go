@@ -235,7 +235,7 @@ func (h *Handler) question(v *visit) (q question, from ident.ItemID, err error) 
 	}
 	if q.Page != "" && q.Page != "0" && q.Page != "1" {
 		n, err := strconv.ParseInt(q.Page.String(), 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 1<<32 { // counted up: no item has such an identifier
 			return q, 0, unsearchable("Its page is not one that the box named.")
 		}
 		from = ident.ItemID(n)

@@ -221,7 +221,7 @@ func TestSearchAndStatistics(t *testing.T) {
 	}
 	// What would narrow the answer is never left out.
 	for _, body := range []string{
-		`{"city":"Paris"}`, `{"takenAfter":"2020-01-01T00:00:00.000Z"}`, `{"personIds":["x"]}`, `{"order":"up"}`, `{"page":-3}`, `{"page":1.5}`,
+		`{"city":"Paris"}`, `{"takenAfter":"2020-01-01T00:00:00.000Z"}`, `{"personIds":["x"]}`, `{"order":"up"}`, `{"page":-3}`, `{"page":2}`, `{"page":2,"order":"asc"}`, `{"page":1.5}`,
 		`{"isNotInAlbum":true}`, `{"size":"many"}`, `{"page":[1]}`, `5`,
 	} {
 		w.json("POST", "/api/search/metadata", body).refuses(400, "invalid")
