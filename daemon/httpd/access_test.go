@@ -189,6 +189,9 @@ func TestWhoMayUseWhichRoute(t *testing.T) { // R34
 	cookie := func(token string) func(*http.Request) {
 		return func(r *http.Request) { r.AddCookie(&http.Cookie{Name: httpd.CookieName, Value: token}) }
 	}
+	key := func(tokens ...string) func(*http.Request) {
+		return func(r *http.Request) { r.Header["X-Api-Key"] = tokens }
+	}
 	for _, c := range []struct {
 		who                            string
 		as                             func(*http.Request)
@@ -206,6 +209,12 @@ func TestWhoMayUseWhichRoute(t *testing.T) { // R34
 		{"a full token by Basic", basic("BEN", h.full), "ben", 200, 200, 200, 403},
 		{"another's name by Basic", basic("anna", h.full), "", 200, 401, 401, 401},
 		{"the password by Basic", basic("ben", password), "", 200, 401, 401, 401},
+		{"a files token as an API key", key(h.files), "ben", 200, 403, 200, 403},
+		{"a full token as an API key", key(h.full), "ben", 200, 200, 200, 403},
+		{"a bad API key", key("x"), "", 200, 401, 401, 401},
+		{"two API keys", key(h.full, h.full), "", 200, 401, 401, 401},
+		{"a bad API key beside a good cookie", func(r *http.Request) { cookie(h.member.Token)(r); key("x")(r) }, "", 200, 401, 401, 401},
+		{"a bad header beside a good API key", func(r *http.Request) { key(h.full)(r); header("Bearer x")(r) }, "", 200, 401, 401, 401},
 		{"garbage", header("Bearer x"), "", 200, 401, 401, 401},
 		{"no token", header("Bearer "), "", 200, 401, 401, 401},
 		{"another scheme", header("Digest username=ben"), "", 200, 401, 401, 401},

@@ -287,3 +287,20 @@ func TestImmichCLIAfterACut(t *testing.T) {
 	}
 	t.Logf("%d bytes were sent for a file of %d", p.Sent(), 24*mib)
 }
+
+// The client of the power-cut test does what that test believes.
+func TestPowercutAssetClient(t *testing.T) {
+	b := start(t)
+	file, sum := content(t, 5000)
+	body, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PostAsset(t.Context(), "phone 8/照片.jpg", body, sum); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, b, "phone 8/照片.jpg", sum)
+	if err := b.PostAsset(t.Context(), "phone 8/照片.jpg", body, sum[1:]+"0"); err == nil {
+		t.Error("another hash was taken for the right one")
+	}
+}

@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -307,6 +309,34 @@ func (b *Box) PutDAV(ctx context.Context, path string, body []byte, want string)
 		return err
 	}
 	return sameHash(path, strings.Trim(header.Get("ETag"), `"`), want)
+}
+
+// PostAsset sends one file as the uploaders of photo servers do, in a form.
+func (b *Box) PostAsset(ctx context.Context, path string, body []byte, want string) error {
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	part, err := w.CreateFormFile("assetData", "photo.jpg")
+	if err != nil {
+		return err
+	}
+	if _, err := part.Write(body); err != nil {
+		return err
+	}
+	if err := errors.Join(w.WriteField("fileSize", strconv.Itoa(len(body))), w.Close()); err != nil {
+		return err
+	}
+	query := url.Values{"path": {path}, "source": {"other"}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.URL+"/api/assets?"+query.Encode(), &form)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	req.Header.Set("X-Api-Key", b.Token)
+	header, _, err := exchange(b.client, req)
+	if err != nil {
+		return err
+	}
+	return sameHash(path, header.Get("Yunbox-Sha256"), want)
 }
 
 // RemoveDAV deletes a file by WebDAV.
