@@ -30,6 +30,9 @@ func TestOneBoxImmich(t *testing.T) {
 // body.
 type immich struct{ wire }
 
+// OnPurpose: its uploaders are commands that a person runs.
+func (immich) OnPurpose() {}
+
 func connectImmich(v version) gatewaytest.Connect {
 	return func(t testing.TB, p *daemontest.Person) gatewaytest.Client { return immich{connectWire(t, p, v)} }
 }

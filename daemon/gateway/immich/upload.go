@@ -219,7 +219,11 @@ func (u *upload) place(filename string) string {
 }
 
 func (u *upload) grant(m ingest.Meta) (consent.Grant, error) {
-	return u.h.consent.GrantFor(u.r.Context(), u.who.User, m.Device, m.Source)
+	g, err := u.h.consent.GrantFor(u.r.Context(), u.who.User, m.Device, m.Source)
+	if err != nil {
+		u.h.ingest.Refused(u.who.User, m.Device, err)
+	}
+	return g, err
 }
 
 // anyConsent refuses whoever agreed to nothing that could cover an upload.
