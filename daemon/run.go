@@ -18,6 +18,7 @@ import (
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/immich"
 	"yunbox.local/daemon/gateway/inbox"
+	"yunbox.local/daemon/gateway/nextcloud"
 	"yunbox.local/daemon/gateway/resumable"
 	"yunbox.local/daemon/gateway/web"
 	"yunbox.local/daemon/gateway/webdav"
@@ -132,8 +133,13 @@ func (b *Box) openFront() error {
 			return err
 		},
 	}).Register(b.front, face.OpenAPI())
-	webdav.New(webdav.Options{
+	files := webdav.New(webdav.Options{
 		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Store: b.store, DB: b.db, Log: b.log,
+	})
+	files.Register(b.front)
+	nextcloud.New(nextcloud.Options{
+		Accounts: b.accounts, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Store: b.store, DB: b.db,
+		Files: files, Name: b.Name, Instance: b.identity.ID()[:10], Log: b.log,
 	}).Register(b.front)
 	if b.ftp != nil {
 		if err := b.openCameras(); err != nil {

@@ -130,6 +130,16 @@ func (a *Accounts) RevokeToken(ctx context.Context, p ident.Principal, id TokenI
 	if err := full(p, op); err != nil {
 		return err
 	}
+	return a.revokeToken(ctx, p, id, op)
+}
+
+// EndOwnToken ends the app token that p came by, as when somebody signs out of an
+// app. Any token may end itself; a session is not one.
+func (a *Accounts) EndOwnToken(ctx context.Context, p ident.Principal) error {
+	return a.revokeToken(ctx, p, TokenID(p.Session), "account.end_token")
+}
+
+func (a *Accounts) revokeToken(ctx context.Context, p ident.Principal, id TokenID, op string) error {
 	return a.db.Write(ctx, func(tx *db.Tx) error {
 		var gone int64
 		for _, from := range []string{"token", "camera_password"} {

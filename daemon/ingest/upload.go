@@ -219,10 +219,7 @@ func (in *Ingest) takeUp(ctx context.Context, g consent.Grant, id string, s *slo
 		return nil, err
 	}
 	if info.Finished != nil {
-		return nil, &problem.Error{
-			Kind: problem.Conflict, Op: "ingest.resume", Title: "The upload is finished",
-			Detail: "All of the file has arrived and is stored.", Hint: "There is nothing left to send.",
-		}
+		return nil, finishedAlready()
 	}
 	m, err := in.admit(g, info.Meta)
 	if err != nil {
@@ -242,6 +239,13 @@ func (in *Ingest) takeUp(ctx context.Context, g consent.Grant, id string, s *slo
 	i := in.intake(g, m, up, s, limit)
 	i.persisted = true
 	return i, nil
+}
+
+func finishedAlready() error {
+	return &problem.Error{
+		Kind: problem.Conflict, Op: "ingest.resume", Title: "The upload is finished",
+		Detail: "All of the file has arrived and is stored.", Hint: "There is nothing left to send.",
+	}
 }
 
 // extend gives an upload that is being worked on its whole time again, to within

@@ -194,7 +194,7 @@ func (h *Handler) stateOf(tx *db.Tx, v *visit, own resource, named string, known
 }
 
 // pathOn returns the path that a URL in a header of v names. A URL of another
-// host is problem.Misdirected, one outside of /dav/ problem.Forbidden.
+// host is problem.Misdirected, one outside of the mount problem.Forbidden.
 func (v *visit) pathOn(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" && !strings.HasPrefix(address, "/") {
@@ -210,13 +210,13 @@ func (v *visit) pathOn(address string) (string, error) {
 			Detail: "The box moves and copies among your own files only.", Hint: "Download the file and upload it there.",
 		}
 	}
-	if !strings.HasPrefix(u.EscapedPath()+"/", Prefix) {
+	if !strings.HasPrefix(u.EscapedPath()+"/", v.mount.Prefix) {
 		return "", &problem.Error{
 			Kind: problem.Forbidden, Op: "webdav.url", Title: "The destination is not among your files",
-			Detail: "Your files are below " + Prefix + " of this box.", Hint: "Choose a place there.",
+			Detail: "Your files are below another address of this box.", Hint: "Choose a place there.",
 		}
 	}
-	path, _, err := pathOf(u)
+	path, _, err := pathOf(u, v.mount.Prefix)
 	return path, err
 }
 

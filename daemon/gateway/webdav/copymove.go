@@ -69,7 +69,7 @@ func (h *Handler) transfer(v *visit, move bool) error {
 		v.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	v.w.Header().Set("Location", hrefOf(t.to, from.kind == folder))
+	v.w.Header().Set("Location", hrefOf(v.mount.Prefix, t.to, from.kind == folder))
 	v.w.WriteHeader(http.StatusCreated)
 	return nil
 }

@@ -61,7 +61,7 @@ func (h *Handler) lock(v *visit) error {
 	if made {
 		status = http.StatusCreated
 	}
-	return answerLocks(v.w, status, []lock{l}, now)
+	return answerLocks(v, status, []lock{l}, now)
 }
 
 // reserve makes an empty file where a lock is wanted on a name that is free (RFC
@@ -190,7 +190,7 @@ func (h *Handler) refresh(v *visit, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return answerLocks(v.w, http.StatusOK, refreshed, now)
+	return answerLocks(v, http.StatusOK, refreshed, now)
 }
 
 func noSuchLock(k problem.Kind) error {
@@ -227,16 +227,16 @@ func (h *Handler) unlock(v *visit) error {
 	return nil
 }
 
-func answerLocks(w http.ResponseWriter, status int, locks []lock, now time.Time) error {
-	w.Header().Set("Content-Type", contentTypeXML)
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(xml.Header + `<d:prop xmlns:d="DAV:"><d:lockdiscovery>` + activeLocks(locks, now) + `</d:lockdiscovery></d:prop>`))
+func answerLocks(v *visit, status int, locks []lock, now time.Time) error {
+	v.w.Header().Set("Content-Type", contentTypeXML)
+	v.w.Header().Set("Cache-Control", "no-store")
+	v.w.WriteHeader(status)
+	_, _ = v.w.Write([]byte(xml.Header + `<d:prop xmlns:d="DAV:"><d:lockdiscovery>` + activeLocks(v.mount.Prefix, locks, now) + `</d:lockdiscovery></d:prop>`))
 	return nil // a client that is gone does not undo it
 }
 
 // activeLocks is the value of lockdiscovery (RFC 4918 §15.8).
-func activeLocks(locks []lock, now time.Time) string {
+func activeLocks(prefix string, locks []lock, now time.Time) string {
 	var b strings.Builder
 	for _, l := range locks {
 		scope, depth := "exclusive", "0"
@@ -248,7 +248,7 @@ func activeLocks(locks []lock, now time.Time) string {
 		}
 		b.WriteString("<d:activelock><d:locktype><d:write/></d:locktype><d:lockscope><d:" + scope + "/></d:lockscope><d:depth>" + depth + "</d:depth>" +
 			l.owner + "<d:timeout>Second-" + strconv.Itoa(max(int(l.expires.Sub(now).Round(time.Second).Seconds()), 1)) + "</d:timeout>" +
-			"<d:locktoken><d:href>" + escaped(l.token) + "</d:href></d:locktoken><d:lockroot><d:href>" + escaped(l.href()) + "</d:href></d:lockroot></d:activelock>")
+			"<d:locktoken><d:href>" + escaped(l.token) + "</d:href></d:locktoken><d:lockroot><d:href>" + escaped(l.href(prefix)) + "</d:href></d:lockroot></d:activelock>")
 	}
 	return b.String()
 }

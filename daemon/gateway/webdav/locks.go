@@ -42,7 +42,7 @@ func (l lock) covers(path string) bool {
 	return l.path == path || l.infinite && within(path, l.path)
 }
 
-func (l lock) href() string { return hrefOf(l.path, l.folder) }
+func (l lock) href(prefix string) string { return hrefOf(prefix, l.path, l.folder) }
 
 // newToken returns a token that nobody can guess. It is shorter than the usual
 // UUID: with two entity tags of 64 digits beside it, it must fit into the 199
@@ -211,7 +211,7 @@ func (h *Handler) unlocked(tx *db.Tx, v *visit, path string, s scope) error {
 }
 
 func isLocked(l lock) error {
-	return &failed{condition: "lock-token-submitted", href: l.href(), problem: lockProblem(l)}
+	return &failed{condition: "lock-token-submitted", held: &l, problem: lockProblem(l)}
 }
 
 func lockProblem(l lock) *problem.Error {
@@ -262,7 +262,7 @@ func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
 	}
 	for _, o := range others {
 		if !l.shared || !o.shared {
-			return &failed{condition: "no-conflicting-lock", href: o.href(), problem: lockProblem(o)}
+			return &failed{condition: "no-conflicting-lock", held: &o, problem: lockProblem(o)}
 		}
 	}
 	if len(others) >= maxTogether {

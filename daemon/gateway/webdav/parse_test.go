@@ -206,7 +206,7 @@ func TestPaths(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, slash, err := pathOf(u)
+		got, slash, err := pathOf(u, Prefix)
 		if slash && got != "" {
 			got += "/"
 		}
@@ -214,11 +214,11 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%.80s: %q, %v", target, got, err)
 		}
 		if err == nil {
-			back, err := url.Parse(hrefOf(strings.TrimSuffix(got, "/"), slash))
+			back, err := url.Parse(hrefOf(Prefix, strings.TrimSuffix(got, "/"), slash))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p, _, err := pathOf(back); err != nil || p != strings.TrimSuffix(got, "/") {
+			if p, _, err := pathOf(back, Prefix); err != nil || p != strings.TrimSuffix(got, "/") {
 				t.Errorf("%s: the address %s leads to %q, %v", target, back, p, err)
 			}
 		}

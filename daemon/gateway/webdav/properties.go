@@ -223,11 +223,12 @@ type share struct{ used, available int64 }
 // An entry is a resource with all that can be asked of it.
 type entry struct {
 	resource
-	name  string // of the root; "": that of the resource
-	locks []lock
-	dead  []property
-	share *share // nil: nobody asked
-	now   time.Time
+	prefix string // of its address
+	name   string // of the root; "": that of the resource
+	locks  []lock
+	dead   []property
+	share  *share // nil: nobody asked
+	now    time.Time
 }
 
 const supportedLocks = `<d:lockentry><d:lockscope><d:exclusive/></d:lockscope><d:locktype><d:write/></d:locktype></d:lockentry>` +
@@ -260,7 +261,7 @@ func (e *entry) live(name string) (value string, ok bool) {
 		}
 		return t.UTC().Format(http.TimeFormat), !t.IsZero()
 	case "lockdiscovery":
-		return activeLocks(e.locks, e.now), true
+		return activeLocks(e.prefix, e.locks, e.now), true
 	case "resourcetype":
 		if isFile {
 			return "", true

@@ -101,7 +101,7 @@ func (h *Handler) propfind(v *visit) error {
 			Hint:   "Send Depth: 1, and ask for the folders in it one by one.",
 		}}
 	}
-	out := &multistatus{w: bufio.NewWriterSize(v.w, 32<<10), question: q, room: room}
+	out := &multistatus{w: bufio.NewWriterSize(v.w, 32<<10), question: q, room: room, visit: v}
 	v.w.Header().Set("Content-Type", contentTypeXML)
 	v.w.Header().Set("Cache-Control", "no-store")
 	write := func(page []resource) error {
@@ -176,7 +176,7 @@ func (h *Handler) entries(v *visit, page []resource) (list []entry, err error) {
 			return err
 		}
 		for i, r := range page {
-			list[i] = entry{resource: r, dead: dead[r.holder()], now: tx.Now}
+			list[i] = entry{resource: r, prefix: v.mount.Prefix, dead: dead[r.holder()], now: tx.Now}
 			if r.path == "" {
 				list[i].name = v.who.Name
 			}
@@ -196,6 +196,7 @@ type multistatus struct {
 	w *bufio.Writer
 	question
 	room  *share
+	visit *visit
 	begun bool
 	err   error // the client is gone
 }
@@ -234,7 +235,7 @@ const (
 // write writes what is asked of e.
 func (m *multistatus) write(e *entry) {
 	e.share = m.room
-	m.text("\n<d:response><d:href>", escaped(e.href()), "</d:href>")
+	m.text("\n<d:response><d:href>", escaped(e.href(e.prefix)), "</d:href>")
 	var found, lacking strings.Builder
 	if m.all || m.names {
 		for _, name := range liveNames() {
@@ -254,7 +255,7 @@ func (m *multistatus) write(e *entry) {
 		if m.all && slices.Contains(liveNames(), name.Local) && name.Space == dav {
 			continue
 		}
-		if value, ok := e.asked(name); ok {
+		if value, ok := m.asked(e, name); ok {
 			found.WriteString(value)
 		} else if !m.all {
 			lacking.WriteString(emptyElement(name))
@@ -281,13 +282,17 @@ func (m *multistatus) propstat(props, status string) {
 }
 
 // asked is the element of a property that was asked for by its name.
-func (e *entry) asked(name xml.Name) (element string, ok bool) {
+func (m *multistatus) asked(e *entry, name xml.Name) (element string, ok bool) {
 	if isLive(name) {
 		value, ok := e.live(name.Local)
 		if value == "" {
 			return "<d:" + name.Local + "/>", ok
 		}
 		return "<d:" + name.Local + ">" + value + "</d:" + name.Local + ">", ok
+	}
+	if value, ok := m.visit.told(name, e.resource); ok {
+		n := node{name: name, prefix: "x", inner: value}
+		return n.String(), true
 	}
 	for _, p := range e.dead {
 		if p.name == name {

@@ -109,9 +109,9 @@ func (h *Handler) proppatch(v *visit) error {
 	}
 	v.w.Header().Set("Content-Type", contentTypeXML)
 	v.w.Header().Set("Cache-Control", "no-store")
-	out := &multistatus{w: bufio.NewWriter(v.w)}
+	out := &multistatus{w: bufio.NewWriter(v.w), visit: v}
 	out.begin(v.w)
-	out.text("<d:response><d:href>", escaped(res.href()), "</d:href>")
+	out.text("<d:response><d:href>", escaped(res.href(v.mount.Prefix)), "</d:href>")
 	for i, in := range list {
 		status := statusOK
 		switch {
@@ -148,7 +148,8 @@ func (h *Handler) follow(tx *db.Tx, v *visit, res resource, in instruction) erro
 		}
 		return h.catalog.SetMTimeIn(tx, v.who.User, res.item.ID, t)
 	}
-	if isLive(name) || isMTime(name) && name.Space == dav {
+	_, told := v.told(name, res)
+	if told || isLive(name) || isMTime(name) && name.Space == dav {
 		return &failed{condition: protectedProperty, problem: &problem.Error{
 			Kind: problem.Forbidden, Op: "webdav.proppatch", Title: "That property cannot be changed",
 			Detail: "The box decides about " + name.Local + " itself.", Hint: "Leave it out.",

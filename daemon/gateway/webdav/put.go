@@ -20,6 +20,14 @@ import (
 // put answers PUT (RFC 4918 §9.7). All that can be refused is refused before the
 // body is read; the name keeps what it has until the new content is durable.
 func (h *Handler) put(v *visit) error {
+	return h.place(v, func(grant consent.Grant, meta ingest.Meta) (ingest.Result, error) {
+		return h.take(v, grant, meta)
+	})
+}
+
+// place has take bring a file to where v puts it, once all that can be refused
+// before has been, and answers.
+func (h *Handler) place(v *visit, take func(consent.Grant, ingest.Meta) (ingest.Result, error)) error {
 	meta, err := h.putMeta(v)
 	if err != nil {
 		return err
@@ -33,7 +41,7 @@ func (h *Handler) put(v *visit) error {
 	if err != nil {
 		return err
 	}
-	result, err := h.take(v, grant, meta)
+	result, err := take(grant, meta)
 	if err != nil {
 		return err
 	}
@@ -53,6 +61,9 @@ func (h *Handler) put(v *visit) error {
 	header.Set("Yunbox-Stored", result.Stored)
 	if !meta.MTime.IsZero() {
 		header.Set("X-OC-MTime", "accepted")
+	}
+	if d := v.mount.Dialect; d != nil {
+		d.Stored(header, result.Item)
 	}
 	if result.Outcome == catalog.Created {
 		v.w.WriteHeader(http.StatusCreated)
@@ -161,7 +172,10 @@ func (h *Handler) putMeta(v *visit) (ingest.Meta, error) {
 	if t, err := ingest.ParseMTime(header.Get("X-OC-Mtime")); err == nil {
 		meta.MTime = t
 	}
-	return meta, nil
+	if d := v.mount.Dialect; d != nil {
+		err = d.Announced(v.r, &meta)
+	}
+	return meta, err
 }
 
 // expectedSize is the size that the Mac's Finder announces beside a body in

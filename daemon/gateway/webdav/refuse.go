@@ -18,7 +18,7 @@ import (
 type failed struct {
 	problem   *problem.Error
 	condition string // in the namespace DAV:
-	href      string // where the cause lies; "": not said
+	held      *lock  // that is the cause; nil: none is
 }
 
 // Error implements error.
@@ -30,13 +30,23 @@ func (f *failed) Unwrap() error { return f.problem }
 // refuse answers with err as a DAV:error document. Besides the condition it holds
 // the reason for people, once as the many clients of sabre/dav look for it, and
 // once part by part as in the documents of RFC 9457.
-func refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (m Mount) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	httpd.WriteProblemAs(w, r, err, func(p *problem.Error) httpd.Document {
-		return httpd.Document{Status: status(p), ContentType: contentTypeXML, Body: errorDocument(p, err)}
+		return httpd.Document{Status: m.status(p), ContentType: contentTypeXML, Body: errorDocument(p, err, m.Prefix)}
 	})
 }
 
 const contentTypeXML = "application/xml; charset=utf-8"
+
+// status is the number of p in the dialect.
+func (m Mount) status(p *problem.Error) int {
+	if m.Dialect != nil && m.Dialect.Status != nil {
+		if s := m.Dialect.Status(p.Kind); s != 0 {
+			return s
+		}
+	}
+	return status(p)
+}
 
 // status is the table from kinds to the codes of WebDAV, where they differ from
 // those of HTTP.
@@ -47,14 +57,17 @@ func status(p *problem.Error) int {
 	return p.Kind.Status()
 }
 
-func errorDocument(p *problem.Error, err error) []byte {
+func errorDocument(p *problem.Error, err error, prefix string) []byte {
 	var b bytes.Buffer
 	b.WriteString(xml.Header + `<d:error xmlns:d="DAV:" xmlns:s="http://sabredav.org/ns" xmlns:y="urn:yunbox:problem">`)
 	condition, href := "", ""
 	var f *failed
 	switch {
 	case errors.As(err, &f):
-		condition, href = f.condition, f.href
+		condition = f.condition
+		if f.held != nil {
+			href = f.held.href(prefix)
+		}
 	case p.Kind == problem.Quota: // RFC 4331 §6
 		condition = "quota-not-exceeded"
 	case p.Kind == problem.Full:

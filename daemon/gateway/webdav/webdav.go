@@ -79,6 +79,7 @@ func (h *Handler) Register(server *httpd.Server) {
 type visit struct {
 	w     http.ResponseWriter
 	r     *http.Request
+	mount Mount
 	who   ident.Principal
 	path  string     // clean; "": the root
 	slash bool       // the address ends with a slash
@@ -87,20 +88,32 @@ type visit struct {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.ServeAt(w, r, Mount{Prefix: Prefix})
+}
+
+// ServeAt answers a request to an address below m.Prefix.
+func (h *Handler) ServeAt(w http.ResponseWriter, r *http.Request, m Mount) {
 	w.Header().Set("DAV", "1, 2")
 	w.Header().Set("MS-Author-Via", "DAV") // without it Windows does not take the server for one
-	if err := h.serve(w, r); err != nil {
-		refuse(w, r, err)
+	if err := h.serve(w, r, m); err != nil {
+		m.refuse(w, r, err)
 	}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (err error) {
-	v := &visit{w: w, r: r}
+// newVisit reads what a request says about the resource at u.
+func newVisit(w http.ResponseWriter, r *http.Request, u *url.URL, m Mount) (v *visit, err error) {
+	v = &visit{w: w, r: r, mount: m}
 	v.who, _ = httpd.PrincipalFrom(r.Context()) // the routes are open to the signed-in only
-	if v.path, v.slash, err = pathOf(r.URL); err != nil {
-		return err
+	if v.path, v.slash, err = pathOf(u, m.Prefix); err != nil {
+		return nil, err
 	}
-	if v.cond, err = parseIf(strings.Join(r.Header.Values("If"), " ")); err != nil {
+	v.cond, err = parseIf(strings.Join(r.Header.Values("If"), " "))
+	return v, err
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, m Mount) error {
+	v, err := newVisit(w, r, r.URL, m)
+	if err != nil {
 		return err
 	}
 	switch r.Method {
@@ -142,13 +155,13 @@ func (h *Handler) options(v *visit) error {
 	return nil
 }
 
-// pathOf returns the clean path that u names, "" for the root, and whether it was
+// pathOf returns the clean path that u names below prefix, "" for the root, and whether it was
 // written with a slash at its end, as folders are.
-func pathOf(u *url.URL) (path string, slash bool, err error) {
-	if u.EscapedPath()+"/" == Prefix {
+func pathOf(u *url.URL, prefix string) (path string, slash bool, err error) {
+	if u.EscapedPath()+"/" == prefix {
 		return "", true, nil
 	}
-	if path, err = content.Path(u, Prefix); err != nil {
+	if path, err = content.Path(u, prefix); err != nil {
 		return "", false, err
 	}
 	path, slash = strings.CutSuffix(path, "/")
@@ -159,15 +172,15 @@ func pathOf(u *url.URL) (path string, slash bool, err error) {
 	return path, slash, err
 }
 
-// hrefOf is the address of a path, percent-encoded.
-func hrefOf(path string, folder bool) string {
+// hrefOf is the address of a path below prefix, percent-encoded.
+func hrefOf(prefix, path string, folder bool) string {
 	if path == "" {
-		return Prefix
+		return prefix
 	}
 	if folder {
 		path += "/"
 	}
-	return (&url.URL{Path: Prefix + path}).EscapedPath()
+	return prefix + (&url.URL{Path: path}).EscapedPath()
 }
 
 // parentOf returns the folder around path, which is not the root.
@@ -239,7 +252,7 @@ func (r resource) etag() string {
 	return ""
 }
 
-func (r resource) href() string { return hrefOf(r.path, r.kind == folder) }
+func (r resource) href(prefix string) string { return hrefOf(prefix, r.path, r.kind == folder) }
 
 // around fails unless the folder around path exists (RFC 4918 §9.3.1, §9.7.1).
 func (h *Handler) around(tx *db.Tx, u ident.UserID, path string) error {
@@ -266,6 +279,6 @@ func (h *Handler) get(v *visit) error {
 	if res.kind == folder {
 		return notAllowed(v.w, "This is a folder: it has no bytes of its own.", "Open the address in a program that speaks WebDAV.")
 	}
-	h.files.Serve(v.w, v.r, res.item, refuse)
+	h.files.Serve(v.w, v.r, res.item, v.mount.refuse)
 	return nil
 }

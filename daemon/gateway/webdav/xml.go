@@ -35,6 +35,7 @@ type node struct {
 	attrs   []attr   // without declarations of namespaces
 	lang    string   // xml:lang in scope
 	content []piece
+	inner   string // in the place of content: XML, written as it is
 }
 
 type attr struct {
@@ -332,11 +333,11 @@ func (n *node) write(b *strings.Builder, scope []bound) {
 		}
 		b.WriteString(" " + a.prefix + ":" + a.name.Local + `="` + escaped(a.value) + `"`)
 	}
-	if len(n.content) == 0 {
+	if len(n.content) == 0 && n.inner == "" {
 		b.WriteString("/>")
 		return
 	}
-	b.WriteString(">")
+	b.WriteString(">" + n.inner)
 	for _, p := range n.content {
 		if p.node != nil {
 			p.node.write(b, scope)

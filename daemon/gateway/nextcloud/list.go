@@ -1,0 +1,105 @@
+package nextcloud
+
+import (
+	"bufio"
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"yunbox.local/daemon/gateway/content"
+)
+
+// maxQuestion is the most bytes of a PROPFIND's body.
+const maxQuestion = 128 << 10
+
+// list answers PROPFIND: of a folder, with the chunks in it unless Depth is 0, or of
+// one chunk. All that is known of them is told, whatever was asked for. Who asks is
+// about to go on, so whoever is still sending must let go: what is told is final.
+func (h *Handler) list(e *errand) error {
+	if _, err := io.Copy(io.Discard, io.LimitReader(e.r.Body, maxQuestion)); err != nil {
+		return err
+	}
+	f, err := h.find(e)
+	if err != nil {
+		return err
+	}
+	ctx := e.r.Context()
+	info, err := h.Ingest.Describe(ctx, principal(e.r).User, f.upload)
+	if err != nil {
+		return err
+	}
+	if info.Finished != nil {
+		return noFolder()
+	}
+	var only *chunk
+	if e.chunk != "" {
+		n, err := e.number()
+		if err != nil {
+			return err
+		}
+		has, err := h.has(ctx, f.upload, n)
+		if err != nil {
+			return err
+		}
+		if !has {
+			return noFolder()
+		}
+		c, err := h.chunk(ctx, f.upload, n)
+		if err != nil {
+			return err
+		}
+		if c.end > info.Offset {
+			return noFolder()
+		}
+		only = &c
+	}
+	first, err := h.chunksAfter(ctx, f.upload, -1) // an error can still be told
+	if err != nil {
+		return err
+	}
+	user, _, _ := cutUser(e.r.URL)
+	base := uploadsPrefix + user + "/" + url.PathEscape(e.name) + "/"
+	e.w.Header().Set("Content-Type", "application/xml; charset=utf-8")
+	e.w.Header().Set("Cache-Control", "no-store")
+	e.w.WriteHeader(http.StatusMultiStatus)
+	out := bufio.NewWriter(e.w)
+	_, _ = out.WriteString(xml.Header + `<d:multistatus xmlns:d="DAV:">`) // an error stays in the writer
+	if only != nil {
+		writeChunk(out, base, *only)
+	} else {
+		writeFolder(out, base, info.Offset)
+		for list := first; len(list) > 0 && e.r.Header.Get("Depth") != "0"; {
+			for _, c := range list {
+				if c.end <= info.Offset {
+					writeChunk(out, base, c)
+				}
+			}
+			if list, err = h.chunksAfter(ctx, f.upload, list[len(list)-1].number); err != nil {
+				return errors.Join(err, out.Flush())
+			}
+		}
+	}
+	_, _ = out.WriteString("</d:multistatus>\n")
+	_ = out.Flush() // a client that is gone is told nothing
+	return nil
+}
+
+func writeFolder(out *bufio.Writer, href string, bytes int64) {
+	writeResponse(out, href, `<d:resourcetype><d:collection/></d:resourcetype><d:getetag>"f`+strconv.FormatInt(bytes, 10)+`"</d:getetag>`)
+}
+
+func writeChunk(out *bufio.Writer, base string, c chunk) {
+	writeResponse(out, base+c.name, `<d:resourcetype/><d:getcontentlength>`+strconv.FormatInt(c.size, 10)+`</d:getcontentlength><d:getcontenttype>`+content.Type("")+
+		`</d:getcontenttype><d:getetag>`+escaped(c.etag())+`</d:getetag><d:getlastmodified>`+time.UnixMilli(c.written).UTC().Format(http.TimeFormat)+`</d:getlastmodified>`)
+}
+
+func writeResponse(out *bufio.Writer, href, props string) {
+	for _, s := range []string{"<d:response><d:href>", escaped(href), "</d:href><d:propstat><d:prop>", props,
+		"</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"} {
+		_, _ = out.WriteString(s)
+	}
+}
