@@ -17,20 +17,25 @@ import (
 
 // webdav is a client of RFC 4918: it makes the folders that it needs, and sends a
 // file in one request.
-type webdav struct{ wire }
+type webdav struct {
+	wire
+	base string // of every address
+}
 
 func connectWebDAV(v version) gatewaytest.Connect {
-	return func(t testing.TB, p *daemontest.Person) gatewaytest.Client { return webdav{connectWire(t, p, v)} }
+	return func(t testing.TB, p *daemontest.Person) gatewaytest.Client {
+		return webdav{connectWire(t, p, v), "/dav/"}
+	}
 }
 
 // target is where a file is put. The source is said in the query, because a header
 // cannot end with a space as one of the suite's does.
 func (d webdav) target(f gatewaytest.File) string {
-	return "/dav/" + escape(f.Path) + "?source=" + url.QueryEscape(f.Source)
+	return d.base + escape(f.Path) + "?source=" + url.QueryEscape(f.Source)
 }
 
 func (d webdav) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
-	return http.NewRequestWithContext(ctx, method, d.person.Box().URL+"/dav/"+escape(path), body)
+	return http.NewRequestWithContext(ctx, method, d.person.Box().URL+d.base+escape(path), body)
 }
 
 // send is wire.do with what a DAV:error document says.
@@ -97,6 +102,15 @@ func (d webdav) around(ctx context.Context, f gatewaytest.File) {
 	}
 }
 
+// announceHash says what the content must be, as the clients of each address do.
+func (d webdav) announceHash(h http.Header, sha256 string) {
+	if d.base == "/dav/" {
+		h.Set("Repr-Digest", digest(sha256))
+	} else {
+		h.Set("OC-Checksum", "SHA256:"+sha256)
+	}
+}
+
 // Put implements gatewaytest.Client.
 func (d webdav) Put(ctx context.Context, f gatewaytest.File) (gatewaytest.Receipt, error) {
 	d.around(ctx, f)
@@ -111,7 +125,7 @@ func (d webdav) Put(ctx context.Context, f gatewaytest.File) (gatewaytest.Receip
 	}
 	r.Header.Set("X-OC-Mtime", fmt.Sprintf("%d.%03d", gatewaytest.Sent.Unix(), gatewaytest.Sent.UnixMilli()%1000))
 	if f.SHA256 != "" {
-		r.Header.Set("Repr-Digest", digest(f.SHA256))
+		d.announceHash(r.Header, f.SHA256)
 	}
 	resp, err := d.send(r)
 	if err != nil {

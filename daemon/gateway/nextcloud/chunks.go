@@ -14,7 +14,9 @@ import (
 
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/gateway/content"
+	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 )
@@ -112,8 +114,8 @@ func (h *Handler) destination(r *http.Request) (string, error) {
 		return "", nil
 	}
 	u, err := url.Parse(address)
-	if err != nil {
-		return "", badHeader("Destination is no address.")
+	if err != nil || strings.HasSuffix(u.Path, "/") {
+		return "", badHeader("Destination is no address of a file.")
 	}
 	m, err := h.mount(r, u)
 	if err != nil {
@@ -133,11 +135,14 @@ func (h *Handler) begin(e *errand) error {
 	if err != nil {
 		return err
 	}
-	meta := ingest.Meta{Path: path, Device: who.Device, Source: e.r.Header.Get("Yunbox-Source"), Size: total}
-	if path == "" {
+	meta, err := webdav.Mount{}.Meta(e.r, path)
+	if err != nil {
+		return err
+	}
+	if meta.Size = total; path == "" {
 		meta.Path = "unnamed" // until MOVE says where it goes
 	}
-	grant, err := h.grant(e.r.Context(), e.r, &meta, path == "")
+	grant, err := h.grant(e.r.Context(), who.User, &meta, path == "")
 	if err != nil {
 		return err
 	}
@@ -167,9 +172,7 @@ func (h *Handler) begin(e *errand) error {
 // grant asks for the consent that the file needs. If its client does not say where
 // it goes, it is not known where it comes from either: then that for other files or
 // that for the album will do until it is, at the MOVE.
-func (h *Handler) grant(ctx context.Context, r *http.Request, meta *ingest.Meta, nameless bool) (consent.Grant, error) {
-	meta.FindSource()
-	user := principal(r).User
+func (h *Handler) grant(ctx context.Context, user ident.UserID, meta *ingest.Meta, nameless bool) (consent.Grant, error) {
 	grant, err := h.Consent.GrantFor(ctx, user, meta.Device, meta.Source)
 	if nameless && problem.KindOf(err) == problem.ConsentRequired {
 		if other, err := h.Consent.GrantFor(ctx, user, meta.Device, "album"); err == nil {
@@ -273,29 +276,40 @@ func (h *Handler) tryTake(e *errand, f chunkFolder, grant consent.Grant, n int64
 // append takes the body of e as the next chunk. again: the records changed
 // meanwhile, look at them once more.
 func (h *Handler) append(e *errand, f chunkFolder, grant consent.Grant, n int64) (again bool, err error) {
+	c, again, err := h.receive(e, f, grant, n)
+	if err != nil || again {
+		return again, err
+	}
+	h.turns.advance(f.upload)
+	e.w.Header().Set("ETag", c.etag())
+	e.w.WriteHeader(http.StatusCreated)
+	return false, nil
+}
+
+func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n int64) (c chunk, again bool, err error) {
 	ctx := e.r.Context()
 	if err := h.roomFor(ctx, f, principal(e.r).User, max(e.r.ContentLength, 0)); err != nil {
-		return false, err
+		return c, false, err
 	}
 	intake, err := h.Ingest.Resume(ctx, grant, f.upload)
 	if err != nil {
-		return false, err
+		return c, false, err
 	}
 	defer func() { err = errors.Join(err, intake.Close()) }()
 	at := intake.Offset()
 	dropped, err := h.dropBehind(ctx, f.upload, at)
 	if err != nil {
-		return false, err
+		return c, false, err
 	}
 	chunks, err := h.chunks(ctx, f.upload)
 	if err != nil {
-		return false, err
+		return c, false, err
 	}
 	if dropped || !chunks.isNext(n, len(e.chunk)) {
-		return true, nil
+		return c, true, nil
 	}
 	if chunks.count >= maxChunks {
-		return false, &problem.Error{
+		return c, false, &problem.Error{
 			Kind: problem.TooLarge, Op: "nextcloud.chunk", Detail: "A file may have 20,000 chunks.", Hint: "Let the chunks be larger.",
 		}
 	}
@@ -304,20 +318,14 @@ func (h *Handler) append(e *errand, f chunkFolder, grant consent.Grant, n int64)
 	intake.Provisional(true) // a part of a chunk is none
 	size, err := intake.Write(granted, at, io.TeeReader(httpd.ProgressReader(e.w, e.r.WithContext(granted)), sum))
 	if err != nil {
-		return false, err
+		return c, false, err
 	}
-	c := chunk{number: n, name: e.chunk, size: size, end: at + size, crc: sum.Sum64()}
+	c = chunk{number: n, name: e.chunk, size: size, end: at + size, crc: sum.Sum64()}
 	if err := h.insertChunk(granted, grant, f.upload, c); err != nil {
-		return false, err
+		return c, false, err
 	}
 	intake.Provisional(false)
-	if err := intake.Checkpoint(context.WithoutCancel(granted)); err != nil {
-		return false, err
-	}
-	h.turns.advance(f.upload)
-	e.w.Header().Set("ETag", c.etag())
-	e.w.WriteHeader(http.StatusCreated)
-	return false, nil
+	return c, false, intake.Checkpoint(context.WithoutCancel(granted))
 }
 
 // compare holds a chunk that came before against the body of e: its client did not
@@ -380,6 +388,7 @@ func (h *Handler) assemble(e *errand) error {
 	if info.Finished != nil { // the last answer was lost and is asked for again
 		h.stored(e.w.Header(), info.Finished.Item)
 		e.w.Header().Set("ETag", content.ETag(info.Finished.Item.Ref))
+		e.w.Header().Set("Yunbox-Stored", info.Finished.Stored)
 		e.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -392,8 +401,11 @@ func (h *Handler) assemble(e *errand) error {
 		return err
 	}
 	// What came before its consent was asked for by name goes if there is none.
-	said := ingest.Meta{Path: path, Source: e.r.Header.Get("Yunbox-Source"), Device: principal(e.r).Device}
-	if _, err := h.grant(e.r.Context(), e.r, &said, false); problem.KindOf(err) == problem.ConsentRequired {
+	said, err := m.Meta(e.r, path)
+	if err != nil {
+		return err
+	}
+	if _, err := h.grant(e.r.Context(), user, &said, false); problem.KindOf(err) == problem.ConsentRequired {
 		return errors.Join(err, h.Ingest.Cancel(e.r.Context(), user, f.upload))
 	}
 	h.Files.Place(e.w, e.r, m, u, func(grant consent.Grant, meta ingest.Meta) (ingest.Result, error) {

@@ -119,7 +119,7 @@ func totalLength(r *http.Request) (int64, error) {
 		return -1, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
+	if err != nil || strings.Trim(s, "0123456789") != "" {
 		return -1, badHeader("OC-Total-Length is no number of bytes.")
 	}
 	return n, nil

@@ -7,6 +7,7 @@ import (
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -59,6 +60,13 @@ func (v *visit) told(name xml.Name, res resource) (value string, ok bool) {
 // problem.Forbidden.
 func (m Mount) Path(r *http.Request, address string) (string, error) {
 	return (&visit{r: r, mount: m}).pathOn(address)
+}
+
+// Meta is what is known of a file at path, a clean one, before its headers are read:
+// its device, and its source, which decides whose consent it needs.
+func (m Mount) Meta(r *http.Request, path string) (ingest.Meta, error) {
+	who, _ := httpd.PrincipalFrom(r.Context())
+	return metaOf(&visit{r: r, mount: m, who: who, path: path}, path)
 }
 
 // Place puts a file that has come in another way at address, a URL below m.Prefix,
