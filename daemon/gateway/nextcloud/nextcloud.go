@@ -47,6 +47,7 @@ type Handler struct {
 	Options
 	dialect *webdav.Dialect
 	turns   turns
+	logins  *logins
 }
 
 // New returns a Handler; Register mounts it.
@@ -54,7 +55,7 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{Options: o}
+	h := &Handler{Options: o, logins: newLogins()}
 	h.dialect = &webdav.Dialect{Live: h.live, Announced: announced, Stored: h.stored, Status: status}
 	return h
 }
@@ -75,6 +76,7 @@ func (h *Handler) Register(server *httpd.Server) {
 		server.Handle("GET "+v+"/core/getapppassword", http.HandlerFunc(h.getAppPassword), httpd.Files)
 		server.Handle("DELETE "+v+"/core/apppassword", http.HandlerFunc(h.deleteAppPassword), httpd.Files)
 	}
+	h.registerLogin(server)
 	server.Handle(filesPrefix, http.HandlerFunc(h.files), httpd.Files)
 	server.Handle(uploadsPrefix, http.HandlerFunc(h.uploads), httpd.Files)
 	server.Handle(strings.TrimSuffix(legacyPrefix, "/"), http.HandlerFunc(h.files), httpd.Files)

@@ -337,6 +337,29 @@ test('an app password is shown once, works, and stops when it is revoked', async
   assert.equal((await page.content()).includes(token), false);
 });
 
+test('an app that signs in is named, gets the consents chosen for it, and no others', async () => { // R20
+  const begun = JSON.parse((await ask('POST', '/index.php/login/v2')).body);
+  const poll = async () => ask('POST', '/index.php/login/v2/poll?token=' + begun.poll.token);
+  assert.equal((await poll()).status, 404);
+  await page.goto(begun.login.replace(/^https:\/\/[^/]+/, box.url));
+  await page.getByRole('heading', { name: 'Let an app in?' }).waitFor();
+  await settled(page);
+  await sound(page, 'grant');
+  await page.getByLabel('Name of the device').fill("Lin's phone");
+  const before = await toggle('WeChat backup').isChecked();
+  await toggle('WeChat backup').click();
+  await page.getByRole('button', { name: 'Allow', exact: true }).click();
+  await page.getByRole('heading', { name: 'The app is let in' }).waitFor();
+  const got = await poll();
+  assert.equal(got.status, 200);
+  const { loginName, appPassword } = JSON.parse(got.body);
+  assert.equal(loginName, owner.name);
+  assert.equal((await poll()).status, 404); // once
+  const put = await ask('PUT', `/remote.php/dav/files/${owner.name}/mmexport1598266474988.jpg`, { user: loginName, password: appPassword, body: 'x' });
+  assert.equal(put.status, before ? 403 : 201);
+  await visit(page, 'account');
+});
+
 test('the password is changed only with the old one', async () => { // R36
   await page.getByLabel('Current password').fill('not my password');
   await page.getByLabel('New password').fill(owner.fresh);

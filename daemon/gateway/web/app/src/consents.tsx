@@ -25,16 +25,16 @@ export const useConsents = (): Loaded<Consents> =>
     return { policy, purposes, states: consents, devices };
   }, [lang.value]);
 
-const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
+export const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
 
 /** Whether a purpose may be pursued on a device: the later of its own decision and the one for all devices counts. */
-function onDevice(c: Consents, purpose: string, device: string): boolean {
+export function onDevice(c: Consents, purpose: string, device: string): boolean {
   const all = stateOf(c, purpose), own = stateOf(c, purpose, device);
   return (own?.time && (!all?.time || own.time > all.time) ? own : all)?.granted ?? false;
 }
 
 /** Records a decision; the switch moves when the box has it. */
-async function decide(c: Consents, purpose: string, granted: boolean, device: string | null) {
+export async function decide(c: Consents, purpose: string, granted: boolean, device: string | null) {
   const path = '/v1/consents/' + encodeURIComponent(purpose);
   if (granted) await call('PUT', path, { granted: true, policy_revision: c.policy.revision, ...(device ? { device } : {}) });
   else await call('DELETE', path + (device ? '?device=' + encodeURIComponent(device) : ''));

@@ -4,6 +4,7 @@ import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
+import { Grant } from './grant';
 import { Icon, Logo, type IconName } from './icons';
 import { lang, percent, setLang, t } from './i18n';
 import { go, href, route } from './route';
@@ -27,6 +28,7 @@ const pages = [
 
 function App() {
   useStore(lang); // drawing from the top draws every text again
+  const { page, rest } = useStore(route);
   const s = useStore(session);
   useEffect(() => void begin(), []);
   return (
@@ -35,6 +37,7 @@ function App() {
         : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
         : !s.me ? <Plain><SignIn /></Plain>
+        : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
         : s.welcome ? <Plain wide><Welcome /></Plain>
         : <Shell />}
       <Toasts />
