@@ -125,7 +125,7 @@ func TestNextcloudcmd(t *testing.T) { // R05 R13
 	if _, n := w.took("MOVE /remote.php/dav/uploads/owner/"); n != 1 {
 		t.Errorf("%d files came in chunks, the film should", n)
 	}
-	must(back, base)
+	must(back, b.URL) // over TLS
 	sameTree(t, dir, back)
 	if s, err := os.Stat(filepath.Join(back, "IMG_0001.JPG")); err != nil || !s.ModTime().Equal(old) {
 		t.Errorf("the time is %v, %v", s.ModTime(), err)
@@ -149,7 +149,7 @@ func TestNextcloudcmd(t *testing.T) { // R05 R13
 	if sent, n := w.took("PUT"); sent != 15 || n != 1 {
 		t.Errorf("a changed, a renamed and a deleted file sent %d bytes in %d requests", sent, n)
 	}
-	must(back, base)
+	must(back, b.URL) // over TLS
 	sameTree(t, dir, back)
 }
 
