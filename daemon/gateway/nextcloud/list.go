@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/gateway/content"
+	"yunbox.local/daemon/problem"
 )
 
 // maxQuestion is the most bytes of a PROPFIND's body.
@@ -24,6 +25,14 @@ func (h *Handler) list(e *errand) error {
 		return err
 	}
 	f, err := h.find(e)
+	if problem.KindOf(err) == problem.Conflict && e.chunk == "" {
+		// Two files are sent under this name, and Android does not say here which it
+		// means. If it is told of no chunks it sends them from the first on, and those
+		// that are here already are only compared.
+		out := e.multistatus()
+		writeFolder(out, e.href(), 0)
+		return finish(out)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,13 +70,7 @@ func (h *Handler) list(e *errand) error {
 	if err != nil {
 		return err
 	}
-	user, _, _ := cutUser(e.r.URL)
-	base := uploadsPrefix + user + "/" + url.PathEscape(e.name) + "/"
-	e.w.Header().Set("Content-Type", "application/xml; charset=utf-8")
-	e.w.Header().Set("Cache-Control", "no-store")
-	e.w.WriteHeader(http.StatusMultiStatus)
-	out := bufio.NewWriter(e.w)
-	_, _ = out.WriteString(xml.Header + `<d:multistatus xmlns:d="DAV:">`) // an error stays in the writer
+	base, out := e.href(), e.multistatus()
 	if only != nil {
 		writeChunk(out, base, *only)
 	} else {
@@ -83,6 +86,25 @@ func (h *Handler) list(e *errand) error {
 			}
 		}
 	}
+	return finish(out)
+}
+
+// href is the address of the folder.
+func (e *errand) href() string {
+	user, _, _ := cutUser(e.r.URL)
+	return uploadsPrefix + user + "/" + url.PathEscape(e.name) + "/"
+}
+
+func (e *errand) multistatus() *bufio.Writer {
+	e.w.Header().Set("Content-Type", "application/xml; charset=utf-8")
+	e.w.Header().Set("Cache-Control", "no-store")
+	e.w.WriteHeader(http.StatusMultiStatus)
+	out := bufio.NewWriter(e.w)
+	_, _ = out.WriteString(xml.Header + `<d:multistatus xmlns:d="DAV:">`) // an error stays in the writer
+	return out
+}
+
+func finish(out *bufio.Writer) error {
 	_, _ = out.WriteString("</d:multistatus>\n")
 	_ = out.Flush() // a client that is gone is told nothing
 	return nil

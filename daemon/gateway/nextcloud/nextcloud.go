@@ -56,7 +56,7 @@ func New(o Options) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{Options: o, logins: newLogins()}
-	h.dialect = &webdav.Dialect{Live: h.live, Announced: announced, Stored: h.stored, Status: status}
+	h.dialect = &webdav.Dialect{Live: h.live, Announced: announced, Stored: h.stored, Folder: folder, Status: status}
 	return h
 }
 
@@ -73,11 +73,14 @@ func (h *Handler) Register(server *httpd.Server) {
 	for _, v := range []string{"/ocs/v1.php", "/ocs/v2.php"} {
 		server.Handle("GET "+v+"/cloud/capabilities", http.HandlerFunc(h.capabilities), httpd.Files)
 		server.Handle("GET "+v+"/cloud/user", http.HandlerFunc(h.user), httpd.Files)
+		server.Handle("GET "+v+"/cloud/users/{user}", http.HandlerFunc(h.user), httpd.Files)
 		server.Handle("GET "+v+"/core/getapppassword", http.HandlerFunc(h.getAppPassword), httpd.Files)
 		server.Handle("DELETE "+v+"/core/apppassword", http.HandlerFunc(h.deleteAppPassword), httpd.Files)
 	}
 	h.registerLogin(server)
 	server.Handle(filesPrefix, http.HandlerFunc(h.files), httpd.Files)
+	server.Handle("/remote.php/dav", http.HandlerFunc(root), httpd.Files)
+	server.Handle("/remote.php/dav/{$}", http.HandlerFunc(root), httpd.Files)
 	server.Handle(uploadsPrefix, http.HandlerFunc(h.uploads), httpd.Files)
 	server.Handle(strings.TrimSuffix(legacyPrefix, "/"), http.HandlerFunc(h.files), httpd.Files)
 	server.Handle(legacyPrefix, http.HandlerFunc(h.files), httpd.Files)
@@ -96,6 +99,29 @@ func (h *Handler) files(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.Files.ServeAt(w, r, m)
+}
+
+// folder answers GET and HEAD of a folder: the app for Android asks by HEAD whether
+// one is there.
+func folder(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+}
+
+// root answers at the address above all of WebDAV, where apps ask how to sign in and
+// whether they are.
+func root(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("DAV", "1, 2")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		folder(w)
+	default:
+		httpd.WriteProblem(w, r, &problem.Error{
+			Kind: problem.MethodNotAllowed, Op: "nextcloud.root", Detail: "There is nothing at this address itself.",
+			Hint: "Your files are below files/ and your user name.",
+		})
+	}
 }
 
 // mount is where the files lie that u speaks of, which must be the asker's own.

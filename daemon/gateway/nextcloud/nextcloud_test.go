@@ -123,9 +123,19 @@ func TestStatusSaysAVersionThatClientsTake(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	w.as(w.Nobody(), "GET", "/index.php/204", "").is(204)
-	for _, probe := range []string{"/.well-known/carddav", "/.well-known/webdav", "/index.php/core/preview?fileId=1", "/remote.php/dav/"} {
+	for _, probe := range []string{"/.well-known/carddav", "/.well-known/webdav", "/index.php/core/preview?fileId=1", "/remote.php/dav/trashbin/ada/trash"} {
 		w.do("GET", probe, "").is(404)
 	}
+	// Android asks so how to sign in, and whether a folder is there.
+	for _, path := range []string{"/remote.php/dav", "/remote.php/dav/", files, "/remote.php/webdav/"} {
+		if a := w.as(w.Nobody(), "HEAD", path, "").is(401); !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Basic ") {
+			t.Errorf("%s: %v", path, a.header)
+		}
+		w.do("HEAD", path, "").is(200)
+	}
+	w.do("HEAD", files+"nowhere", "").is(404)
+	w.do("PROPFIND", "/remote.php/dav/", "").is(405)
+	w.do("GET", "/dav/", "").is(405)
 }
 
 func TestOCS(t *testing.T) {
@@ -176,6 +186,8 @@ func TestOCS(t *testing.T) {
 			t.Errorf("%+v", doc)
 		}
 		w.as(w.Nobody(), "GET", path+"/cloud/user", "").is(401)
+		w.do("GET", path+"/cloud/users/ada", "").is(200)
+		w.do("GET", path+"/cloud/users/bob", "").is(404)
 	}
 	w.do("GET", "/ocs/v2.php/core/getapppassword?format=json", "").is(403)
 }

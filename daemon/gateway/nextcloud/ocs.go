@@ -177,6 +177,12 @@ const noLimit = -3
 
 func (h *Handler) user(w http.ResponseWriter, r *http.Request) {
 	who := principal(r)
+	if name := r.PathValue("user"); name != "" && !strings.EqualFold(name, who.Name) {
+		fail(w, r, &problem.Error{
+			Kind: problem.NotFound, Op: "nextcloud.user", Detail: "You can ask about yourself only.", Hint: "Use your own user name.",
+		})
+		return
+	}
 	q, err := h.room(r)
 	if err != nil {
 		fail(w, r, err)

@@ -87,6 +87,7 @@ func (h *Handler) findAt(e *errand, path string) (f chunkFolder, err error) {
 		case n == 0:
 			return noFolder()
 		case n > 1:
+			f = chunkFolder{}
 			return &problem.Error{
 				Kind: problem.Conflict, Op: "nextcloud.folder", Title: "Two files are sent under one name",
 				Detail: "The app sends the chunks of both into a folder of the same name.", Hint: "Say which is meant in the header Destination.",

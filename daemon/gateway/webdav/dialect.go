@@ -32,6 +32,8 @@ type Dialect struct {
 	Announced func(r *http.Request, meta *ingest.Meta) error
 	// Stored sets the headers that say what became of a PUT.
 	Stored func(h http.Header, item catalog.Item)
+	// Folder answers GET and HEAD of a folder.
+	Folder func(w http.ResponseWriter)
 	// Status is the status of a problem where it is another than WebDAV's; 0: it is
 	// not.
 	Status func(problem.Kind) int

@@ -276,6 +276,10 @@ func (h *Handler) get(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if d := v.mount.Dialect; res.kind == folder && d != nil {
+		d.Folder(v.w)
+		return nil
+	}
 	if res.kind == folder {
 		return notAllowed(v.w, "This is a folder: it has no bytes of its own.", "Open the address in a program that speaks WebDAV.")
 	}
