@@ -213,7 +213,7 @@ func (v *visit) pathOn(address string) (string, error) {
 	if !strings.HasPrefix(u.EscapedPath()+"/", v.mount.Prefix) {
 		return "", &problem.Error{
 			Kind: problem.Forbidden, Op: "webdav.url", Title: "The destination is not among your files",
-			Detail: "Your files are below another address of this box.", Hint: "Choose a place there.",
+			Detail: "Your files are below " + v.mount.Prefix + " of this box.", Hint: "Choose a place there.",
 		}
 	}
 	path, _, err := pathOf(u, v.mount.Prefix)

@@ -229,6 +229,15 @@ func TestPowercutClient(t *testing.T) {
 	if err := b.PutDAV(t.Context(), "phone 5/照片.jpg", body, sum[1:]+"0"); err == nil {
 		t.Error("another hash was taken for the right one")
 	}
+	for range 2 {
+		if err := b.PutChunks(t.Context(), "phone 7/照片.jpg", body, sum); err != nil {
+			t.Fatal(err)
+		}
+		mustHave(t, b.Box, "phone 7/照片.jpg", sum)
+	}
+	if err := b.PutChunks(t.Context(), "phone 7/照片.jpg", body, sum[1:]+"0"); err == nil {
+		t.Error("another hash was taken for the right one")
+	}
 }
 
 func TestCadaver(t *testing.T) {

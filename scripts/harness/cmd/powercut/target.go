@@ -168,7 +168,7 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
-	for worker := range 9 {
+	for worker := range 10 {
 		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
@@ -184,6 +184,8 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 			p.folder, p.put, p.remove = s.camera.Folder, s.camera.Put, nil
 		case 8:
 			p.put = s.PostAsset
+		case 9:
+			p.put, p.remove = s.PutChunks, s.RemoveDAV
 		}
 		loops = append(loops, func() { p.run(ctx) })
 	}
