@@ -29,7 +29,7 @@ import (
 // size. A chunk counts when it is whole and durable; until then nobody sees it. One
 // that comes before its turn waits for it, with its body unread. One that comes
 // again is compared with what was taken; if it is another, the folder is given up,
-// and its client begins anew. docs/decisions/0013 has the reasons.
+// and its client begins anew. docs/decisions/0015 has the reasons.
 
 const (
 	// maxFolders is how many unfinished files one person may have.
