@@ -180,6 +180,9 @@ func (h *Handler) grant(ctx context.Context, user ident.UserID, meta *ingest.Met
 			return other, nil
 		}
 	}
+	if err != nil {
+		h.Ingest.Refused(user, meta.Device, err)
+	}
 	return grant, err
 }
 
