@@ -63,7 +63,7 @@ function GrantForm({ login, consents: c, path, done }: { login: Login; consents:
       <p class="section-text">{t('grant.backupText')}</p>
       {backups.map((p) => (
         <div class="device-row" key={p.id}>
-          <span><strong>{p.title}</strong><br /><span class="hint">{p.what}</span></span>
+          <div><strong>{p.title}</strong><div class="hint">{p.what}</div></div>
           <Switch label={p.title} checked={wanted(p.id)} busy={act.busy} onChange={(v) => setOn({ ...on, [p.id]: v })} />
         </div>
       ))}
