@@ -211,7 +211,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	b.ingest = ingest.New(ingest.Options{
-		Store: b.store, Catalog: b.catalog, DB: b.db, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans,
+		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans,
 	})
 	b.closers = append(b.closers, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drain)

@@ -113,6 +113,7 @@ type Options struct {
 	Store   *storage.Store
 	Catalog *catalog.Catalog
 	DB      *db.DB
+	Consent *consent.Ledger  // for Grant
 	Log     *slog.Logger     // nil: none
 	Expiry  time.Duration    // of resumable uploads; 0: seven days
 	Now     func() time.Time // nil: time.Now
@@ -126,6 +127,7 @@ type Ingest struct {
 	store  *storage.Store
 	cat    *catalog.Catalog
 	db     *db.DB
+	ledger *consent.Ledger
 	log    *slog.Logger
 	expiry time.Duration
 	now    func() time.Time
@@ -145,7 +147,7 @@ type Ingest struct {
 // New returns the way in. Run must be running for anything to expire.
 func New(opt Options) *Ingest {
 	in := &Ingest{
-		store: opt.Store, cat: opt.Catalog, db: opt.DB,
+		store: opt.Store, cat: opt.Catalog, db: opt.DB, ledger: opt.Consent,
 		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans,
 		slots: map[string]*slot{},
 	}
@@ -438,11 +440,23 @@ func (in *Ingest) note(u ident.UserID, m Meta, outcome string, cause error) {
 	}
 }
 
-// Refused notes in the ledger of the device d that u has not consented to what it
+// Grant asks for the consent that a file needs which u's device offers: that to
+// the purpose of m's source, for m's device. Gateways call it before they read the
+// body. A refusal is consent.Ledger's (problem.ConsentRequired, Invalid for a
+// source that does not exist) and stands in the ledger of the device.
+func (in *Ingest) Grant(ctx context.Context, u ident.UserID, m Meta) (consent.Grant, error) {
+	g, err := in.ledger.GrantFor(ctx, u, m.Device, m.Source)
+	if err != nil {
+		in.refused(u, m.Device, err)
+	}
+	return g, err
+}
+
+// refused notes in the ledger of the device d that u has not consented to what it
 // offered, as err says: the purpose and no more, because neither the name nor the
 // content may be kept; and nothing at all of somebody who has not accepted the
-// policy. Gateways call it when they are refused a Grant.
-func (in *Ingest) Refused(u ident.UserID, d ident.DeviceID, err error) {
+// policy.
+func (in *Ingest) refused(u ident.UserID, d ident.DeviceID, err error) {
 	p := problem.As(err)
 	purpose, _ := p.Members["purpose"].(string)
 	if p.Kind != problem.ConsentRequired || purpose == "" || purpose == string(consent.Storage) {

@@ -307,7 +307,7 @@ func (i *Intake) broken(err error) error {
 	switch problem.KindOf(err) {
 	case problem.ConsentRequired:
 		// Withdrawn: what has arrived may not be kept either.
-		i.in.Refused(i.grant.User(), i.meta.Device, err)
+		i.in.refused(i.grant.User(), i.meta.Device, err)
 		return errors.Join(err, i.Discard())
 	case problem.TooLarge, problem.Quota:
 		// Nothing can become of it.

@@ -117,9 +117,8 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) (ingest.Result, error)
 	if err != nil {
 		return ingest.Result{}, err
 	}
-	grant, err := a.consent.GrantFor(ctx, principal(ctx).User, meta.Device, meta.Source)
+	grant, err := a.ingest.Grant(ctx, principal(ctx).User, meta)
 	if err != nil {
-		a.ingest.Refused(principal(ctx).User, meta.Device, err)
 		return ingest.Result{}, err
 	}
 	if err := a.conditions(r, &meta); err != nil {

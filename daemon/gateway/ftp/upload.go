@@ -85,9 +85,9 @@ func (d *dropBox) GetHandle(name string, flags int, offset int64) (ftpserver.Fil
 // begin takes up what the client goes on with, or a new upload.
 func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64) error {
 	g, who := u.s.g, u.d.who
-	grant, err := g.Consent.GrantFor(ctx, who.User, who.Device, source)
+	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker, Automatic: true}
+	grant, err := g.Ingest.Grant(ctx, who.User, meta)
 	if err != nil {
-		g.Ingest.Refused(who.User, who.Device, err)
 		return err
 	}
 	if _, err := g.Catalog.Folder(ctx, who.User, p); err == nil {
@@ -96,7 +96,6 @@ func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64
 	} else if problem.KindOf(err) != problem.NotFound {
 		return err
 	}
-	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker, Automatic: true}
 	if u.announced > 0 {
 		// What ALLO announces is refused before it is sent. It is no size to hold the
 		// client to: it may be the rest of a file, or more than comes.

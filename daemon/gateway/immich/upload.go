@@ -219,11 +219,7 @@ func (u *upload) place(filename string) string {
 }
 
 func (u *upload) grant(m ingest.Meta) (consent.Grant, error) {
-	g, err := u.h.consent.GrantFor(u.r.Context(), u.who.User, m.Device, m.Source)
-	if err != nil {
-		u.h.ingest.Refused(u.who.User, m.Device, err)
-	}
-	return g, err
+	return u.h.ingest.Grant(u.r.Context(), u.who.User, m)
 }
 
 // anyConsent refuses whoever agreed to nothing that could cover an upload.

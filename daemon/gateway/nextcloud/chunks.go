@@ -173,17 +173,15 @@ func (h *Handler) begin(e *errand) error {
 // it goes, it is not known where it comes from either: then that for other files or
 // that for the album will do until it is, at the MOVE.
 func (h *Handler) grant(ctx context.Context, user ident.UserID, meta *ingest.Meta, nameless bool) (consent.Grant, error) {
-	grant, err := h.Consent.GrantFor(ctx, user, meta.Device, meta.Source)
-	if nameless && problem.KindOf(err) == problem.ConsentRequired {
-		if other, err := h.Consent.GrantFor(ctx, user, meta.Device, "album"); err == nil {
-			meta.Source = "album"
-			return other, nil
+	if nameless {
+		if _, err := h.Consent.GrantFor(ctx, user, meta.Device, meta.Source); problem.KindOf(err) == problem.ConsentRequired {
+			if other, err := h.Consent.GrantFor(ctx, user, meta.Device, "album"); err == nil {
+				meta.Source = "album"
+				return other, nil
+			}
 		}
 	}
-	if err != nil {
-		h.Ingest.Refused(user, meta.Device, err)
-	}
-	return grant, err
+	return h.Ingest.Grant(ctx, user, *meta)
 }
 
 // giveUp ends an unfinished file.

@@ -55,7 +55,7 @@ func newImpatient(t *testing.T) *impatient {
 	must(err)
 	cat, err := catalog.Open(ctx, d)
 	must(err)
-	in := ingest.New(ingest.Options{Store: store, Catalog: cat, DB: d})
+	in := ingest.New(ingest.Options{Store: store, Catalog: cat, DB: d, Consent: ledger})
 
 	label, err := accounts.Label(ctx)
 	must(err)

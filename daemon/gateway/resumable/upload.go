@@ -245,11 +245,7 @@ func receive(w http.ResponseWriter, r *http.Request, intake *ingest.Intake, sum 
 
 // grant asks for the consent that the upload's source needs.
 func (h *Handler) grant(r *http.Request, meta ingest.Meta) (consent.Grant, error) {
-	grant, err := h.consent.GrantFor(r.Context(), principal(r).User, meta.Device, meta.Source)
-	if err != nil {
-		h.ingest.Refused(principal(r).User, meta.Device, err)
-	}
-	return grant, err
+	return h.ingest.Grant(r.Context(), principal(r).User, meta)
 }
 
 // tusMeta reads what a creation says about its file.

@@ -32,9 +32,8 @@ func (h *Handler) place(v *visit, take func(consent.Grant, ingest.Meta) (ingest.
 	if err != nil {
 		return err
 	}
-	grant, err := h.consent.GrantFor(v.r.Context(), v.who.User, meta.Device, meta.Source)
+	grant, err := h.ingest.Grant(v.r.Context(), v.who.User, meta)
 	if err != nil {
-		h.ingest.Refused(v.who.User, meta.Device, err)
 		return err
 	}
 	err = h.db.Read(v.r.Context(), func(tx *db.Tx) error { return h.mayPut(tx, v, &meta) })
