@@ -127,7 +127,7 @@ func (b *Box) openFront() error {
 		},
 	})
 	resumable.New(resumable.Options{
-		Consent: b.consent, Ingest: b.ingest, Log: b.log,
+		Ingest: b.ingest, Log: b.log,
 		Device: func(ctx context.Context, u ident.UserID, d ident.DeviceID) error {
 			_, err := b.accounts.Device(ctx, u, d)
 			return err

@@ -59,7 +59,6 @@ import (
 	"strings"
 	"time"
 
-	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
@@ -77,8 +76,7 @@ const (
 
 // Options are the rooms that the gateway needs. All but Log are needed.
 type Options struct {
-	Consent *consent.Ledger
-	Ingest  *ingest.Ingest
+	Ingest *ingest.Ingest
 	// Device returns nil when the device is one of the user's, else a problem.
 	Device func(context.Context, ident.UserID, ident.DeviceID) error
 	Log    *slog.Logger
@@ -87,10 +85,9 @@ type Options struct {
 // Handler serves the protocol. It is safe for concurrent use and keeps no state
 // of its own.
 type Handler struct {
-	consent *consent.Ledger
-	ingest  *ingest.Ingest
-	device  func(context.Context, ident.UserID, ident.DeviceID) error
-	log     *slog.Logger
+	ingest *ingest.Ingest
+	device func(context.Context, ident.UserID, ident.DeviceID) error
+	log    *slog.Logger
 }
 
 // New returns a Handler; Register mounts it.
@@ -99,7 +96,7 @@ func New(o Options) *Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{consent: o.Consent, ingest: o.Ingest, device: o.Device, log: log}
+	return &Handler{ingest: o.Ingest, device: o.Device, log: log}
 }
 
 // tusHandler answers one method. It writes its own success; an error becomes the

@@ -72,7 +72,7 @@ func newImpatient(t *testing.T) *impatient {
 	server := httpd.New(httpd.Options{Identity: identity, Accounts: accounts, Limits: httpd.Limits{Patience: 300 * time.Millisecond}})
 	face := api.New(api.Options{Server: server})
 	resumable.New(resumable.Options{
-		Consent: ledger, Ingest: in,
+		Ingest: in,
 		Device: func(context.Context, ident.UserID, ident.DeviceID) error { return nil },
 	}).Register(server, face.OpenAPI())
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
