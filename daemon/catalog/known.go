@@ -59,15 +59,19 @@ func asArray(refs []storage.Ref) (string, error) {
 	if len(refs) > MaxKnown {
 		return "", tooManyAsked(len(refs))
 	}
-	list := make([]byte, 1, len(refs)*67+2)
-	list[0] = '['
-	for i := range refs {
+	return hexArray(len(refs), func(i int) []byte { return refs[i][:] }), nil
+}
+
+// hexArray returns n hashes as a JSON array of their hex digits.
+func hexArray(n int, hash func(i int) []byte) string {
+	list := append(make([]byte, 0, n*67+2), '[')
+	for i := range n {
 		if i > 0 {
 			list = append(list, ',')
 		}
-		list = append(hex.AppendEncode(append(list, '"'), refs[i][:]), '"')
+		list = append(hex.AppendEncode(append(list, '"'), hash(i)), '"')
 	}
-	return string(append(list, ']')), nil
+	return string(append(list, ']'))
 }
 
 func tooManyAsked(n int) error {

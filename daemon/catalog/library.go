@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"math"
@@ -32,15 +31,7 @@ func (c *Catalog) KnownSHA1(ctx context.Context, u ident.UserID, sums []storage.
 	if len(sums) == 0 {
 		return ids, nil
 	}
-	list := make([]byte, 1, len(sums)*43+2)
-	list[0] = '['
-	for i := range sums {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = append(hex.AppendEncode(append(list, '"'), sums[i][:]), '"')
-	}
-	list = append(list, ']')
+	list := hexArray(len(sums), func(i int) []byte { return sums[i][:] })
 	err := c.each(ctx, func(rows *sql.Rows) error {
 		var key int
 		var id sql.NullInt64 // NULL: only others have it
@@ -49,7 +40,7 @@ func (c *Catalog) KnownSHA1(ctx context.Context, u ident.UserID, sums []storage.
 			ids[key] = ident.ItemID(id.Int64)
 		}
 		return err
-	}, listKnownSHA1, string(list), int64(u))
+	}, listKnownSHA1, list, int64(u))
 	return ids, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"yunbox.local/daemon/catalog"
-	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 )
 
@@ -20,20 +19,5 @@ func (in *Ingest) Pending(ctx context.Context, u ident.UserID, path, extra strin
 	if path, err = catalog.CleanPath(path); err != nil {
 		return nil, err
 	}
-	err = in.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, pendingUploads, int64(u), path, extra, in.now().UnixMilli(), maxPending)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ids = append(ids, id)
-		}
-		return rows.Err()
-	})
-	return ids, err
+	return in.ids(ctx, pendingUploads, int64(u), path, extra, in.now().UnixMilli(), maxPending)
 }

@@ -122,7 +122,7 @@ const expiredUploads = `SELECT id FROM upload WHERE expires <= ? ORDER BY expire
 // expire removes resumable uploads whose time is over.
 func (in *Ingest) expire(ctx context.Context) (n int, err error) {
 	for {
-		ids, err := in.expired(ctx)
+		ids, err := in.ids(ctx, expiredUploads, in.now().UnixMilli(), expireBatch)
 		if err != nil || len(ids) == 0 {
 			return n, err
 		}
@@ -141,9 +141,10 @@ func (in *Ingest) expire(ctx context.Context) (n int, err error) {
 	}
 }
 
-func (in *Ingest) expired(ctx context.Context) (ids []string, err error) {
+// ids are the uploads that a query finds.
+func (in *Ingest) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
 	err = in.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, expiredUploads, in.now().UnixMilli(), expireBatch)
+		rows, err := tx.QueryContext(ctx, query, args...)
 		if err != nil {
 			return err
 		}
