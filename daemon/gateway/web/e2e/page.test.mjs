@@ -337,6 +337,24 @@ test('an app password is shown once, works, and stops when it is revoked', async
   assert.equal((await page.content()).includes(token), false);
 });
 
+test('what its owner deleted is declined, and comes back when they ask', async () => { // R27
+  const photo = make('gone.jpg', 90_000);
+  await visit(page, 'consents');
+  await toggle('Phone album backup').click();
+  await page.locator('.purpose', { hasText: 'Phone album backup' }).getByText('On', { exact: true }).waitFor();
+  await upload([photo], 'Stored', 'album');
+  const gone = await page.evaluate(async () => (await fetch('/v1/files/gone.jpg', { method: 'DELETE' })).status);
+  assert.equal(gone, 204);
+  await page.getByRole('button', { name: 'Clear finished' }).click();
+  await page.getByLabel('Choose files').and(page.locator('input')).setInputFiles([photo]);
+  const back = page.getByRole('button', { name: 'Back up gone.jpg again' });
+  await back.waitFor();
+  await sound(page, 'a declined upload');
+  await back.click();
+  await row('gone.jpg').locator('small', { hasText: /Stored|Already here/ }).waitFor();
+  assert.equal(await page.evaluate(async () => (await fetch('/v1/files/gone.jpg', { method: 'HEAD' })).status), 200);
+});
+
 test('an app that signs in is named, gets the consents chosen for it, and no others', async () => { // R20
   const begun = JSON.parse((await ask('POST', '/index.php/login/v2')).body);
   const poll = async () => ask('POST', '/index.php/login/v2/poll?token=' + begun.poll.token);

@@ -85,6 +85,7 @@ export class Queue {
 
   add(files: { file: File; path: string }[], source: string) {
     const here = new Set(this.all.filter((x) => x.state !== 'failed' && x.state !== 'refused').map(identity));
+    this.#blocked.delete(source); // the consent may have been given meanwhile
     for (const { file, path } of files) {
       const x: Transfer = {
         id: ++this.#ids, file, path, source,
