@@ -94,7 +94,7 @@ func (c *Catalog) MayComeBack(tx *db.Tx, u ident.UserID, ref storage.Ref) error 
 	return &problem.Error{
 		Kind: problem.Deleted, Op: "catalog.deleted",
 		Detail:  fmt.Sprintf("You deleted this content from the box on %s. A backup does not bring it back by itself.", t.Format(time.DateOnly)),
-		Hint:    "To have it again, restore it from the trash, or back it up once more on purpose (again=true).",
+		Hint:    "To have it again, restore it from the trash, or back it up again on purpose.",
 		Members: map[string]any{"deleted": t.Format("2006-01-02T15:04:05.000Z"), "sha256": ref.String()},
 	}
 }
