@@ -115,6 +115,11 @@ func (b *progressBody) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		b.eof = true
 		b.endLocked()
+		if b.ctx.Err() != nil {
+			// The context ended within this very read: its deadline must not
+			// reach what comes after the body, see endLocked.
+			_ = b.control.SetReadDeadline(noDeadline)
+		}
 	case err != nil:
 		// A context that ended made the deadline pass: say which it was.
 		err = b.cause(err)
