@@ -40,6 +40,7 @@ func TestTakenOnce(t *testing.T) {
 	if n := w.offers() - offers; n != 1 {
 		t.Errorf("after the restart %d files were taken, one was new", n)
 	}
+	w.eventually("the scan is over", func() bool { return w.status().State != "scanning" })
 	if s := w.status(); s.Taken != 6 || s.Session != 1 || s.Waiting != 0 || s.State != "watching" || s.User != "Ada" {
 		t.Errorf("%+v", s)
 	}
