@@ -15,6 +15,7 @@ import (
 
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/immich"
 	"yunbox.local/daemon/gateway/inbox"
@@ -126,8 +127,9 @@ func (b *Box) openFront() error {
 			},
 		},
 	})
+	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
 	resumable.New(resumable.Options{
-		Ingest: b.ingest, Log: b.log,
+		Ingest: b.ingest, Files: originals, Log: b.log,
 		Device: func(ctx context.Context, u ident.UserID, d ident.DeviceID) error {
 			_, err := b.accounts.Device(ctx, u, d)
 			return err
@@ -151,7 +153,7 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
 	immich.New(immich.Options{
-		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db,
+		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db, Files: originals,
 	}).Register(b.front)
 	return b.openInbox()
 }

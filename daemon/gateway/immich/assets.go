@@ -178,6 +178,17 @@ func (h *Handler) asset(v *visit) error {
 	return v.answer(http.StatusOK, list[0])
 }
 
+// original gives the bytes of an asset out, so that whoever moves a library can
+// check that it arrived.
+func (h *Handler) original(v *visit) error {
+	it, err := h.item(v, v.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	h.files.Serve(v.w, v.r, it, endpoint(h.original).Refuse)
+	return nil
+}
+
 // A question is the body of a search. What would narrow the answer in a way that
 // the box cannot is refused, never left out.
 type question struct {

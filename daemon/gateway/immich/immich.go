@@ -45,6 +45,7 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
@@ -57,6 +58,7 @@ type Options struct {
 	Catalog *catalog.Catalog
 	Ingest  *ingest.Ingest
 	DB      *db.DB
+	Files   *content.Files
 }
 
 // Handler serves the protocol. It is safe for concurrent use and keeps no state
@@ -66,11 +68,12 @@ type Handler struct {
 	catalog *catalog.Catalog
 	ingest  *ingest.Ingest
 	db      *db.DB
+	files   *content.Files
 }
 
 // New returns a Handler; Register mounts it.
 func New(o Options) *Handler {
-	return &Handler{consent: o.Consent, catalog: o.Catalog, ingest: o.Ingest, db: o.DB}
+	return &Handler{consent: o.Consent, catalog: o.Catalog, ingest: o.Ingest, db: o.DB, files: o.Files}
 }
 
 // Register mounts the protocol at /api/ and its signpost at /.well-known/immich.
@@ -97,6 +100,7 @@ func (h *Handler) Register(server *httpd.Server) {
 		{"GET /api/assets/statistics", httpd.Files, h.statistics},
 		{"GET /api/assets/{id}", httpd.Files, h.asset},
 		{"PUT /api/assets/{id}", httpd.Files, h.asset},
+		{"GET /api/assets/{id}/original", httpd.Files, h.original},
 		{"POST /api/search/metadata", httpd.Files, h.search},
 		{"GET /api/albums", httpd.Files, h.albums},
 		{"POST /api/albums", httpd.Files, h.makeAlbum},

@@ -68,7 +68,7 @@ func TestWhoMayAsk(t *testing.T) {
 	id, _ := w.upload("a.jpg", "ada's")
 	for _, route := range []string{
 		"GET /api/server/about", "GET /api/users/me", "GET /api/api-keys/me", "POST /api/assets", "POST /api/assets/bulk-upload-check",
-		"GET /api/assets/statistics", "GET /api/assets/" + id, "PUT /api/assets/" + id, "POST /api/search/metadata", "GET /api/albums",
+		"GET /api/assets/statistics", "GET /api/assets/" + id, "PUT /api/assets/" + id, "GET /api/assets/" + id + "/original", "POST /api/search/metadata", "GET /api/albums",
 		"POST /api/albums", "PUT /api/albums/" + id + "/assets", "PUT /api/jobs/x",
 	} {
 		method, path, _ := strings.Cut(route, " ")
@@ -85,7 +85,7 @@ func TestWhoMayAsk(t *testing.T) {
 	// What is not there is said so, and nothing ever redirects.
 	for _, route := range []string{
 		"GET /api", "GET /api/", "GET /api/timeline/buckets", "POST /api/sync/stream", "POST /api/auth/login", "DELETE /api/assets", "GET /api/albums/",
-		"GET /api/assets/" + id + "/original", "GET /api/assets/statistics/",
+		"GET /api/assets/" + id + "/thumbnail", "GET /api/assets/statistics/",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		w.as(w.ada, method, path, nil).refuses(404, "not-found")
@@ -248,6 +248,23 @@ func TestAssetsAreAsTheyAre(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	w.json("PUT", "/api/assets/"+id, `nonsense`).refuses(400, "invalid")
+}
+
+// What was sent can be had back by the id that the answer gave, by its owner only.
+func TestOriginals(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.upload("a.jpg", "one")
+	got := w.as(w.ada, "GET", "/api/assets/"+id+"/original", nil).is(200)
+	if string(got.body) != "one" || got.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%q %v", got.body, got.header)
+	}
+	part := w.as(w.ada, "GET", "/api/assets/"+id+"/original", nil, "Range", "bytes=1-").is(206)
+	if string(part.body) != "ne" {
+		t.Errorf("a range of it is %q", part.body)
+	}
+	w.as(w.ada, "GET", "/api/assets/"+id+"/original", nil, "Range", "bytes=9-").refuses(416, "range-unsatisfiable")
+	w.as(w.bob, "GET", "/api/assets/"+id+"/original", nil).refuses(404, "not-found")
+	w.as(w.ada, "GET", "/api/assets/nonsense/original", nil).refuses(404, "not-found")
 }
 
 func TestAlbums(t *testing.T) {

@@ -59,6 +59,7 @@ import (
 	"strings"
 	"time"
 
+	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
@@ -77,6 +78,8 @@ const (
 // Options are the rooms that the gateway needs. All but Log are needed.
 type Options struct {
 	Ingest *ingest.Ingest
+	// Files gives out what a finished upload became.
+	Files *content.Files
 	// Device returns nil when the device is one of the user's, else a problem.
 	Device func(context.Context, ident.UserID, ident.DeviceID) error
 	Log    *slog.Logger
@@ -86,6 +89,7 @@ type Options struct {
 // of its own.
 type Handler struct {
 	ingest *ingest.Ingest
+	files  *content.Files
 	device func(context.Context, ident.UserID, ident.DeviceID) error
 	log    *slog.Logger
 }
@@ -96,7 +100,7 @@ func New(o Options) *Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{ingest: o.Ingest, device: o.Device, log: log}
+	return &Handler{ingest: o.Ingest, files: o.Files, device: o.Device, log: log}
 }
 
 // tusHandler answers one method. It writes its own success; an error becomes the

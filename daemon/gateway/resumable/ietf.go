@@ -211,19 +211,51 @@ func (h *Handler) finish(w http.ResponseWriter, t taking) error {
 	return answerFile(w, d, result)
 }
 
-// get is HEAD for clients that prefer GET (-12, "Offset Retrieval").
+// get is HEAD for clients that prefer GET (-12, "Offset Retrieval"). Once the
+// upload is finished it brings the file along, as tus servers do: who sent it can
+// compare it under the address that it knows.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) {
-	serveDraft(w, r, draftOf(r), h.headDraft)
+	serveDraft(w, r, draftOf(r), func(w http.ResponseWriter, r *http.Request, d draft) error {
+		info, err := h.describe(w, r, d)
+		if err != nil {
+			return err
+		}
+		if info.Finished == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		item, err := h.files.Catalog.Item(r.Context(), principal(r).User, info.Finished.Item.ID)
+		if err != nil {
+			return err
+		}
+		if !item.Trashed.IsZero() || item.Ref != info.Finished.Item.Ref {
+			return &problem.Error{
+				Kind: problem.NotFound, Op: "resumable.get", Title: "The file is not what was uploaded any more",
+				Detail: "It was replaced or put into the trash after the upload.", Hint: "Ask for it by its path, /v1/files/….",
+			}
+		}
+		h.files.Serve(w, r, item, httpd.WriteProblem)
+		return nil
+	})
 }
 
 // headDraft says how far an upload got ("Offset Retrieval").
 func (h *Handler) headDraft(w http.ResponseWriter, r *http.Request, d draft) error {
-	if err := d.onlyAsks(r, "Upload-Length"); err != nil {
+	if _, err := h.describe(w, r, d); err != nil {
 		return err
+	}
+	w.WriteHeader(http.StatusNoContent) // 200 may be said since -03, 204 always
+	return nil
+}
+
+// describe finds out how far an upload got and says it in the headers of w.
+func (h *Handler) describe(w http.ResponseWriter, r *http.Request, d draft) (ingest.Info, error) {
+	if err := d.onlyAsks(r, "Upload-Length"); err != nil {
+		return ingest.Info{}, err
 	}
 	info, err := h.look(r)
 	if err != nil {
-		return err
+		return info, err
 	}
 	header := w.Header()
 	setOffset(header, info.Offset)
@@ -235,8 +267,7 @@ func (h *Handler) headDraft(w http.ResponseWriter, r *http.Request, d draft) err
 	if info.Finished != nil {
 		setResult(header, *info.Finished)
 	}
-	w.WriteHeader(http.StatusNoContent) // 200 may be said since -03, 204 always
-	return nil
+	return info, nil
 }
 
 // cancelDraft gives an upload up ("Upload Cancellation").

@@ -491,6 +491,17 @@ func touchedAgain(t *testing.T, p *phone, f form) {
 	if status, got := p.file("again.jpg"); status != 200 || got != content {
 		t.Errorf("the file: %d %q", status, got)
 	}
+	back := p.speak(f, "GET", location, nil)
+	if back.status != 200 || string(back.body) != content || back.header.Get("Upload-Offset") != strconv.Itoa(len(content)) {
+		t.Errorf("the file under the address of its upload: %d %q %v", back.status, back.body, back.header)
+	}
+	back.says(t, "GET", f, true)
+	if status, _, body := p.who.Do(p.who.Request("PUT", "/v1/files/again.jpg?source=album", strings.NewReader("other"))); status != 201 && status != 200 {
+		t.Errorf("replacing it: %d %s", status, body)
+	}
+	if a := p.speak(f, "GET", location, nil); a.status != 404 {
+		t.Errorf("the upload of what was replaced: %d %q", a.status, a.body)
+	}
 	if a := p.speak(f, "DELETE", location, nil); a.status != 204 {
 		t.Errorf("forgetting it: %d", a.status)
 	}
@@ -673,6 +684,9 @@ func anothersUpload(t *testing.T, p *phone, f form) {
 	p.add(f, location, 0, strings.NewReader("mine"), true)
 	if status, got := p.file("private.jpg"); status != 200 || got != "mine" {
 		t.Errorf("the file: %d %q", status, got)
+	}
+	if a := bob.speak(f, "GET", location, nil); a.status != 404 {
+		t.Errorf("what another's upload became: %d %q", a.status, a.body)
 	}
 }
 

@@ -127,9 +127,12 @@ func offsetAnswer() *huma.Response {
 func describeGet() huma.Operation {
 	return huma.Operation{
 		Method: http.MethodGet, Path: basePath + "/{id}", OperationID: "get-upload-offset",
-		Summary:    "How far an upload got, for clients that cannot send HEAD (IETF only)",
+		Summary:    "How far an upload got, for clients that cannot send HEAD; of a finished one, the file",
 		Parameters: append(protocols()[1:], uploadID()),
-		Responses:  map[string]*huma.Response{"204": offsetAnswer()},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "The file that the upload became, with its offset in the headers", Content: bytesOf(true, "application/octet-stream").Content},
+			"204": offsetAnswer(),
+		},
 	}
 }
 
