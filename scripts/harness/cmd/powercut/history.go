@@ -65,6 +65,16 @@ func (h *history) allowed(at int) (states []string, acked bool) {
 	return states, acked
 }
 
+// last is the position at which the last act started.
+func (h *history) last() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.acts) == 0 {
+		return 0
+	}
+	return h.acts[len(h.acts)-1].started
+}
+
 // acks lists the positions at which acts were acknowledged.
 func (h *history) acks() (positions []int) {
 	h.mu.Lock()

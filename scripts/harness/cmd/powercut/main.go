@@ -1,5 +1,7 @@
 // Powercut cuts the power under the box on a real ext4, XFS and btrfs, and checks
 // that everything it had acknowledged is still there (see scripts/powercut --help).
+// With faults as its first argument it lets single system calls fail instead (see
+// scripts/faults --help).
 package main
 
 import (
@@ -47,7 +49,11 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout)
+	program, args := run, os.Args[1:]
+	if len(args) > 0 && args[0] == "faults" { // scripts/faults: the same clients and histories, another harm
+		program, args = faultsMain, args[1:]
+	}
+	code := program(ctx, args, os.Stdout)
 	stop()
 	os.Exit(code)
 }

@@ -139,6 +139,7 @@ type boxServer struct {
 	*box.Box
 	target *boxTarget
 	camera *box.Camera // from settle
+	folder string      // before the names of files
 }
 
 func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
@@ -169,7 +170,7 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
 	for worker := range 10 {
-		p := &putter{worker: worker, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
+		p := &putter{worker: worker, folder: s.folder, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
 		}
@@ -181,7 +182,7 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 		case 6:
 			p.put, p.remove = s.PutDAV, s.RemoveDAV
 		case 7:
-			p.folder, p.put, p.remove = s.camera.Folder, s.camera.Put, nil
+			p.folder, p.put, p.remove = s.camera.Folder+s.folder, s.camera.Put, nil
 		case 8:
 			p.put = s.PostAsset
 		case 9:
