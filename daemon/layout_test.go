@@ -39,7 +39,7 @@ daemon/gateway/resumable : daemon/catalog daemon/consent daemon/gateway/content 
 daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/source storage
-daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
+daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/web       :
 daemon                   : daemon/account daemon/audit daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs

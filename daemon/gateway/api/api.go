@@ -87,6 +87,7 @@ func New(o Options) *API {
 	a.registerConsents()
 	a.registerItems()
 	a.registerFiles()
+	a.registerSources()
 	a.registerVerify()
 	a.registerEvents()
 
