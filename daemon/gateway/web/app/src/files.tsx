@@ -88,7 +88,7 @@ export function FilesPage() {
     if (!e.dataTransfer) return;
     const files = await dropped(e.dataTransfer);
     if (files.length === 0) return;
-    queue.add(files.map((f) => ({ file: f.file, path: folder ? `${folder}/${f.path}` : f.path })), 'other');
+    void queue.add(files, 'other', folder); // put here by hand
     go('upload');
   };
 
@@ -103,7 +103,7 @@ export function FilesPage() {
     >
       <Head key={folder} title={folder ? folder.slice(folder.lastIndexOf('/') + 1) : t('files.title')}>
         <a class="button plain" href={href('trash')}><Icon name="trash" /><span>{t('trash.title')}</span></a>
-        <a class="button main" href={href('upload', folder)}><Icon name="upload" /><span>{t('upload.nav')}</span></a>
+        <a class="button main" href={href('upload', folder)}><Icon name="upload" /><span>{t('files.upload')}</span></a>
       </Head>
       {folder && <Crumbs folder={folder} />}
       {listing.problem && <ProblemNote problem={listing.problem}><p><Button icon="again" onClick={listing.reload}>{t('again')}</Button></p></ProblemNote>}

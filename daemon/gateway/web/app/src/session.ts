@@ -27,7 +27,7 @@ export async function begin() {
         if (Problem.of(e).status !== 401) throw e;
       }
     }
-    if (me) queue.user = me.id;
+    if (me) queue.begin(me.id);
     update({ box, me, problem: null, ready: true });
   } catch (e) {
     update({ problem: Problem.of(e), ready: true });
@@ -38,8 +38,7 @@ export async function begin() {
 export async function signedIn(answer: { device: string | null }, welcome: boolean) {
   if (answer.device) memory.set('yunbox.device', answer.device);
   const [box, me] = await Promise.all([get<Box>('/.well-known/yunbox'), get<Me>('/v1/me')]);
-  if (queue.user !== me.id) queue.clear();
-  queue.user = me.id;
+  queue.begin(me.id);
   queue.resumeAll();
   update({ box, me, welcome: welcome || me.policy.accepted === null });
 }
@@ -53,7 +52,7 @@ export const endWelcome = () => update({ welcome: false });
 
 export async function signOut() {
   await call('DELETE', '/v1/session', undefined, true);
-  queue.clear();
+  await queue.clear();
   update({ me: null, welcome: false });
 }
 

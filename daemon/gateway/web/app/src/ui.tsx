@@ -297,3 +297,13 @@ export async function copy(text: string) {
     say(t('copyFailed'));
   }
 }
+
+/** Lets the browser save a text as a file. */
+export function save(text: string, type: string, name: string) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const a = document.createElement('a');
+  a.href = url;
+  a.download = name;
+  a.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

@@ -1,14 +1,15 @@
 import { fileURL, Problem, problemOf } from '../api';
-import { memory } from '../store';
 
 /** One file on its way, as the protocol sees it. */
 export interface Outgoing {
   file: File;
   path: string; // where it goes, on the box
+  mtime: number; // ms
   source: string;
   sha256: string;
   wanted: boolean; // also if its owner deleted it from the box
-  key: string; // names this upload among the unfinished ones of this browser
+  url: string; // of an unfinished upload of it, '' for none
+  keep: (url: string, offset: number) => void; // told where it goes on, and how much the box has
 }
 
 /** What the box said of a stored file. */
@@ -19,41 +20,6 @@ export interface Stored {
 
 const CHUNK = 8 << 20; // what a cut connection can cost at most
 const SILENCE = 60_000; // ms without a byte moving after which a connection is given up
-const PREFIX = 'yunbox.upload.';
-const KEPT = 7 * 86_400_000; // ms; the box forgets unfinished uploads, too
-
-/** Unfinished uploads, by key: where they go on. No names are kept, only hashes. */
-export const unfinished = {
-  url(key: string): string | null {
-    try {
-      return (JSON.parse(memory.get(PREFIX + key) ?? '') as { url: string }).url;
-    } catch {
-      return null;
-    }
-  },
-  keep(key: string, url: string) {
-    memory.set(PREFIX + key, JSON.stringify({ url, at: Date.now() }));
-  },
-  drop(key: string) {
-    memory.set(PREFIX + key, null);
-  },
-  /** How many there are; those too old to be of use are forgotten. */
-  count(): number {
-    let n = 0;
-    for (const name of memory.keys()) {
-      if (!name.startsWith(PREFIX)) continue;
-      let at = 0;
-      try {
-        at = (JSON.parse(memory.get(name) ?? '') as { at: number }).at;
-      } catch {
-        // Not ours or damaged: forgotten below.
-      }
-      if (Date.now() - at < KEPT) n++;
-      else memory.set(name, null);
-    }
-    return n;
-  },
-};
 
 interface Answer {
   status: number;
@@ -103,7 +69,7 @@ const refusal = (a: Answer) => problemOf(a.status, a.text, a.header('Retry-After
 /** Names content that the box has already: no body byte is sent. null: the box wants the bytes after all. */
 export async function claim(o: Outgoing, signal: AbortSignal): Promise<Stored | null> {
   const bytes = o.sha256.match(/../g)!.map((h) => parseInt(h, 16));
-  const query = new URLSearchParams({ source: o.source, mtime: mtime(o.file), again: String(o.wanted) });
+  const query = new URLSearchParams({ source: o.source, mtime: mtime(o), again: String(o.wanted) });
   const a = await request('PUT', `${fileURL(o.path)}?${query}`, { 'Repr-Digest': `sha-256=:${btoa(String.fromCharCode(...bytes))}:` }, null, signal);
   if (a.status === 200 || a.status === 201) return { known: true, path: (JSON.parse(a.text) as { path: string }).path };
   const p = refusal(a);
@@ -118,7 +84,7 @@ export async function claim(o: Outgoing, signal: AbortSignal): Promise<Stored | 
  */
 export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) => void): Promise<Stored> {
   const size = o.file.size;
-  let url = unfinished.url(o.key);
+  let url = o.url;
   let offset = 0;
   let last: Answer | null = null;
 
@@ -127,26 +93,27 @@ export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) =
     if (last.status === 200 || last.status === 204) {
       offset = offsetOf(last, size);
     } else if (last.status === 404 || last.status === 410 || last.status === 403) {
-      unfinished.drop(o.key);
-      url = null;
+      o.keep((url = ''), 0);
     } else {
       throw refusal(last);
     }
   }
   sent(offset);
   if (!url) {
-    const meta = { filename: o.path, source: o.source, mtime: mtime(o.file), sha256: o.sha256, again: String(o.wanted) };
+    const meta = { filename: o.path, source: o.source, mtime: mtime(o), sha256: o.sha256, again: String(o.wanted) };
     const headers = {
       ...tus,
       'Upload-Length': String(size),
       'Upload-Metadata': Object.entries(meta).map(([k, v]) => `${k} ${base64(v)}`).join(','),
       'Content-Type': 'application/offset+octet-stream',
     };
-    last = await request('POST', '/v1/uploads', headers, o.file.slice(0, CHUNK), signal, sent);
+    // What comes in one piece comes with its announcement. A larger file is announced first: where it
+    // goes on must be known before a cut, not after the first piece.
+    last = await request('POST', '/v1/uploads', headers, o.file.slice(0, size <= CHUNK ? size : 0), signal, sent);
     if (last.status !== 201) throw refusal(last);
     url = last.header('Location')!;
     offset = last.header('Upload-Offset') ? offsetOf(last, size) : 0;
-    if (offset < size) unfinished.keep(o.key, url);
+    if (offset < size) o.keep(url, offset);
   }
   while (offset < size) {
     const from = offset;
@@ -157,12 +124,13 @@ export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) =
       // Somebody else moved the offset, or an answer was lost: ask.
       last = await request('HEAD', url, tus, null, signal);
     }
-    if (last.status === 404 || last.status === 410) unfinished.drop(o.key);
+    if (last.status === 404 || last.status === 410) o.keep('', 0);
     if (last.status !== 200 && last.status !== 204) throw refusal(last);
     offset = offsetOf(last, size);
     if (offset < from) sent(offset);
+    o.keep(url, offset);
   }
-  unfinished.drop(o.key);
+  o.keep('', size);
   const hash = last?.header('Yunbox-Sha256');
   if (hash !== o.sha256) {
     throw new Problem(-1, { type: 'urn:yunbox:problem:mismatch', detail: `sent ${o.sha256}, the box has ${hash ?? '?'}` });
@@ -172,15 +140,29 @@ export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) =
 }
 
 /** Tells the box to forget an unfinished upload. */
-export async function cancel(key: string) {
-  const url = unfinished.url(key);
-  unfinished.drop(key);
-  if (!url) return;
+export async function cancel(url: string) {
   try {
     await request('DELETE', url, tus, null, AbortSignal.timeout(SILENCE));
   } catch {
     // It expires by itself.
   }
+}
+
+/**
+ * A name for a file that is new to the box: its own, or with a number where that
+ * is taken by another content. Cameras and phones count from 1 again, and what
+ * has the name already must stay in sight.
+ */
+export async function freeName(path: string, hash: string, inUse: (name: string) => boolean, signal: AbortSignal): Promise<string> {
+  const dot = path.lastIndexOf('.') > path.lastIndexOf('/') + 1 ? path.lastIndexOf('.') : path.length;
+  for (let n = 1; n < 1000; n++) {
+    const name = n === 1 ? path : `${path.slice(0, dot)} (${n})${path.slice(dot)}`;
+    if (inUse(name)) continue;
+    const a = await request('HEAD', fileURL(name), {}, null, signal);
+    if (a.status !== 200) return name; // free, or the upload itself will say what is wrong
+    if (a.header('ETag')?.includes(hash)) return name;
+  }
+  return path;
 }
 
 function offsetOf(a: Answer, size: number): number {
@@ -189,6 +171,6 @@ function offsetOf(a: Answer, size: number): number {
   return n;
 }
 
-const mtime = (f: File) => new Date(f.lastModified).toISOString();
+const mtime = (o: Outgoing) => new Date(o.mtime).toISOString();
 const base64 = (s: string) => btoa(String.fromCharCode(...new TextEncoder().encode(s)));
 
