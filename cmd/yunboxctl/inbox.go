@@ -43,6 +43,7 @@ type boxInbox struct {
 	Skipped   int64    `json:"skipped"`
 	Consents  []string `json:"consents"`
 	Refused   int64    `json:"refused"`
+	Declined  int64    `json:"declined"`
 	Failed    int64    `json:"failed"`
 	Troubles  []struct {
 		Path   string `json:"path"`
@@ -162,7 +163,7 @@ func printInbox(w io.Writer, in boxInbox) {
 	for _, n := range []struct {
 		what string
 		n    int64
-	}{{"  waiting", in.Waiting}, {"  refused", in.Refused}, {"  failed", in.Failed}, {"  left out", in.Skipped}} {
+	}{{"  waiting", in.Waiting}, {"  refused", in.Refused}, {"  declined", in.Declined}, {"  failed", in.Failed}, {"  left out", in.Skipped}} {
 		if n.n > 0 {
 			rows = append(rows, []string{n.what, strconv.FormatInt(n.n, 10)})
 		}
@@ -248,10 +249,11 @@ func (a *app) inboxImportCommand() *cobra.Command {
 		Long: `import takes in what lies in a folder and leaves it as it is. Importing it again
 takes only what is new. With --json each line is an event:
   {"event":"progress","files":…,"bytes":…}
-  {"event":"file","path":…,"result":"refused|failed","reason":…}
-  {"event":"done","files":…,"stored":…,"known":…,"refused":…,"failed":…,"waiting":…,"skipped":…,"bytes":…}
+  {"event":"file","path":…,"result":"refused|declined|failed","reason":…}
+  {"event":"done","files":…,"stored":…,"known":…,"refused":…,"declined":…,"failed":…,"waiting":…,"skipped":…,"bytes":…}
 
-It exits with 3 if some files could not be taken, with 4 if a consent is missing.`,
+Files whose content the person deleted from the box are declined, and left alone.
+It exits with 3 if some files are not on the box, with 4 if a consent is missing.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
 			if err != nil {
@@ -271,20 +273,21 @@ It exits with 3 if some files could not be taken, with 4 if a consent is missing
 
 // importEvent is a line of POST /local/inboxes/import.
 type importEvent struct {
-	Event   string `json:"event"`
-	Path    string `json:"path"`
-	Result  string `json:"result"`
-	Reason  string `json:"reason"`
-	Purpose string `json:"purpose"`
-	Files   int64  `json:"files"`
-	Stored  int64  `json:"stored"`
-	Known   int64  `json:"known"`
-	Refused int64  `json:"refused"`
-	Failed  int64  `json:"failed"`
-	Waiting int64  `json:"waiting"`
-	Skipped int64  `json:"skipped"`
-	Bytes   int64  `json:"bytes"`
-	Error   string `json:"error"`
+	Event    string `json:"event"`
+	Path     string `json:"path"`
+	Result   string `json:"result"`
+	Reason   string `json:"reason"`
+	Purpose  string `json:"purpose"`
+	Files    int64  `json:"files"`
+	Stored   int64  `json:"stored"`
+	Known    int64  `json:"known"`
+	Refused  int64  `json:"refused"`
+	Declined int64  `json:"declined"`
+	Failed   int64  `json:"failed"`
+	Waiting  int64  `json:"waiting"`
+	Skipped  int64  `json:"skipped"`
+	Bytes    int64  `json:"bytes"`
+	Error    string `json:"error"`
 }
 
 func (a *app) importFolder(ctx context.Context, c *client, w inboxWish) error {
@@ -338,14 +341,14 @@ func (a *app) warnUnlessJSON(format string, args ...any) {
 // imported tells the end of an import.
 func (a *app) imported(w inboxWish, e importEvent, purposes map[string]bool) error {
 	head := "all safe: "
-	if e.Error != "" || e.Refused+e.Failed+e.Waiting > 0 {
+	if e.Error != "" || e.Refused+e.Declined+e.Failed+e.Waiting > 0 {
 		head = "NOT all safe: "
 	}
-	a.say("%s%s\n  new           %d\n  already there %d\n", head, plural(e.Stored+e.Known+e.Refused+e.Failed+e.Waiting, "file", "files"), e.Stored, e.Known)
+	a.say("%s%s\n  new           %d\n  already there %d\n", head, plural(e.Stored+e.Known+e.Refused+e.Declined+e.Failed+e.Waiting, "file", "files"), e.Stored, e.Known)
 	for _, n := range []struct {
 		what string
 		n    int64
-	}{{"refused", e.Refused}, {"failed", e.Failed}, {"still changing", e.Waiting}, {"left out", e.Skipped}} {
+	}{{"refused", e.Refused}, {"declined", e.Declined}, {"failed", e.Failed}, {"still changing", e.Waiting}, {"left out", e.Skipped}} {
 		if n.n > 0 {
 			a.say("  %-13s %d\n", n.what, n.n)
 		}
@@ -353,7 +356,7 @@ func (a *app) imported(w inboxWish, e importEvent, purposes map[string]bool) err
 	switch {
 	case e.Error != "":
 		return &problem.Error{Kind: problem.Conflict, Op: "inbox.import", Title: "The import is not complete", Detail: shown(e.Error), Hint: "Run it again when that is mended: it takes only what is missing."}
-	case e.Failed+e.Waiting > 0:
+	case e.Failed+e.Waiting > 0, e.Declined > 0 && e.Refused == 0:
 		return &codeError{problem.ExitPartly}
 	case e.Refused > 0:
 		list := slices.Sorted(maps.Keys(purposes))

@@ -101,6 +101,8 @@ func Listings() []Listing {
 		{"dead", listDead, []any{10}},
 		{"known", listKnown, []any{"[]", 1}},
 		{"deleted", listDeleted, []any{"[]", 1, 1}},
+		{"deleted by SHA-1", listDeletedSHA1, []any{"[]", 1, 1}},
+		{"deleted newest", newestInTrash, []any{ref, 1}},
 		{"deleted one", deletedSince, []any{ref, 1}},
 		{"holdings", listHoldings, []any{"[]", 1}},
 		{"known by SHA-1", listKnownSHA1, []any{"[]", 1}},

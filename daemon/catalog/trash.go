@@ -119,30 +119,34 @@ func (c *Catalog) removeFolders(tx *db.Tx, u ident.UserID, path string) error {
 // the next free one: "a (2).jpg". A live item stays as it is.
 func (c *Catalog) Restore(ctx context.Context, u ident.UserID, id ident.ItemID) (it Item, err error) {
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
-		if it, err = itemIn(tx, "catalog.restore", u, id); err != nil || it.Trashed.IsZero() {
-			return err
-		}
-		folder, name := split(it.Path)
-		fid, folder, err := folderAround(tx, u, folder)
-		if err != nil {
-			return err
-		}
-		if name, err = freeName(tx, fid, name); err != nil {
-			return err
-		}
-		if it.Seq, err = c.touch(tx, u, id, KindRestored, delta{items: 1}, folder); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`UPDATE item SET folder = ?, name = ?, origin = NULL, trashed = NULL, seq = ? WHERE id = ?`, fid, name, it.Seq, int64(id)); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`UPDATE version SET trashed = NULL WHERE item = ?`, int64(id)); err != nil {
-			return err
-		}
-		it, err = itemIn(tx, "catalog.restore", u, id)
+		it, err = c.restore(tx, u, id)
 		return err
 	})
 	return it, err
+}
+
+func (c *Catalog) restore(tx *db.Tx, u ident.UserID, id ident.ItemID) (it Item, err error) {
+	if it, err = itemIn(tx, "catalog.restore", u, id); err != nil || it.Trashed.IsZero() {
+		return it, err
+	}
+	folder, name := split(it.Path)
+	fid, folder, err := folderAround(tx, u, folder)
+	if err != nil {
+		return it, err
+	}
+	if name, err = freeName(tx, fid, name); err != nil {
+		return it, err
+	}
+	if it.Seq, err = c.touch(tx, u, id, KindRestored, delta{items: 1}, folder); err != nil {
+		return it, err
+	}
+	if _, err := tx.Exec(`UPDATE item SET folder = ?, name = ?, origin = NULL, trashed = NULL, seq = ? WHERE id = ?`, fid, name, it.Seq, int64(id)); err != nil {
+		return it, err
+	}
+	if _, err := tx.Exec(`UPDATE version SET trashed = NULL WHERE item = ?`, int64(id)); err != nil {
+		return it, err
+	}
+	return itemIn(tx, "catalog.restore", u, id)
 }
 
 // folderAround makes the folder at path again. If a file has taken the name of a
@@ -255,6 +259,9 @@ AND NOT EXISTS (SELECT 1 FROM item WHERE ref = ?1) AND NOT EXISTS (SELECT 1 FROM
 func (c *Catalog) letGo(tx *db.Tx, u ident.UserID, ref storage.Ref) (bool, error) {
 	if _, err := tx.Exec(`INSERT INTO tombstone (user, ref, time) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time = excluded.time`,
 		int64(u), ref[:], tx.Now.UnixMilli()); err != nil {
+		return false, err
+	}
+	if _, err := tx.Exec(noteSHA1OfBlob, int64(u), ref[:]); err != nil {
 		return false, err
 	}
 	if _, err := tx.Exec(markDead, ref[:], tx.Now.UnixMilli()); err != nil {

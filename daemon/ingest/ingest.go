@@ -58,11 +58,10 @@ type Meta struct {
 	IfAbsent bool
 	IfRef    storage.Ref
 
-	// Automatic says that a device offers the file by itself, as backups do, and that
-	// nobody asked for this one. What the person deleted from the box is declined
-	// then (problem.Deleted), unless the file is from source.Other: that is what
-	// people put there themselves.
-	Automatic bool
+	// Again says that the person wants just this file, though they may have deleted
+	// it; Drive that the protocol is one by which people also open their files as a
+	// drive. What they decide is in declined.go.
+	Again, Drive bool
 
 	// Beside and Once are as in catalog.Entry. A persisted upload forgets them.
 	Beside, Once bool
@@ -255,13 +254,13 @@ func tooLarge() error {
 // bytes. It returns false, and has changed nothing, if the bytes are needed:
 // the person does not keep it, or there is doubt about the stored copy. Other
 // people's contents play no part. What the person deleted is problem.Deleted: see
-// Meta.Automatic.
+// declined.go.
 func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result, known bool, err error) {
 	if m, err = in.admit(g, m); err != nil {
 		return Result{}, false, err
 	}
 	if m.Want.IsZero() {
-		return Result{}, false, nil
+		return Result{}, false, in.wanted(ctx, g.User(), m)
 	}
 	if err := in.alive(g); err != nil {
 		return Result{}, false, err
@@ -311,22 +310,6 @@ func resultOf(a catalog.Added) Result {
 		r.Stored = StoredKnown
 	}
 	return r
-}
-
-// declines says whether m is nothing that its owner deleted may come back by.
-func (m Meta) declines() bool { return m.Automatic && m.Source != source.Other }
-
-// wanted fails with problem.Deleted, and notes it, if m announces a content that
-// u deleted and only a backup brings back.
-func (in *Ingest) wanted(ctx context.Context, u ident.UserID, m Meta) error {
-	if !m.declines() || m.Want.IsZero() {
-		return nil
-	}
-	err := in.db.Read(ctx, func(tx *db.Tx) error { return in.cat.MayComeBack(tx, u, m.Want) })
-	if problem.KindOf(err) == problem.Deleted {
-		in.note(u, m, catalog.OfferDeclined, err)
-	}
-	return err
 }
 
 // entry is what the catalogue is to keep of m; content and size are the

@@ -398,8 +398,8 @@ func (i *Intake) Amend(path string, mtime time.Time) error {
 // there: a client that is gone does not undo its upload.
 //
 // Errors are of the kinds Mismatch (the bytes are not Want or WantSHA1: they are
-// dropped), Deleted (see Meta.Automatic), Invalid (bytes are missing: the upload can go on), ConsentRequired,
-// Quota, Full, Conflict and PreconditionFailed (the name), Unavailable.
+// dropped), Deleted (see declined.go; they are dropped, too), Invalid (bytes are
+// missing: the upload can go on), ConsentRequired, Quota, Full, Conflict and PreconditionFailed (the name), Unavailable.
 func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := context.Cause(i.ctx); err != nil {
 		return Result{}, i.broken(err)
@@ -422,14 +422,21 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 		i.in.note(i.grant.User(), i.meta, catalog.OfferFailed, err)
 		return Result{}, errors.Join(err, i.Discard())
 	}
+	if err := i.declined(ctx, x.sealed); err != nil {
+		x.arrive()
+		if problem.KindOf(err) == problem.Deleted {
+			err = errors.Join(err, i.Discard())
+		}
+		return Result{}, err
+	}
 	if err := i.in.committer.commit(x); err != nil {
 		kind := problem.KindOf(err)
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full, problem.Deleted:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full:
 			i.in.unwanted(x.sealed.Ref)
 		}
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.Deleted:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
 			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 			return Result{}, errors.Join(err, i.Discard())
 		case problem.ConsentRequired:
@@ -544,11 +551,6 @@ func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]err
 	}
 	e := i.meta.entry(i.grant.User(), tx.Now)
 	e.Ref, e.SHA1, e.Size = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size
-	if i.meta.declines() {
-		if err := in.cat.MayComeBack(tx, e.User, e.Ref); err != nil {
-			return err
-		}
-	}
 	added, err := in.cat.Add(tx, e)
 	if err != nil {
 		return err

@@ -54,9 +54,9 @@ func (in *Ingest) Restate(ctx context.Context, g consent.Grant, id string, m Met
 		if err := g.Check(tx, g.Purpose()); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`UPDATE upload SET device = ?, source = ?, source_by = ?, path = ?, mtime = ?, want = ?, want_sha1 = ?, if_absent = ?, if_ref = ?
+		_, err := tx.Exec(`UPDATE upload SET device = ?, source = ?, source_by = ?, path = ?, automatic = ?, mtime = ?, want = ?, want_sha1 = ?, if_absent = ?, if_ref = ?
 			WHERE id = ? AND item IS NULL`,
-			int64(m.Device), m.Source, cmp.Or(m.SourceBy, source.Declared), m.Path, optionalTime(m.MTime),
+			int64(m.Device), m.Source, cmp.Or(m.SourceBy, source.Declared), m.Path, m.declines(), optionalTime(m.MTime),
 			optional(m.Want[:], m.Want.IsZero()), optional(m.WantSHA1[:], m.WantSHA1.IsZero()),
 			m.IfAbsent, optional(m.IfRef[:], m.IfRef.IsZero()), id)
 		return err

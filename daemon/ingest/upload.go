@@ -49,7 +49,7 @@ func (i *Intake) Persist(ctx context.Context) error {
 			i.ID(), int64(i.grant.User()), int64(m.Device), m.Source, m.Path, m.Size, optionalTime(m.MTime),
 			optional(m.Want[:], m.Want.IsZero()), optional(m.WantSHA1[:], m.WantSHA1.IsZero()),
 			m.IfAbsent, optional(m.IfRef[:], m.IfRef.IsZero()), m.Extra,
-			tx.Now.UnixMilli(), tx.Now.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared), m.Automatic)
+			tx.Now.UnixMilli(), tx.Now.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared), m.declines())
 		return err
 	})
 	if err != nil {
@@ -120,8 +120,9 @@ func (in *Ingest) load(ctx context.Context, u ident.UserID, id string) (Info, er
 	var want, want1, ifRef, ref []byte
 	var stored, outcome sql.NullString
 	var expires int64
+	var automatic bool
 	err := in.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRow(uploadByID, id, int64(u)).Scan(&m.Device, &m.Source, &m.SourceBy, &m.Automatic, &m.Path, &m.Size, &mtime,
+		return tx.QueryRow(uploadByID, id, int64(u)).Scan(&m.Device, &m.Source, &m.SourceBy, &automatic, &m.Path, &m.Size, &mtime,
 			&want, &want1, &m.IfAbsent, &ifRef, &m.Extra, &expires, &item, &ref, &stored, &outcome)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -130,6 +131,7 @@ func (in *Ingest) load(ctx context.Context, u ident.UserID, id string) (Info, er
 	if err != nil {
 		return Info{}, err
 	}
+	m.Again = !automatic // what of Meta.declines depends on more than these
 	copy(m.Want[:], want)
 	copy(m.WantSHA1[:], want1)
 	copy(m.IfRef[:], ifRef)

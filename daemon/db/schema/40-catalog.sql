@@ -128,6 +128,16 @@ CREATE TABLE IF NOT EXISTS tombstone (
   PRIMARY KEY (user, ref)
 ) STRICT, WITHOUT ROWID;
 
+-- The same contents by their SHA-1, which some clients ask by: blob forgets it with
+-- the content. What was deleted before this table was there gets its row when a
+-- backup offers it again.
+CREATE TABLE IF NOT EXISTS tombstone_sha1 (
+  user INTEGER NOT NULL REFERENCES user(id),
+  sha1 BLOB NOT NULL CHECK (length(sha1) = 20),
+  ref  BLOB NOT NULL CHECK (length(ref) = 32),
+  PRIMARY KEY (user, sha1, ref)
+) STRICT, WITHOUT ROWID;
+
 -- What a device offered and what became of it, so that a person can see why a
 -- photo is or is not here. ref is NULL if the content never became known.
 CREATE TABLE IF NOT EXISTS ledger (

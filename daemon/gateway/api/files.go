@@ -194,8 +194,8 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 	meta.FindSource()
 	switch query.Get("again") {
 	case "", "false":
-		meta.Automatic = true
 	case "true":
+		meta.Again = true
 	default:
 		return meta, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "The parameter again is neither true nor false", Hint: "Leave it out, or send again=true."}
 	}

@@ -17,6 +17,7 @@ func (a *API) registerItems() {
 		Summary:     "Which of these contents the asker has on the box already",
 		Description: "Up to 5,000 hashes. `declined` are those that a backup need not offer, because it would be refused. The answer speaks of the asker's own verified files only and says nothing about anybody else's.",
 	}, httpd.Files, a.known)
+	a.registerWanted()
 	register(a, route{
 		Method: "GET", Path: "/v1/items", ID: "list-items", Tag: "files",
 		Summary:     "The asker's files, a page at a time",

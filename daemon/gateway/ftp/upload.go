@@ -85,7 +85,7 @@ func (d *dropBox) GetHandle(name string, flags int, offset int64) (ftpserver.Fil
 // begin takes up what the client goes on with, or a new upload.
 func (u *upload) begin(ctx context.Context, p string, appends bool, offset int64) error {
 	g, who := u.s.g, u.d.who
-	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker, Automatic: true}
+	meta := ingest.Meta{Device: who.Device, Source: source, Path: p, Size: -1, Extra: marker}
 	grant, err := g.Ingest.Grant(ctx, who.User, meta)
 	if err != nil {
 		return err

@@ -89,9 +89,15 @@ type Terse interface {
 	Cannot(name string) string
 }
 
-// OnPurpose is what a Client of a protocol says of itself by which a person acts,
-// not a backup: it has no word for "again", and no word is needed.
-type OnPurpose interface{ OnPurpose() }
+// What a Client says of its protocol.
+type (
+	// Drive: people open their files by it, too. A credential of no device is theirs.
+	Drive interface{ Drive() }
+	// Wordless: it has no word for File.Again.
+	Wordless interface{ CannotSayAgain() }
+	// HashComesLast: the hash is announced after the bytes.
+	HashComesLast interface{ HashComesLast() }
+)
 
 // Connect makes a client for a person. It is called again after a restart.
 type Connect func(t testing.TB, p *daemontest.Person) Client

@@ -30,8 +30,8 @@ func TestOneBoxImmich(t *testing.T) {
 // body.
 type immich struct{ wire }
 
-// OnPurpose: its uploaders are commands that a person runs.
-func (immich) OnPurpose() {}
+// CannotSayAgain implements gatewaytest.Wordless.
+func (immich) CannotSayAgain() {}
 
 func connectImmich(v version) gatewaytest.Connect {
 	return func(t testing.TB, p *daemontest.Person) gatewaytest.Client { return immich{connectWire(t, p, v)} }

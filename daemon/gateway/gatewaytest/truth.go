@@ -5,25 +5,72 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"yunbox.local/daemon/daemontest"
 )
 
+// device makes a device of ada's and a client that backs it up.
+func (s *suite) device() (id string, c Client) {
+	s.Helper()
+	phone := s.box.SignIn("ada")
+	var device struct{ ID string }
+	phone.Call("POST", "/v1/devices", map[string]any{"name": s.Name(), "kind": "phone"}, &device)
+	var token struct{ Token string }
+	phone.Call("POST", "/v1/tokens", map[string]any{"name": "phone", "scope": "files", "device": device.ID}, &token)
+	return device.ID, s.connect(s, s.ada.With(token.Token))
+}
+
+// by runs do with another client in the place of s.client.
+func (s *suite) by(c Client, do func()) {
+	s.Helper()
+	was := s.client
+	s.client = c
+	defer func() { s.client = was }()
+	do()
+}
+
 // What its owner deleted does not come back by a backup, from whatever device,
-// under whatever name, until they say so or the time is over; nor does it stay
-// away from anybody else.
+// under whatever name, until they say so or the time is over. Nor does it stay away
+// when a person puts it back by a drive.
 func deletedByItsOwner(s *suite) {
-	_, onPurpose := s.client.(OnPurpose)
+	_, wordless := s.client.(Wordless)
+	_, drive := s.client.(Drive)
+	_, late := s.client.(HashComesLast)
+	id, phone := s.device()
+	backups := []Client{phone}
+	if !drive {
+		backups = append(backups, s.client)
+	}
 	remove := func(path string, forGood bool) {
 		s.Helper()
 		for _, i := range s.items(s.ada) {
 			if i.Path == path {
 				s.ada.Call("DELETE", "/v1/files/"+escape(path), nil, nil)
 				if forGood {
+					before := s.status().Blobs
 					s.ada.Call("DELETE", "/v1/items/"+i.ID, nil, nil)
+					s.eventually("its bytes are gone", func() bool { return s.status().Blobs < before })
 				}
 				return
 			}
 		}
 		s.Fatalf("%s is not there", path)
+	}
+	declined := func(c Client, what string, f File) {
+		s.Helper()
+		s.by(c, func() {
+			s.unchanged(func() {
+				if f.SHA256 != "" && !late {
+					s.refused(what, c.Announce(s.Context(), f, fmt.Sprint(f.Size)), "deleted")
+				}
+				_, err := c.Put(s.Context(), f)
+				r := s.refused(what, err, "deleted")
+				if at, err := time.Parse(time.RFC3339, r.Member["deleted"]); err != nil || time.Since(at).Abs() > time.Hour {
+					s.Errorf("%s: the refusal does not say when it was deleted: %+v", what, r)
+				}
+				s.absent(f.Path)
+			})
+		})
 	}
 	for what, forGood := range map[string]bool{"trash": false, "for good": true} {
 		body := content(s.Name()+what, 120<<10)
@@ -32,45 +79,79 @@ func deletedByItsOwner(s *suite) {
 		remove(f.Path, forGood)
 		other := f
 		other.Path = s.path(what + " after a reinstall.jpg")
-		if onPurpose {
+		if drive {
 			s.put(other, body) // a person copied it there: they want it
-			remove(other.Path, true)
-			s.eventually("its bytes are gone", func() bool { return !forGood || !s.onDisk(body) })
-			continue
+			remove(other.Path, forGood)
 		}
-		s.eventually("its bytes are gone", func() bool { return !forGood || !s.onDisk(body) })
-		for _, said := range []string{"", sum(body)} {
-			for _, f := range []File{f, other} {
-				f.SHA256 = said
-				s.unchanged(func() {
-					if said != "" {
-						s.refused(what, s.client.Announce(s.Context(), f, fmt.Sprint(f.Size)), "deleted")
+		for _, c := range backups {
+			for _, said := range []string{"", sum(body)} {
+				for _, f := range []File{f, other} {
+					f.SHA256 = said
+					declined(c, what, f)
+					if forGood && s.onDisk(body) {
+						s.Error("declined bytes were published")
 					}
-					_, err := s.client.Put(s.Context(), f)
-					r := s.refused(what, err, "deleted")
-					if at, err := time.Parse(time.RFC3339, r.Member["deleted"]); err != nil || time.Since(at).Abs() > time.Hour {
-						s.Errorf("%s: the refusal does not say when it was deleted: %+v", what, r)
-					}
-					s.absent(f.Path)
-				})
-				s.eventually("the declined bytes are gone", func() bool { return !forGood || !s.onDisk(body) })
+				}
 			}
+		}
+		var page struct {
+			Entries []struct{ Path, SHA256, Outcome, Kind, Reason string }
+		}
+		s.ada.Call("GET", "/v1/devices/"+id+"/ledger?limit=1", nil, &page)
+		if e := page.Entries; len(e) != 1 || e[0].Path != other.Path || e[0].SHA256 != sum(body) || e[0].Outcome != "declined" || e[0].Kind != "deleted" || e[0].Reason == "" {
+			s.Errorf("%s: the ledger of the phone ends with %+v", what, e)
 		}
 		elsewhere := other
 		elsewhere.Source, elsewhere.Path = "other", s.path(what+" as a file of my own.jpg")
-		s.put(elsewhere, body) // what people put there themselves is no backup
+		s.by(phone, func() { s.put(elsewhere, body) }) // what people put there themselves is no backup
 		remove(elsewhere.Path, forGood)
-		other.Again = true
-		s.put(other, body)
-		s.put(f, body) // it is kept again, so its other name is no question any more
-		remove(f.Path, forGood)
-		remove(other.Path, forGood)
+		if !wordless {
+			other.Again = true
+			s.by(phone, func() { s.put(other, body) })
+			remove(other.Path, forGood)
+			other.Again = false
+		}
+		declined(phone, what+", again", other)
+		s.want(body, !forGood)
+		for _, f := range []File{other, f} { // it is kept again, so its other name is no question any more
+			s.by(phone, func() { s.put(f, body) })
+		}
+		for _, i := range s.items(s.ada) {
+			if i.SHA256 == sum(body) {
+				s.ada.Call("DELETE", "/v1/files/"+escape(i.Path), nil, nil)
+			}
+		}
 		f.SHA256 = sum(body)
-		_, err := s.client.Put(s.Context(), f)
-		s.refused(what+", again", err, "deleted")
+		declined(phone, what+", once more", f)
 		s.ada.Call("PATCH", "/v1/me", map[string]any{"decline_deleted_days": 0}, nil)
-		s.put(f, body)
+		s.by(phone, func() { s.put(f, body) })
 		s.ada.Call("PATCH", "/v1/me", map[string]any{"decline_deleted_days": 365}, nil)
+	}
+}
+
+// want says that ada wants a content back: the word that every protocol shares.
+func (s *suite) want(body []byte, inTrash bool) {
+	s.Helper()
+	ask := func(p *daemontest.Person) (wanted []struct{ SHA256, Item, Path string }) {
+		s.Helper()
+		var got struct {
+			Wanted []struct{ SHA256, Item, Path string }
+		}
+		p.Call("POST", "/v1/blobs/wanted", map[string]any{"sha256": []string{sum(body)}}, &got)
+		return got.Wanted
+	}
+	if w := ask(s.bob); len(w) != 0 {
+		s.Errorf("bob wants back what ada deleted: %+v", w)
+	}
+	w := ask(s.ada)
+	if len(w) != 1 || w[0].SHA256 != sum(body) || (w[0].Item != "") != inTrash {
+		s.Fatalf("wanted: %+v", w)
+	}
+	if inTrash {
+		s.kept(w[0].Path, body)
+	}
+	if w := ask(s.ada); len(w) != 0 {
+		s.Errorf("wanted twice: %+v", w)
 	}
 }
 
@@ -88,12 +169,7 @@ func (s *suite) onDisk(body []byte) bool {
 // What a device offered is in its ledger, whatever became of it, and only its own
 // person reads it.
 func whatBecameOfIt(s *suite) {
-	phone := s.box.SignIn("ada")
-	var device struct{ ID string }
-	phone.Call("POST", "/v1/devices", map[string]any{"name": s.Name(), "kind": "phone"}, &device)
-	var token struct{ Token string }
-	phone.Call("POST", "/v1/tokens", map[string]any{"name": "phone", "scope": "files", "device": device.ID}, &token)
-	client := s.connect(s, s.ada.With(token.Token))
+	id, client := s.device()
 	send := func(name, source string, body []byte, hash string) error {
 		f := s.file(name, body)
 		f.Source, f.SHA256 = source, hash
@@ -122,7 +198,7 @@ func whatBecameOfIt(s *suite) {
 				Entries []entry
 				Next    *string
 			}
-			s.ada.Call("GET", "/v1/devices/"+device.ID+"/ledger?limit=2"+query+cursor, nil, &page)
+			s.ada.Call("GET", "/v1/devices/"+id+"/ledger?limit=2"+query+cursor, nil, &page)
 			all = append(all, page.Entries...)
 			if page.Next == nil {
 				return all
@@ -154,7 +230,7 @@ func whatBecameOfIt(s *suite) {
 	equal("&outcome=failed", want[1])
 	equal("&outcome=known", want[3])
 	equal("&outcome=stored", want[4])
-	if status, _, _ := s.bob.Do(s.bob.Request(http.MethodGet, "/v1/devices/"+device.ID+"/ledger", nil)); status != http.StatusNotFound {
+	if status, _, _ := s.bob.Do(s.bob.Request(http.MethodGet, "/v1/devices/"+id+"/ledger", nil)); status != http.StatusNotFound {
 		s.Errorf("bob reads the ledger of ada's phone: %d", status)
 	}
 }

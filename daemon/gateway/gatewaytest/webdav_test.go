@@ -145,9 +145,11 @@ func (webdav) Resume(context.Context, gatewaytest.File) (gatewaytest.Receipt, er
 	return gatewaytest.Receipt{}, errors.ErrUnsupported // one file, one request
 }
 
-// OnPurpose implements gatewaytest.OnPurpose: WebDAV is how people and their
-// programs handle files, and a COPY into the folder is meant.
-func (webdav) OnPurpose() {}
+// Drive implements gatewaytest.Drive.
+func (webdav) Drive() {}
+
+// CannotSayAgain implements gatewaytest.Wordless.
+func (webdav) CannotSayAgain() {}
 
 // Cancel implements gatewaytest.Client.
 func (webdav) Cancel(context.Context, string) error { return errors.ErrUnsupported }
@@ -155,8 +157,16 @@ func (webdav) Cancel(context.Context, string) error { return errors.ErrUnsupport
 // Announce implements gatewaytest.Client.
 func (d webdav) Announce(ctx context.Context, f gatewaytest.File, size string) error {
 	d.around(ctx, f)
+	hash := ""
+	if f.SHA256 != "" {
+		h := http.Header{}
+		d.announceHash(h, f.SHA256)
+		for name := range h {
+			hash += name + ": " + h.Get(name) + "\r\n"
+		}
+	}
 	return d.announce(ctx, "PUT "+d.target(f)+" HTTP/1.1\r\nHost: "+d.host()+"\r\nAuthorization: Bearer "+d.person.Token+
-		"\r\nContent-Length: "+size+"\r\n")
+		"\r\nContent-Length: "+size+"\r\n"+hash)
 }
 
 // Get implements gatewaytest.Client.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -29,7 +30,8 @@ func parseSum(s string) (storage.SHA1, error) {
 }
 
 // check says which of up to 5,000 files need not be sent, because the person has
-// their contents. Other people's play no part.
+// their contents, or deleted them: of those no asset is named, for there is none.
+// Other people's play no part.
 func (h *Handler) check(v *visit) error {
 	var in struct {
 		Assets []struct {
@@ -51,21 +53,38 @@ func (h *Handler) check(v *visit) error {
 	if err != nil {
 		return err
 	}
+	deleted, err := h.deleted(v, sums)
+	if err != nil {
+		return err
+	}
 	type result struct {
 		ID        string `json:"id"`
 		Action    string `json:"action"`
 		Reason    string `json:"reason,omitempty"`
 		AssetID   string `json:"assetId,omitempty"`
 		IsTrashed bool   `json:"isTrashed"`
+		Deleted   any    `json:"deleted,omitempty"` // when: the box's own
 	}
 	results := make([]result, len(known))
 	for i, id := range known {
 		results[i] = result{ID: in.Assets[i].ID, Action: "accept"}
-		if id != 0 {
+		switch d := deleted[i]; {
+		case id != 0:
 			results[i] = result{ID: in.Assets[i].ID, Action: "reject", Reason: "duplicate", AssetID: uuid(ofItem, int64(id))}
+		case !d.Time.IsZero():
+			results[i] = result{ID: in.Assets[i].ID, Action: "reject", Reason: "deleted", IsTrashed: d.Trashed, Deleted: moment(d.Time)}
 		}
 	}
 	return v.answer(http.StatusOK, object{"results": results})
+}
+
+// deleted says which contents the person deleted, as ingest will hold against them.
+func (h *Handler) deleted(v *visit, sums []storage.SHA1) (list []catalog.Deletion, err error) {
+	err = h.db.Read(v.r.Context(), func(tx *db.Tx) error {
+		list, err = h.catalog.DeletedSHA1In(tx, v.who.User, sums)
+		return err
+	})
+	return list, err
 }
 
 // statistics counts the person's files. Those that are neither pictures nor films

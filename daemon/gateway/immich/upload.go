@@ -374,6 +374,9 @@ func (u *upload) finish() (result ingest.Result, err error) {
 		return result, err
 	}
 	_, err = u.sidecar.Finish(u.sidecar.Context())
+	if problem.KindOf(err) == problem.Deleted {
+		err = nil // it stays deleted, which the ledger says; the photo is kept
+	}
 	return result, err
 }
 

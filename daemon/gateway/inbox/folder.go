@@ -55,6 +55,7 @@ type folder struct {
 	troubles       map[string]trouble
 	unnamed        int                     // troubles beyond those
 	unnamedRefused int                     // of them for want of a consent
+	unnamedGone    int                     // of them because their owner deleted them
 	missing        map[consent.Purpose]int // consents that files wait for
 	absent         bool
 	paused         string    // why the box takes nothing at the moment
@@ -76,6 +77,7 @@ type pending struct {
 type trouble struct {
 	Reason  string
 	Purpose consent.Purpose // the consent that is missing; "": something else
+	Deleted bool            // its owner deleted that content
 }
 
 func newFolder(in *Inbox, c Config) *folder {
@@ -133,7 +135,7 @@ func (f *folder) forget() {
 	clear(f.pending)
 	clear(f.troubles)
 	clear(f.missing)
-	f.unnamed, f.unnamedRefused, f.all, f.again, f.paused = 0, 0, false, false, ""
+	f.unnamed, f.unnamedRefused, f.unnamedGone, f.all, f.again, f.paused = 0, 0, 0, false, false, ""
 }
 
 func (f *folder) round(ctx context.Context, root *os.Root, v volume, full bool) {
@@ -416,10 +418,16 @@ func (f *folder) settled(rel string, id fileID, o outcome, tr trouble) {
 	delete(f.pending, rel)
 	f.untrouble(rel)
 	switch o {
-	case refused, failed:
+	case refused, failed, declined:
+		named := maxTroubles
+		if o == declined {
+			named /= 2 // nobody need do anything about them: they leave room for others
+		}
 		switch {
-		case len(f.troubles) < maxTroubles:
+		case len(f.troubles) < named:
 			f.troubles[rel] = tr
+		case o == declined:
+			f.unnamedGone++
 		case o == refused:
 			f.unnamedRefused++
 		default:

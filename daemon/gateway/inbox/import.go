@@ -32,13 +32,17 @@ func (in *Inbox) run(ctx context.Context, c Config, emit func(line any)) Importe
 			sum.Stored++
 		case known, same:
 			sum.Known++
-		case refused, failed:
+		case refused, failed, declined:
 			line := importFile{Event: "file", Path: rel, Result: "failed", Reason: tr.Reason, Purpose: tr.Purpose}
-			sum.Failed++
-			if o == refused {
-				sum.Failed--
+			switch o {
+			case refused:
 				sum.Refused++
 				line.Result = "refused"
+			case declined:
+				sum.Declined++
+				line.Result = "declined"
+			default:
+				sum.Failed++
 			}
 			sum.Files++
 			emit(line)

@@ -42,10 +42,12 @@ type Status struct {
 	Session int   `json:"session"`
 	Waiting int   `json:"waiting"` // files that change, or did a moment ago
 	Skipped int   `json:"skipped"` // links, pipes, hidden files
-	// Consents are those that files wait for; Refused and Failed count files that
-	// were not taken, Troubles names some of them.
+	// Consents are those that files wait for; Refused, Declined (their owner deleted
+	// that content) and Failed count files that were not taken, Troubles names some of
+	// them.
 	Consents []consent.Purpose `json:"consents"`
 	Refused  int               `json:"refused"`
+	Declined int               `json:"declined"`
 	Failed   int               `json:"failed"`
 	Troubles []Trouble         `json:"troubles"`
 	// ScanOnly: there are too many folders to be told of changes; they are looked
@@ -77,7 +79,7 @@ func (in *Inbox) List(ctx context.Context) ([]Status, error) {
 		s := f.status()
 		s.User = name
 		if err := in.opt.DB.Read(ctx, func(tx *db.Tx) error {
-			return tx.QueryRow(`SELECT count(*) FROM inbox_taken WHERE inbox = ?`, f.conf.ID).Scan(&s.Taken)
+			return tx.QueryRow(`SELECT count(*) FROM inbox_taken WHERE inbox = ? AND item > 0`, f.conf.ID).Scan(&s.Taken)
 		}); err != nil {
 			return nil, err
 		}
@@ -92,16 +94,19 @@ func (f *folder) status() Status {
 	s := Status{
 		ID: f.conf.ID, Path: f.conf.Path, Source: f.conf.Source, Originals: f.conf.Originals, Into: f.conf.Target, Created: f.conf.Created,
 		State: stateWatching, Session: f.took, Waiting: len(f.pending), Skipped: f.skipped,
-		Consents: []consent.Purpose{}, Troubles: []Trouble{}, Refused: f.unnamedRefused, Failed: f.unnamed, ScanOnly: f.scanOnly,
+		Consents: []consent.Purpose{}, Troubles: []Trouble{}, Refused: f.unnamedRefused, Declined: f.unnamedGone, Failed: f.unnamed, ScanOnly: f.scanOnly,
 	}
 	for p := range f.missing {
 		s.Consents = append(s.Consents, p)
 	}
 	slices.Sort(s.Consents)
 	for rel, tr := range f.troubles {
-		if tr.Purpose != "" {
+		switch {
+		case tr.Purpose != "":
 			s.Refused++
-		} else {
+		case tr.Deleted:
+			s.Declined++
+		default:
 			s.Failed++
 		}
 		s.Troubles = append(s.Troubles, Trouble{Path: rel, Reason: tr.Reason, Purpose: tr.Purpose})
@@ -226,7 +231,7 @@ type (
 	importFile struct { // a file that was not taken
 		Event   string          `json:"event"` // "file"
 		Path    string          `json:"path"`
-		Result  string          `json:"result"` // "refused", "failed"
+		Result  string          `json:"result"` // "refused", "declined", "failed"
 		Reason  string          `json:"reason"`
 		Purpose consent.Purpose `json:"purpose,omitempty"`
 	}
@@ -237,11 +242,13 @@ type (
 		Stored  int64  `json:"stored"`
 		Known   int64  `json:"known"`
 		Refused int64  `json:"refused"`
-		Failed  int64  `json:"failed"`
-		Waiting int64  `json:"waiting"` // files that did not stop changing
-		Skipped int64  `json:"skipped"` // links, pipes, hidden files
-		Bytes   int64  `json:"bytes"`   // of those stored and known
-		Error   string `json:"error,omitempty"`
+		// Declined are those whose content their owner deleted from the box.
+		Declined int64  `json:"declined"`
+		Failed   int64  `json:"failed"`
+		Waiting  int64  `json:"waiting"` // files that did not stop changing
+		Skipped  int64  `json:"skipped"` // links, pipes, hidden files
+		Bytes    int64  `json:"bytes"`   // of those stored and known
+		Error    string `json:"error,omitempty"`
 	}
 )
 

@@ -39,13 +39,14 @@ const (
 type outcome int
 
 const (
-	stored  outcome = iota // its content is new to the person
-	known                  // the person kept that content already
-	same                   // it was taken before and did not change
-	unripe                 // it changes, or is open for writing
-	gone                   // it is not there any more
-	refused                // a consent is missing
-	failed                 // something about this file
+	stored   outcome = iota // its content is new to the person
+	known                   // the person kept that content already
+	same                    // it was taken before and did not change
+	unripe                  // it changes, or is open for writing
+	gone                    // it is not there any more
+	refused                 // a consent is missing
+	declined                // its owner deleted that content
+	failed                  // something about this file
 )
 
 // A round is one look at a folder whose volume is there.
@@ -104,7 +105,7 @@ func (r *round) walk() error {
 	if r.full {
 		clear(f.troubles)
 		clear(f.missing)
-		f.unnamed, f.unnamedRefused, f.skipped, f.scanOnly = 0, 0, 0, false
+		f.unnamed, f.unnamedRefused, f.unnamedGone, f.skipped, f.scanOnly = 0, 0, 0, 0, false
 	}
 	var due []string
 	now := time.Now()
@@ -265,8 +266,19 @@ func (r *round) look(names []string) error {
 	if err != nil {
 		return err
 	}
+	deleted, err := r.deleted(list, before)
+	if err != nil {
+		return err
+	}
 	for i, c := range list {
 		c.old = before[i]
+		if c.old != nil && c.old.item == 0 {
+			if when, still := deleted[c.old.ref]; still && c.old.id == c.id {
+				r.tell(c, declined, trouble{Deleted: true, Reason: deletedOn(when)})
+				continue
+			}
+			c.old = nil // it was not taken: now it is like any other
+		}
 		if c.old != nil && c.old.id == c.id {
 			r.f.settled(c.rel, c.id, same, trouble{})
 			if r.full && r.f.conf.Originals == Trash {
@@ -280,6 +292,31 @@ func (r *round) look(names []string) error {
 		r.group.Go(func() error { return r.one(c) })
 	}
 	return nil
+}
+
+// deleted says which of the contents that were declined before would be again, and
+// when they were deleted: their owner may want them by now.
+func (r *round) deleted(list []candidate, before []*taken) (map[[32]byte]time.Time, error) {
+	var refs []storage.Ref
+	for i := range list {
+		if t := before[i]; t != nil && t.item == 0 {
+			refs = append(refs, t.ref)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	found, err := r.f.in.opt.Catalog.Deleted(r.ctx, r.f.conf.User, refs)
+	when := make(map[[32]byte]time.Time, len(found))
+	for _, d := range found {
+		when[d.Ref] = d.Time
+	}
+	return when, err
+}
+
+// deletedOn is the reason that is told of a declined file.
+func deletedOn(when time.Time) string {
+	return "Its owner deleted this content from the box on " + when.Format(time.DateOnly) + ". It stays where it is."
 }
 
 // broken says whether an error is one of the disk and not of a file.
@@ -325,6 +362,9 @@ func (r *round) one(c candidate) error {
 		case problem.ConsentRequired:
 			purpose, _ := p.Members["purpose"].(string)
 			o, tr.Purpose = refused, consent.Purpose(purpose)
+		case problem.Deleted:
+			o = declined
+			tr = r.leave(c, p)
 		case problem.PreconditionFailed, problem.Mismatch: // the name was taken, the file changed, while we looked
 			o = unripe
 		case problem.Unavailable:
@@ -338,6 +378,22 @@ func (r *round) one(c candidate) error {
 	}
 	r.tell(c, o, tr)
 	return nil
+}
+
+// leave remembers a file whose content was declined, so that it is not read again
+// while it stays as it is. It is not touched, whatever was wished for originals:
+// the box does not have it.
+func (r *round) leave(c candidate, p *problem.Error) trouble {
+	sum, _ := p.Members["sha256"].(string)
+	if ref, err := storage.ParseRef(sum); err == nil {
+		r.done <- keptFile{c.rel, taken{id: c.id, ref: ref}}
+	}
+	said, _ := p.Members["deleted"].(string)
+	when, err := time.Parse(time.RFC3339, said)
+	if err != nil {
+		when = time.Now().UTC() // it is our own member
+	}
+	return trouble{Deleted: true, Reason: deletedOn(when)}
 }
 
 func (r *round) tell(c candidate, o outcome, tr trouble) {

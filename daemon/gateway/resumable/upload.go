@@ -271,7 +271,7 @@ func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Met
 		return meta, err
 	}
 	meta.FindSource()
-	if meta.Automatic, err = m.automatic(); err != nil {
+	if meta.Again, err = m.again(); err != nil {
 		return meta, err
 	}
 	if s := m["mtime"]; s != "" {
@@ -301,14 +301,13 @@ func (h *Handler) meta(r *http.Request, m metadata, size int64) (meta ingest.Met
 	return meta, nil
 }
 
-// automatic says whether a backup brings the file by itself, which is so unless
-// the client says that its person wants just this one.
-func (m metadata) automatic() (bool, error) {
+// again says whether the person wants just this file, though they deleted it.
+func (m metadata) again() (bool, error) {
 	switch m["again"] {
 	case "", "false":
-		return true, nil
-	case "true":
 		return false, nil
+	case "true":
+		return true, nil
 	}
 	return false, badMetadata("The value of again is neither true nor false.")
 }

@@ -11,7 +11,7 @@ import (
 // query parameter source; else its names tell. named is the path by which they do;
 // that of a folder ends with a slash.
 func metaOf(v *visit, named string) (ingest.Meta, error) {
-	meta := ingest.Meta{Path: v.path, Device: v.who.Device, DevicePath: named}
+	meta := ingest.Meta{Path: v.path, Device: v.who.Device, DevicePath: named, Drive: true}
 	header, query := v.r.Header.Get("Yunbox-Source"), v.r.URL.Query().Get("source")
 	switch {
 	case header != "" && query != "" && header != query:
