@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
 	"yunbox.local/storage/vfs/vfstest"
 )
 
@@ -590,6 +592,74 @@ func TestNumbered(t *testing.T) {
 	} {
 		if got := inbox.Numbered(tt.name, tt.n); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What its owner deleted is told of and left where it is, also where originals go
+// to the trash, until they want it again. It is read and noted once.
+func TestDeletedIsDeclined(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{inbox.Keep, inbox.Trash} {
+		w := newWorld(t, inbox.Options{})
+		dir := t.TempDir()
+		for _, name := range []string{"a.jpg", "b.jpg"} {
+			write(t, dir+"/"+name, name+" once")
+		}
+		w.imports(inbox.Wish{Path: dir, User: "ada", Into: "/"})
+		w.holds(map[string]string{"a.jpg": "a.jpg once", "b.jpg": "b.jpg once"})
+		var refs []storage.Ref
+		for _, name := range []string{"a.jpg", "b.jpg"} {
+			it, err := w.cat.Lookup(t.Context(), ada, name)
+			must(t, err)
+			must(t, w.cat.Trash(t.Context(), ada, it.ID))
+			if refs = append(refs, it.Ref); name == "b.jpg" {
+				must(t, w.cat.Purge(t.Context(), ada, it.ID))
+			}
+		}
+		lines := w.imports(inbox.Wish{Path: dir, User: "ada", Into: "/"})
+		if done := lines[len(lines)-1]; done["declined"] != 2.0 || done["failed"] != 0.0 || done["stored"] != 0.0 || done["known"] != 0.0 {
+			t.Errorf("an import says %v", lines)
+		}
+		w.add(dir, func(wish *inbox.Wish) { wish.Originals = how })
+		w.eventually("both are declined", func() bool { return w.status().Declined == 2 })
+		s := w.status()
+		if len(s.Troubles) != 2 || !strings.Contains(s.Troubles[0].Reason, "deleted") || s.Failed != 0 || s.Refused != 0 || s.Taken != 0 || s.State != "watching" {
+			t.Errorf("%+v", s)
+		}
+		declined := func() []catalog.Offer {
+			t.Helper()
+			list, _, err := w.cat.Ledger(t.Context(), ada, 0, catalog.OfferDeclined, "", 0)
+			must(t, err)
+			return list
+		}
+		noted := declined()
+		if len(noted) != 4 || noted[0].Kind != problem.Deleted || noted[0].Ref.IsZero() || noted[0].Path == "" {
+			t.Errorf("the ledger has %+v", noted)
+		}
+		w.looked()
+		w.restart()
+		w.eventually("they are told of after a restart", func() bool { return w.status().Declined == 2 })
+		must(t, os.Chtimes(dir+"/a.jpg", time.Now(), time.Now().Add(-time.Hour)))
+		w.looked()
+		w.eventually("a touched file is declined", func() bool { return w.status().Declined == 2 && w.status().Waiting == 0 && len(declined()) == len(noted)+1 })
+		w.holds(map[string]string{})
+		for _, name := range []string{"a.jpg", "b.jpg"} {
+			if b, err := os.ReadFile(dir + "/" + name); err != nil || string(b) != name+" once" {
+				t.Errorf("%s: %q, %v", name, b, err)
+			}
+		}
+		for _, ref := range refs {
+			if _, ok, err := w.cat.Want(t.Context(), ada, ref); err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+		}
+		w.looked()
+		w.holds(map[string]string{"a.jpg": "a.jpg once", "b.jpg": "b.jpg once"})
+		w.eventually("nothing is declined", func() bool { return w.status().Declined == 0 })
+		_, err := os.Stat(dir + "/b.jpg")
+		if gone := os.IsNotExist(err); gone != (how == inbox.Trash) {
+			t.Errorf("originals %s: gone is %v", how, gone)
 		}
 	}
 }
