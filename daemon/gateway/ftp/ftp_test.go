@@ -4,7 +4,9 @@ package ftp_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -256,6 +258,11 @@ func TestDeletedIsDeclined(t *testing.T) {
 	}
 	if err := c.put("STOR a.jpg", content(2, 1000)); err != nil {
 		t.Errorf("another photo of that name: %v", err)
+	}
+	sum := sha256.Sum256(content(1, 1000))
+	ada.Call("POST", "/v1/blobs/wanted", map[string]any{"sha256": []string{hex.EncodeToString(sum[:])}}, nil) // FTP has no word for it
+	if err := c.put("STOR b.jpg", content(1, 1000)); err != nil {
+		t.Errorf("a photo that is wanted again: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What a program asks before it sends anything.
@@ -105,6 +106,7 @@ func TestBulkUploadCheck(t *testing.T) {
 		Results []struct {
 			ID, Action, Reason, AssetID string
 			IsTrashed                   bool
+			Deleted                     time.Time
 		}
 	}
 	question := fmt.Sprintf(`{"assets":[{"id":"/a","checksum":%q},{"id":"/b","checksum":%q},{"id":"/c","checksum":%q},{"id":"/d","checksum":%q}]}`,
@@ -119,11 +121,39 @@ func TestBulkUploadCheck(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	// What lies in the trash may be gone tomorrow: it is to be sent.
+	// What its owner deleted need not be sent, and is no asset either.
+	it := w.items(w.ada)["Photos/2021/02/one.jpg"]
 	w.ada.Call("DELETE", "/v1/files/Photos/2021/02/one.jpg", nil, nil)
+	for _, trashed := range []bool{true, false} {
+		out.Results = nil
+		w.json("POST", "/api/assets/bulk-upload-check", question).into(&out)
+		for _, r := range out.Results[:2] {
+			if r.Action != "reject" || r.Reason != "deleted" || r.AssetID != "" || r.IsTrashed != trashed || r.Deleted.IsZero() {
+				t.Errorf("%+v", r)
+			}
+		}
+		if out.Results[2].Action != "accept" || out.Results[3].Action != "accept" {
+			t.Errorf("%+v", out.Results[2:])
+		}
+		// Whoever sends it all the same hears why it is not kept.
+		for _, header := range [][]string{nil, {"x-immich-checksum", hexSum("one")}} {
+			w.post(w.ada, "", form(field("fileCreatedAt", created), file("new name.jpg", "one")), header...).refuses(410, "deleted")
+		}
+		if all := w.items(w.ada); len(all) != 0 {
+			t.Errorf("%+v", all)
+		}
+		if trashed {
+			w.ada.Call("DELETE", "/v1/items/"+it.ID, nil, nil)
+		}
+	}
+	w.ada.Call("POST", "/v1/blobs/wanted", map[string]any{"sha256": []string{it.SHA256}}, nil)
+	out.Results = nil
 	w.json("POST", "/api/assets/bulk-upload-check", question).into(&out)
 	if out.Results[0].Action != "accept" {
 		t.Errorf("%+v", out.Results[0])
+	}
+	if _, status := w.upload("one.jpg", "one"); status != "created" {
+		t.Error(status)
 	}
 	ask := func(n int, checksum string) answer {
 		list := strings.Repeat(fmt.Sprintf(`{"id":"x","checksum":%q},`, checksum), n)

@@ -642,7 +642,9 @@ func TestDeletedIsDeclined(t *testing.T) {
 		w.eventually("they are told of after a restart", func() bool { return w.status().Declined == 2 })
 		must(t, os.Chtimes(dir+"/a.jpg", time.Now(), time.Now().Add(-time.Hour)))
 		w.looked()
-		w.eventually("a touched file is declined", func() bool { return w.status().Declined == 2 && w.status().Waiting == 0 && len(declined()) == len(noted)+1 })
+		w.eventually("a touched file is declined", func() bool {
+			return w.status().Declined == 2 && w.status().Waiting == 0 && len(declined()) == len(noted)+1
+		})
 		w.holds(map[string]string{})
 		for _, name := range []string{"a.jpg", "b.jpg"} {
 			if b, err := os.ReadFile(dir + "/" + name); err != nil || string(b) != name+" once" {
