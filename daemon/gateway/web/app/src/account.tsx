@@ -160,11 +160,13 @@ function Deletions() {
 function Tokens() {
   const tokens = useLoad(async () => (await get<{ tokens: Token[] | null }>('/v1/tokens')).tokens ?? [], []);
   const [name, setName] = useState('');
+  const [device, setDevice] = useState('');
+  const devices = useLoad(async () => (await get<{ devices: Device[] | null }>('/v1/devices')).devices ?? [], []);
   const [made, show] = useState<{ name: string; token: string } | null>(null);
   const act = useAct();
   const create = () =>
     act.run(async () => {
-      const { token } = await call<{ token: string }>('POST', '/v1/tokens', { name: name.trim(), scope: 'files' });
+      const { token } = await call<{ token: string }>('POST', '/v1/tokens', { name: name.trim(), scope: 'files', ...(device && { device }) });
       show({ name: name.trim(), token });
       setName('');
       tokens.reload();
@@ -198,6 +200,13 @@ function Tokens() {
       {act.problem && <ProblemNote problem={act.problem} />}
       <form class="inline-form" onSubmit={(e) => { e.preventDefault(); void create(); }}>
         <Field label={t('tokens.name')} value={name} onInput={setName} required maxLength={64} autocomplete="off" />
+        <div class="field">
+          <label for="token-device">{t('tokens.backsUp')}</label>
+          <select id="token-device" class="input" value={device} onChange={(e) => setDevice(e.currentTarget.value)}>
+            <option value="">{t('tokens.drive')}</option>
+            {(devices.value ?? []).map((d) => <option value={d.id}>{d.name}</option>)}
+          </select>
+        </div>
         <Button type="submit" icon="plus" busy={act.busy}>{t('tokens.create')}</Button>
       </form>
       {made && (
