@@ -250,7 +250,7 @@ func (a *app) inboxImportCommand() *cobra.Command {
 takes only what is new. With --json each line is an event:
   {"event":"progress","files":…,"bytes":…}
   {"event":"file","path":…,"result":"refused|declined|failed","reason":…}
-  {"event":"done","files":…,"stored":…,"known":…,"refused":…,"declined":…,"failed":…,"waiting":…,"skipped":…,"bytes":…}
+  {"event":"done","files":…,"stored":…,"known":…,"refused":…,"failed":…,"declined":…,"waiting":…,"skipped":…,"bytes":…}
 
 Files whose content the person deleted from the box are declined, and left alone.
 It exits with 3 if some files are not on the box, with 4 if a consent is missing.`,

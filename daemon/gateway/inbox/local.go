@@ -237,17 +237,16 @@ type (
 	}
 	// Imported says what an import did.
 	Imported struct {
-		Event   string `json:"event"` // "done"
-		Files   int64  `json:"files"`
-		Stored  int64  `json:"stored"`
-		Known   int64  `json:"known"`
-		Refused int64  `json:"refused"`
-		// Declined are those whose content their owner deleted from the box.
-		Declined int64  `json:"declined"`
+		Event    string `json:"event"` // "done"
+		Files    int64  `json:"files"`
+		Stored   int64  `json:"stored"`
+		Known    int64  `json:"known"`
+		Refused  int64  `json:"refused"`
 		Failed   int64  `json:"failed"`
-		Waiting  int64  `json:"waiting"` // files that did not stop changing
-		Skipped  int64  `json:"skipped"` // links, pipes, hidden files
-		Bytes    int64  `json:"bytes"`   // of those stored and known
+		Declined int64  `json:"declined"` // their owner deleted that content
+		Waiting  int64  `json:"waiting"`  // files that did not stop changing
+		Skipped  int64  `json:"skipped"`  // links, pipes, hidden files
+		Bytes    int64  `json:"bytes"`    // of those stored and known
 		Error    string `json:"error,omitempty"`
 	}
 )
