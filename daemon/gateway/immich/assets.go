@@ -30,8 +30,9 @@ func parseSum(s string) (storage.SHA1, error) {
 }
 
 // check says which of up to 5,000 files need not be sent, because the person has
-// their contents, or deleted them: of those no asset is named, for there is none.
-// Other people's play no part.
+// their contents, in the trash at least. A program may delete by that word what it
+// was not to send, so it is never said of what is gone for good: that is refused
+// when it comes. Other people's contents play no part.
 func (h *Handler) check(v *visit) error {
 	var in struct {
 		Assets []struct {
@@ -71,8 +72,8 @@ func (h *Handler) check(v *visit) error {
 		switch d := deleted[i]; {
 		case id != 0:
 			results[i] = result{ID: in.Assets[i].ID, Action: "reject", Reason: "duplicate", AssetID: uuid(ofItem, int64(id))}
-		case !d.Time.IsZero():
-			results[i] = result{ID: in.Assets[i].ID, Action: "reject", Reason: "deleted", IsTrashed: d.Trashed, Deleted: moment(d.Time)}
+		case d.Trashed:
+			results[i] = result{ID: in.Assets[i].ID, Action: "reject", Reason: "deleted", IsTrashed: true, Deleted: moment(d.Time)}
 		}
 	}
 	return v.answer(http.StatusOK, object{"results": results})
