@@ -17,7 +17,8 @@
 //
 //   - The kernel sends FIN for a program that was killed, too, and some programs say
 //     close_notify when they give up. So the control connection must be there still a
-//     moment later, without an ABOR: a client that is gone waits for no answer.
+//     moment after the end arrived, without an ABOR: a client that is gone waits for no
+//     answer. Only of all that ALLO announced no more is asked.
 //   - With TLS, crypto/tls says io.EOF at the end of a record without close_notify, as
 //     many clients never send it. Of one that has sent it before, that is a break.
 //   - If ALLO announced a size, fewer bytes are a break.
@@ -63,6 +64,7 @@ type Limits struct {
 	SignIn         time.Duration // from connecting to being signed in: a minute
 	Idle           time.Duration // of a control connection without a transfer, to the second: 5 minutes
 	DataIdle       time.Duration // of a data connection: a minute
+	Recheck        time.Duration // after which a running upload's password must still be good: half a second
 	Drain          time.Duration // for running transfers when the box stops: 5 seconds
 }
 
@@ -81,6 +83,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.SignIn, time.Minute)
 	or(&l.Idle, 5*time.Minute)
 	or(&l.DataIdle, time.Minute)
+	or(&l.Recheck, 500*time.Millisecond)
 	or(&l.Drain, 5*time.Second)
 	return l
 }

@@ -74,7 +74,7 @@ func TestBrokenOff(t *testing.T) {
 	pw := cameraPassword(ada, "cam").Token
 	body := content(1, 1<<20)
 	most := len(body) * 6 / 10
-	for _, way := range []string{"reset", "control gone", "aborted", "killed", "no last word", "cut inside a record", "too short for ALLO", "the other end of the net", "at the last byte"} {
+	for _, way := range []string{"reset", "control gone", "aborted", "killed", "killed the other way round", "no last word", "cut inside a record", "too short for ALLO", "the other end of the net", "at the last byte"} {
 		for _, cfg := range []*tls.Config{nil, box.TLS()} {
 			if cfg == nil && (way == "no last word" || way == "cut inside a record") {
 				continue
@@ -122,6 +122,9 @@ func TestBrokenOff(t *testing.T) {
 				case "killed":
 					c.conn.Close() // a kernel closes in the order in which they were opened
 					raw.Close()
+				case "killed the other way round":
+					raw.Close()
+					c.conn.Close()
 				case "no last word":
 					raw.Close()
 				case "cut inside a record":
@@ -294,6 +297,70 @@ func TestWithdrawnMidway(t *testing.T) {
 			t.Errorf("%d bytes of a withdrawn upload are kept", at)
 		}
 	}
+}
+
+// R22: a revoked password stops what runs, also while nothing comes, and what had
+// arrived waits for the next one.
+func TestRevokedMidway(t *testing.T) {
+	t.Parallel()
+	box, ada := startBox(t)
+	body := content(4, 400<<10)
+	for _, cfg := range []*tls.Config{nil, box.TLS()} {
+		made := cameraPassword(ada, "cam")
+		c := login(t, box, cfg, "ada", made.Token)
+		name := fmt.Sprintf("%v.jpg", cfg != nil)
+		d, err := c.begin("STOR " + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Write(body[:200<<10]); err != nil {
+			t.Fatal(err)
+		}
+		ada.Call("DELETE", "/v1/tokens/"+made.ID, nil, nil)
+		var r *refused
+		if err := c.end(); !errors.As(err, &r) || !strings.Contains(r.text, "password") {
+			t.Errorf("the client is told %v", err)
+		}
+		d.Close()
+		if _, ok := file(ada, "Camera/cam/"+name); ok {
+			t.Error("a part of a photo is a photo")
+		}
+		c = login(t, box, cfg, "ada", cameraPassword(ada, "cam").Token)
+		at := c.size(name)
+		if at < 100<<10 {
+			t.Fatalf("SIZE says %d", at)
+		}
+		c.must(350, fmt.Sprint("REST ", at))
+		if err := c.put("STOR "+name, body[at:]); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := file(ada, "Camera/cam/"+name); !ok || !bytes.Equal(got, body) {
+			t.Error("the file is not whole")
+		}
+	}
+}
+
+// All that ALLO announced is the whole file, also of a camera that waits for no answer.
+func TestAnnouncedIsWhole(t *testing.T) {
+	t.Parallel()
+	box, ada := startBox(t)
+	body := content(9, 300<<10)
+	c := login(t, box, nil, "ada", cameraPassword(ada, "cam").Token)
+	c.must(200, fmt.Sprint("ALLO ", len(body)))
+	d, err := c.begin("STOR a.jpg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the bytes arrive", func() bool { return unread(d) == 0 })
+	d.Close()
+	c.conn.Close()
+	eventually(t, "the photo is stored", func() bool {
+		got, ok := file(ada, "Camera/cam/a.jpg")
+		return ok && bytes.Equal(got, body)
+	})
 }
 
 // Nothing opens the drop box but its own password, and that opens nothing else.

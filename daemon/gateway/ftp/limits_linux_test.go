@@ -23,6 +23,51 @@ func TestSilentDataConnectionIsABreak(t *testing.T) {
 	}
 }
 
+// The end of the data is noticed when it arrives, not when it is read.
+func TestEndIsSeenBeforeItIsRead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d := &dataConn{Conn: c, idle: 10 * time.Second}
+	if _, err := client.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	for range 2 * lookEvery {
+		if _, err := d.Read(b); err != nil || !d.ended.IsZero() {
+			t.Fatalf("%v, ended %v: it is there", err, d.ended)
+		}
+	}
+	if rtt := roundTrip(c); rtt > time.Second {
+		t.Errorf("this machine is %v away from itself", rtt)
+	}
+	client.Close()
+	for end := time.Now().Add(10 * time.Second); alive(c); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is gone, and nobody noticed")
+		}
+	}
+	for range lookEvery {
+		if _, err := d.Read(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d.ended.IsZero() || d.fin.Load() {
+		t.Errorf("ended %v, read to the end %v", d.ended, d.fin.Load())
+	}
+}
+
 // A stranger cannot stretch the time to sign in by talking.
 func TestStrangersAreNotWaitedFor(t *testing.T) {
 	a, b := net.Pipe()

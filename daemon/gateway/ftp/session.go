@@ -243,13 +243,20 @@ func (p *passive) Accept() (net.Conn, error) {
 	}
 }
 
-// dataConn is a data connection: it ends when nothing moves, and knows whether the
-// other side sent FIN.
+// dataConn is a data connection: it ends when nothing moves, and knows whether and
+// when the other side sent FIN.
 type dataConn struct {
 	net.Conn
 	idle time.Duration
 	fin  atomic.Bool
+
+	// For the goroutine that reads.
+	reads int
+	ended time.Time // by when FIN had arrived, maybe before what came ahead of it was read
 }
+
+// lookEvery is after how many reads a dataConn asks whether FIN has arrived.
+const lookEvery = 8
 
 // Read implements io.Reader.
 func (d *dataConn) Read(b []byte) (int, error) {
@@ -257,10 +264,21 @@ func (d *dataConn) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := d.Conn.Read(b)
-	if errors.Is(err, io.EOF) {
+	d.reads++
+	switch {
+	case errors.Is(err, io.EOF):
 		d.fin.Store(true)
+		d.endedBy(time.Now())
+	case err == nil && d.reads%lookEvery == 0 && d.ended.IsZero() && !alive(d.Conn):
+		d.endedBy(time.Now())
 	}
 	return n, err
+}
+
+func (d *dataConn) endedBy(now time.Time) {
+	if d.ended.IsZero() {
+		d.ended = now
+	}
 }
 
 // Write implements io.Writer.

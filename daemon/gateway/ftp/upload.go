@@ -27,9 +27,11 @@ const (
 	persistAfter = 16 << 20
 	// checkpointEvery is how many bytes of a larger one a power cut may cost.
 	checkpointEvery = 64 << 20
-	// lastLook is how long after the end of its data a client must still be there. A
-	// killed one closes all its connections within this time.
-	lastLook = 50 * time.Millisecond
+	// lastLook is how long after the end of its data a client must still be there, and
+	// two round trips more, but not over mostLook. A killed one closes all its
+	// connections at once, and one that gives up says so within this time.
+	lastLook = 10 * time.Millisecond
+	mostLook = 250 * time.Millisecond
 	// letGo is how long a broken upload may take to be kept.
 	letGo = 20 * time.Second
 )
@@ -39,9 +41,10 @@ type upload struct {
 	d         *dropBox
 	s         *session
 	intake    *ingest.Intake
-	base      int64 // bytes that were here before
-	skip      int64 // bytes that come again: see standsAt
-	announced int64 // by ALLO; -1: nothing
+	revoked   atomic.Pointer[problem.Error] // the password was, meanwhile; nil: not
+	base      int64                         // bytes that were here before
+	skip      int64                         // bytes that come again: see standsAt
+	announced int64                         // by ALLO; -1: nothing
 	received  atomic.Int64
 	failed    error
 	done      chan struct{} // closed when the intake was let go of
@@ -79,7 +82,28 @@ func (d *dropBox) GetHandle(name string, flags int, offset int64) (ftpserver.Fil
 	g.mu.Lock()
 	g.running[u] = struct{}{}
 	g.mu.Unlock()
+	go u.watch()
 	return u, nil
+}
+
+// watch ends the upload, blocked or not, once the password that it came with was
+// revoked.
+func (u *upload) watch() {
+	again := time.NewTicker(u.s.g.Limits.Recheck)
+	defer again.Stop()
+	for {
+		select {
+		case <-u.done:
+			return
+		case <-again.C:
+		}
+		err := u.s.g.Accounts.CameraStillIn(context.Background(), u.d.who)
+		if problem.KindOf(err) == problem.Unauthenticated { // a fault of ours is no reason to drop what comes
+			u.revoked.Store(problem.As(err))
+			u.s.breakData()
+			return
+		}
+	}
 }
 
 // begin takes up what the client goes on with, or a new upload.
@@ -259,6 +283,9 @@ func (u *upload) ReadFrom(r io.Reader) (int64, error) {
 	case errors.Is(err, io.EOF):
 		return n, u.s.refuse(wrongPlace())
 	case err != nil:
+		if revoked := u.revoked.Load(); revoked != nil {
+			return n, u.s.refuse(revoked)
+		}
 		return n, u.s.refuse(brokenOff("The connection ended before the file did."))
 	}
 	ctx := u.intake.Context()
@@ -277,11 +304,8 @@ func (u *upload) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// midway makes what has arrived safe, if its sender may still send.
+// midway makes what has arrived safe.
 func (u *upload) midway(ctx context.Context) error {
-	if err := u.s.g.Accounts.CameraStillIn(ctx, u.d.who); err != nil {
-		return err
-	}
 	if err := u.intake.Persist(ctx); err != nil { // once
 		return err
 	}
@@ -382,6 +406,9 @@ type stream struct {
 func (t *stream) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
 	t.u.received.Add(int64(n))
+	if revoked := t.u.revoked.Load(); revoked != nil {
+		return n, revoked
+	}
 	if errors.Is(err, io.EOF) {
 		if broken := t.u.whole(t.r); broken != nil {
 			err = broken
@@ -422,8 +449,15 @@ func (u *upload) whole(r io.Reader) error {
 		}
 		s.notifies = s.notifies || lastWord
 	}
+	got := u.received.Load()
+	if u.announced > 0 && u.base == 0 && got == u.announced {
+		return nil // nothing is missing, whatever its sender does now
+	}
+	// The look counts from when the end arrived, not from when it was read.
+	data.endedBy(time.Now())
+	look := min(lastLook+2*roundTrip(data.Conn), mostLook)
 	select {
-	case <-time.After(lastLook):
+	case <-time.After(time.Until(data.ended.Add(look))):
 	case <-u.intake.Context().Done():
 		return context.Cause(u.intake.Context())
 	}
@@ -434,7 +468,7 @@ func (u *upload) whole(r io.Reader) error {
 		return brokenOff("The client was gone before it could be answered.")
 	}
 	// Some clients announce the rest where they go on, others the whole file.
-	if got := u.received.Load(); max(got, u.base+got-u.skip) < u.announced {
+	if max(got, u.base+got-u.skip) < u.announced {
 		return brokenOff("Fewer bytes came than ALLO announced.")
 	}
 	return nil

@@ -29,6 +29,8 @@ Stages (default: all):
   lone     the same, one at a time: nothing may wait for a timer
   slow     the same with every flush of the disk slowed to 10 ms: box and floor
   large    one large file
+  gateways 8 cameras (FTP, FTPS) and 4 phones (WebDAV) together, and one of each
+           alone
   memory   the box's resident memory while it takes 10,000 files, and one 4 GB file
   rerun    the same backup twice: yunboxctl push, restic, rsync
   syncs    whether a server syncs before it answers (by strace)
@@ -73,6 +75,7 @@ type bench struct {
 	manyFiles               int
 	hugeBytes               int64
 	rerunFiles              int
+	partyTime               time.Duration
 	without                 []string
 }
 
@@ -98,11 +101,13 @@ func run(ctx context.Context, args []string) (err error) {
 		out: os.Stdout, seed: uint64(time.Now().UnixNano()),
 		smallFiles: 2000, smallRounds: 3, largeBytes: 2 << 30, largeRounds: 3, slowFiles: 400, loneFiles: 200,
 		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000,
-		without: strings.Split(*without, ","),
+		partyTime: 8 * time.Second,
+		without:   strings.Split(*without, ","),
 	}
 	if *quick {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
 		b.slowFiles, b.loneFiles, b.manyFiles, b.hugeBytes, b.rerunFiles = 160, 60, 3000, 1<<30, 1000
+		b.partyTime = 3 * time.Second
 	}
 	if *asJSON {
 		b.out = os.Stderr
@@ -130,7 +135,7 @@ func run(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, leave()) }()
 	stages := []stage{
 		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
-		{"memory", b.memory}, {"rerun", b.rerun}, {"syncs", b.syncStage},
+		{"gateways", b.gateways}, {"memory", b.memory}, {"rerun", b.rerun}, {"syncs", b.syncStage},
 	}
 	for _, name := range flags.Args() {
 		if !slices.ContainsFunc(stages, func(s stage) bool { return s.name == name }) {
