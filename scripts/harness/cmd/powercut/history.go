@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -91,6 +94,38 @@ func (h *history) acks() (positions []int) {
 type histories struct {
 	mu  sync.Mutex
 	all map[string]*history
+	by  map[string]int // acknowledged files, by the gateway that took them
+}
+
+// way makes a gateway known, so that it is missed if nothing comes by it.
+func (hs *histories) way(name string) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.by == nil {
+		hs.by = map[string]int{}
+	}
+	hs.by[name] += 0
+}
+
+// acked counts a file that a gateway acknowledged.
+func (hs *histories) acked(way string) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.by[way]++
+}
+
+// ways says how many files came by each gateway, and by which none did.
+func (hs *histories) ways() (text string, idle []string) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var parts []string
+	for _, way := range slices.Sorted(maps.Keys(hs.by)) {
+		parts = append(parts, fmt.Sprintf("%s %d", way, hs.by[way]))
+		if hs.by[way] == 0 {
+			idle = append(idle, way)
+		}
+	}
+	return strings.Join(parts, ", "), idle
 }
 
 func (hs *histories) of(key string) *history {

@@ -29,8 +29,8 @@ import (
 const usage = `usage: scripts/powercut [flags]
 
 Runs yunboxd on a file system whose disk this program plays, lets clients store,
-replace and delete files and decide on consents, and records every block write
-and every flush. From the recording it rebuilds the disk as it may be after a
+replace and delete files by every gateway and decide on consents, and records every
+block write and every flush. From the recording it rebuilds the disk as it may be after a
 power cut at many moments, mounts it, starts yunboxd on it, and compares: each
 act that was acknowledged before the cut must have its effect, each file must
 have its bytes, "yunboxctl check --deep" and "yunboxctl audit verify" must be
@@ -153,7 +153,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 func (s settings) all(ctx context.Context, programs box.Programs) (bad bool, err error) {
 	var sum outcome
 	for i, fsType := range s.fileSystems {
-		t := &boxTarget{programs: programs, seed: s.seed + uint64(i), watch: s.watch}
+		t := &boxTarget{programs: programs, seed: s.seed + uint64(i), work: s.work, watch: s.watch}
 		o, err := s.cutOn(ctx, fsType, t)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", fsType, err)
@@ -264,6 +264,12 @@ func (s settings) cutOn(ctx context.Context, fsType string, t target) (o outcome
 	o.acts = len(acks)
 	writes, flushes, bytes := recording.Totals()
 	fmt.Fprintf(s.out, "%s: %d acknowledged acts in %v, %d without an answer; %d block writes, %d flushes, %.1f MB\n", fsType, len(acks), s.record, hs.unanswered(), writes, flushes, float64(bytes)/1e6)
+	ways, idle := hs.ways()
+	fmt.Fprintf(s.out, "%s: files acknowledged by %s\n", fsType, ways)
+	if len(idle) > 0 && s.eioCount == 0 {
+		o.unhappy++
+		fmt.Fprintf(s.out, "%s: nothing came by %s, so nothing is known about it\n", fsType, strings.Join(idle, ", "))
+	}
 	rng := rand.New(rand.NewPCG(s.seed, uint64(len(fsType))))
 	for i, c := range s.choose(first, recording.Pos(), acks, rng) {
 		if err := ctx.Err(); err != nil {

@@ -58,6 +58,7 @@ func randomContent(rng *rand.Rand) (content []byte, sum string) {
 // putter stores new files, replaces and deletes some, and notes what is acknowledged.
 type putter struct {
 	worker int
+	way    string // the gateway
 	folder string // before each path
 	rng    *rand.Rand
 	hs     *histories
@@ -86,6 +87,7 @@ func (p *putter) store(ctx context.Context, path string) {
 	done := p.hs.of("file:"+path).begin(sum, p.pos)
 	if err := p.put(ctx, path, content, sum); err == nil {
 		done()
+		p.hs.acked(p.way)
 	} else if ctx.Err() == nil {
 		pause(ctx, 20*time.Millisecond) // refused, as on a full or dying disk: no busy loop
 	}
@@ -131,6 +133,7 @@ func observeFiles(keys []string, hash func(path string) (string, error)) map[str
 type boxTarget struct {
 	programs box.Programs
 	seed     uint64
+	work     string // for the folders that are watched; "": none are
 	watch    io.Writer
 	token    string
 }
@@ -138,8 +141,9 @@ type boxTarget struct {
 type boxServer struct {
 	*box.Box
 	target *boxTarget
-	camera *box.Camera // from settle
-	folder string      // before the names of files
+	camera *box.Camera  // from settle
+	inbox  *inboxWorker // from settle; nil: no folders are watched
+	folder string       // before the names of files
 }
 
 func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
@@ -163,6 +167,21 @@ func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) e
 		return err
 	}
 	hs.of("bound").add(act{"yes", 0, pos()})
+	if s.target.work == "" {
+		return nil
+	}
+	// Its folders must outlive the cuts: what a watched one still holds may be taken after them.
+	dir, err := os.MkdirTemp(s.target.work, "inbox-")
+	if err != nil {
+		return err
+	}
+	s.inbox = &inboxWorker{s: s, rng: rand.New(rand.NewPCG(s.target.seed, 1<<33)), hs: hs, pos: pos, dir: dir}
+	for range ahead {
+		if err := s.inbox.fill(); err != nil {
+			return err
+		}
+	}
+	time.Sleep(2 * time.Second) // the box takes what has not changed for so long
 	return nil
 }
 
@@ -170,25 +189,31 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 	rng := func(i int) *rand.Rand { return rand.New(rand.NewPCG(s.target.seed, uint64(i))) }
 	var loops []func()
 	for worker := range 10 {
-		p := &putter{worker: worker, folder: s.folder, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
+		p := &putter{worker: worker, way: "API", folder: s.folder, rng: rng(worker), hs: hs, pos: pos, remove: s.remove}
 		p.put = func(ctx context.Context, path string, content []byte, sum string) error {
 			return s.Put(ctx, path, bytes.NewReader(content), int64(len(content)), sum)
 		}
 		switch worker {
 		case 4:
-			p.put = s.PutResumable
+			p.way, p.put = "tus", s.PutResumable
 		case 5:
-			p.put = s.PostResumable
+			p.way, p.put = "IETF", s.PostResumable
 		case 6:
-			p.put, p.remove = s.PutDAV, s.RemoveDAV
+			p.way, p.put, p.remove = "WebDAV", s.PutDAV, s.RemoveDAV
 		case 7:
+			p.way = "FTP"
 			p.folder, p.put, p.remove = s.camera.Folder+s.folder, s.camera.Put, nil
 		case 8:
-			p.put = s.PostAsset
+			p.way, p.put = "Immich", s.PostAsset
 		case 9:
-			p.put, p.remove = s.PutChunks, s.RemoveDAV
+			p.way, p.put, p.remove = "Nextcloud", s.PutChunks, s.RemoveDAV
 		}
+		hs.way(p.way)
 		loops = append(loops, func() { p.run(ctx) })
+	}
+	if s.inbox != nil {
+		hs.way("inbox")
+		loops = append(loops, func() { s.inbox.run(ctx) })
 	}
 	return append(loops, func() { s.decide(ctx, hs, pos) })
 }
@@ -359,7 +384,8 @@ func (s *floorServer) settle(context.Context, *histories, func() int) error { re
 func (s *floorServer) clients(ctx context.Context, hs *histories, pos func() int) []func() {
 	var loops []func()
 	for worker := range 4 {
-		p := &putter{worker: worker, rng: rand.New(rand.NewPCG(s.target.seed, uint64(worker))), hs: hs, pos: pos}
+		p := &putter{worker: worker, way: "floor", rng: rand.New(rand.NewPCG(s.target.seed, uint64(worker))), hs: hs, pos: pos}
+		hs.way(p.way)
 		p.put = func(ctx context.Context, path string, content []byte, _ string) error {
 			_, err := box.Exchange(ctx, s.client, http.MethodPut, s.url+(&url.URL{Path: "/" + path}).EscapedPath(), content)
 			return err
