@@ -84,12 +84,12 @@ type CameraSession struct {
 }
 
 // Connect signs in, with TLS on both connections if secure.
-func (c *Camera) Connect(ctx context.Context, secure bool) (s *CameraSession, err error) {
+func (c *Camera) Connect(ctx context.Context, secure bool) (_ *CameraSession, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.address)
 	if err != nil {
 		return nil, err
 	}
-	s = &CameraSession{camera: c, conn: conn, ftp: textproto.NewConn(conn), secure: secure}
+	s := &CameraSession{camera: c, conn: conn, ftp: textproto.NewConn(conn), secure: secure}
 	defer func() {
 		if err != nil {
 			s.Close()
