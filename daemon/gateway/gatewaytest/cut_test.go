@@ -33,7 +33,6 @@ func TestOneCut(t *testing.T) {
 	}{
 		{"tus", connectTus(1, false), 64 << 10},
 		{"IETF 8", connectIETF(1, 8), 64 << 10},
-		{"IETF, HTTP2", connectIETF(2, 0), 64 << 10},
 		{"Nextcloud", connectNextcloudChunks(1), chunkSize},
 		{"FTP", connectFTP(false), 64 << 10},
 		{"FTPS", connectFTP(true), 64 << 10},
@@ -62,9 +61,6 @@ func TestOneCut(t *testing.T) {
 				t.Errorf("%d bytes were sent again", again)
 			} else {
 				t.Logf("%d bytes were sent again", again)
-			}
-			if got, err := client.Get(t.Context(), f.Path); err != nil || !bytes.Equal(got, film) {
-				t.Errorf("%d bytes came back, %v", len(got), err)
 			}
 		})
 	}
