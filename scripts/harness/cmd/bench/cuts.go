@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"yunbox.local/scripts/harness/internal/box"
@@ -107,6 +108,9 @@ func (b *bench) giant(ctx context.Context) error {
 			return session.Put(ctx, camera.Folder+"giant.mp4", body)
 		}},
 	} {
+		if slices.Contains(b.without, way.name) {
+			continue
+		}
 		if err := b.giantBy(ctx, way.name, sparse, at, way.send); err != nil {
 			return fmt.Errorf("%s: %w", way.name, err)
 		}

@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string) (err error) {
 	asJSON := flags.Bool("json", false, "print the report as JSON (what people read goes to stderr)")
 	work := flags.String("work", "/var/tmp", "keep all data below this `directory`")
 	disk := flags.String("disk", "image", "where a run writes: image (a fresh ext4 in a file below --work), ram (the same in memory: flushes cost nothing) or folder (a directory below --work)")
-	without := flags.String("without", "", "leave these contenders out (names, with commas)")
+	without := flags.String("without", "", "leave these contenders out (names, with commas; of the stage giant: gateways)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
