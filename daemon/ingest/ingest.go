@@ -66,6 +66,11 @@ type Meta struct {
 	// Beside and Once are as in catalog.Entry. A persisted upload forgets them.
 	Beside, Once bool
 
+	// Require is a condition of the gateway's own: it is asked in the transaction that
+	// gives the file its name, and its error refuses the file (nil: none). A persisted
+	// upload forgets it.
+	Require func(*db.Tx) error
+
 	// SourceBy is how Source is known; "": the client declared it.
 	SourceBy source.Confidence
 	// DevicePath is what the device itself calls the file, for FindSource, where
@@ -285,6 +290,9 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 		if err := g.Check(tx, g.Purpose()); err != nil {
 			return err
 		}
+		if err := m.required(tx); err != nil {
+			return err
+		}
 		added, err := in.cat.AddKnown(tx, m.entry(g.User(), tx.Now))
 		if err != nil {
 			return err
@@ -310,6 +318,14 @@ func resultOf(a catalog.Added) Result {
 		r.Stored = StoredKnown
 	}
 	return r
+}
+
+// required asks m.Require.
+func (m Meta) required(tx *db.Tx) error {
+	if m.Require == nil {
+		return nil
+	}
+	return m.Require(tx)
 }
 
 // entry is what the catalogue is to keep of m; content and size are the

@@ -399,7 +399,9 @@ func (i *Intake) Amend(path string, mtime time.Time) error {
 //
 // Errors are of the kinds Mismatch (the bytes are not Want or WantSHA1: they are
 // dropped), Deleted (see declined.go; they are dropped, too), Invalid (bytes are
-// missing: the upload can go on), ConsentRequired, Quota, Full, Conflict and PreconditionFailed (the name), Unavailable.
+// missing: the upload can go on), ConsentRequired, Quota, Full, Conflict and
+// PreconditionFailed (the name), Unavailable, and those of Meta.Require, of which
+// Locked drops the bytes like these.
 func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := context.Cause(i.ctx); err != nil {
 		return Result{}, i.broken(err)
@@ -432,11 +434,11 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 	if err := i.in.committer.commit(x); err != nil {
 		kind := problem.KindOf(err)
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.ConsentRequired, problem.Full:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.Locked, problem.ConsentRequired, problem.Full:
 			i.in.unwanted(x.sealed.Ref)
 		}
 		switch kind {
-		case problem.Quota, problem.Conflict, problem.PreconditionFailed:
+		case problem.Quota, problem.Conflict, problem.PreconditionFailed, problem.Locked:
 			i.in.note(i.grant.User(), i.meta, catalog.OfferDeclined, err)
 			return Result{}, errors.Join(err, i.Discard())
 		case problem.ConsentRequired:
@@ -545,6 +547,9 @@ func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]err
 	if !known {
 		err = i.grant.Check(tx, i.grant.Purpose())
 		checked[i.grant] = err
+	}
+	if err == nil {
+		err = i.meta.required(tx)
 	}
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"context"
 	"crypto/sha256"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func TestResumeAfterABrokenBodyAndARestart(t *testing.T) { // R05
 	info, err := b.in.Describe(ctx, ann, id)
 	must(t, err)
 	m.Device, m.SourceBy = phone, source.Declared
-	if info.Offset != 5 || info.Meta != m || info.Finished != nil || time.Until(info.Expires) < 6*24*time.Hour {
+	if info.Offset != 5 || !reflect.DeepEqual(info.Meta, m) || info.Finished != nil || time.Until(info.Expires) < 6*24*time.Hour {
 		t.Errorf("%+v", info)
 	}
 	i, err = b.in.Resume(ctx, b.grant(ann, consent.AlbumBackup), id)

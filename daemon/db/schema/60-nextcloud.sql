@@ -25,3 +25,17 @@ CREATE TABLE IF NOT EXISTS nextcloud_chunk (
   written INTEGER NOT NULL,
   PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
+
+-- A chunk that came before its turn: a small upload of its own, whole and durable,
+-- until it can be appended.
+CREATE TABLE IF NOT EXISTS nextcloud_early (
+  upload  TEXT NOT NULL REFERENCES nextcloud_folder(upload) ON DELETE CASCADE,
+  number  INTEGER NOT NULL,
+  name    TEXT NOT NULL,
+  size    INTEGER NOT NULL,
+  crc     INTEGER NOT NULL, -- as in nextcloud_chunk
+  written INTEGER NOT NULL,
+  staged  TEXT NOT NULL REFERENCES upload(id) ON DELETE CASCADE,
+  PRIMARY KEY (upload, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS nextcloud_early_staged ON nextcloud_early (staged);

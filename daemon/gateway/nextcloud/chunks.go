@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"yunbox.local/daemon/consent"
@@ -27,9 +26,9 @@ import (
 // Here the folder is one resumable upload of ingest, and each chunk is appended to
 // it and hashed as it comes, so that the MOVE has nothing left to read, whatever the
 // size. A chunk counts when it is whole and durable; until then nobody sees it. One
-// that comes before its turn waits for it, with its body unread. One that comes
-// again is compared with what was taken; if it is another, the folder is given up,
-// and its client begins anew. docs/decisions/0015 has the reasons.
+// that comes before its turn is set aside, see early.go. One that comes again is
+// compared with what was taken; if it is another, the folder is given up, and its
+// client begins anew. docs/decisions/0015 has the reasons.
 
 const (
 	// maxFolders is how many unfinished files one person may have.
@@ -39,8 +38,8 @@ const (
 	keepFolder = 24 * time.Hour
 	// maxChunks is how many chunks a file may have: the clients' own bound is 10,000.
 	maxChunks = 20_000
-	// waitTurn is how long a chunk waits for those before it: clients take a line for
-	// dead that is silent for longer.
+	// waitTurn is how long a chunk that cannot be set aside waits for those before it:
+	// clients take a line for dead that is silent for longer.
 	waitTurn = 20 * time.Second
 	// wholeFile is the name that the chunks of a folder together have.
 	wholeFile = ".file"
@@ -190,20 +189,54 @@ func (h *Handler) giveUp(e *errand) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Ingest.Cancel(e.r.Context(), principal(e.r).User, f.upload); err != nil {
+	if err := h.drop(e.r.Context(), principal(e.r).User, f.upload); err != nil {
 		return err
 	}
 	e.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// number reads the name of a chunk.
-func (e *errand) number() (int64, error) {
-	n, err := strconv.ParseInt(e.chunk, 10, 64)
-	if err != nil || len(e.chunk) > 20 || strings.Trim(e.chunk, "0123456789") != "" {
-		return 0, &problem.Error{
+// A chunkName is the name of a chunk: a number, or the offsets of its first and last
+// byte.
+type chunkName struct {
+	number int64
+	last   int64 // -1: not said
+	digits int   // of the number
+}
+
+// isOffset reports whether the number is that of a byte: rclone names both ends, and
+// no client has so many chunks.
+func (n chunkName) isOffset() bool { return n.last >= 0 || n.number > maxChunks }
+
+// fits fails unless a chunk of that name can have so many bytes; -1: not known yet.
+func (n chunkName) fits(size int64) error {
+	if n.last < 0 || size < 0 || size == n.last-n.number+1 {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Invalid, Op: "nextcloud.chunk", Title: "The chunk is not as long as its name says",
+		Detail: "The name holds the offsets of the first and the last byte.", Hint: "Send the chunk again.",
+	}
+}
+
+// parseChunkName reads "7", "000007", or "000000000000000-000000010485759".
+func parseChunkName(s string) (n chunkName, err error) {
+	first, last, ranged := strings.Cut(s, "-")
+	n = chunkName{last: -1, digits: len(first)}
+	ok := true
+	read := func(s string) int64 {
+		v, err := strconv.ParseInt(s, 10, 64)
+		ok = ok && err == nil && len(s) <= 20 && strings.Trim(s, "0123456789") == "" && v < ingest.MaxSize
+		return v
+	}
+	if n.number = read(first); ranged {
+		n.last = read(last)
+		ok = ok && n.last >= n.number
+	}
+	if !ok {
+		return chunkName{}, &problem.Error{
 			Kind: problem.Invalid, Op: "nextcloud.chunk", Title: "The name of a chunk is no number",
-			Detail: "Chunks are named 1, 2, 3 and so on, with any number of leading zeros.", Hint: "Name it so.",
+			Detail: "Chunks are named 1, 2, 3 and so on, with any number of leading zeros, or by the offsets of their first and last byte.", Hint: "Name it so.",
 		}
 	}
 	return n, nil
@@ -211,8 +244,11 @@ func (e *errand) number() (int64, error) {
 
 // take answers PUT of a chunk.
 func (h *Handler) take(e *errand) error {
-	n, err := e.number()
+	n, err := parseChunkName(e.chunk)
 	if err != nil {
+		return err
+	}
+	if err := n.fits(e.r.ContentLength); err != nil {
 		return err
 	}
 	f, err := h.find(e)
@@ -238,9 +274,9 @@ func (h *Handler) take(e *errand) error {
 	}
 }
 
-// tryTake takes chunk n if it is its turn, else waits for another one to be taken.
-// again: the records changed, look at them once more.
-func (h *Handler) tryTake(e *errand, f chunkFolder, grant consent.Grant, n int64, timeout <-chan time.Time) (again bool, err error) {
+// tryTake takes chunk n if it is its turn, else sets it aside, or waits for another
+// one to be taken. again: the records changed, look at them once more.
+func (h *Handler) tryTake(e *errand, f chunkFolder, grant consent.Grant, n chunkName, timeout <-chan time.Time) (again bool, err error) {
 	ctx := e.r.Context()
 	taken, done := h.turns.next(f.upload) // asked before the records, so that none is missed
 	defer done()
@@ -248,25 +284,30 @@ func (h *Handler) tryTake(e *errand, f chunkFolder, grant consent.Grant, n int64
 	if err != nil {
 		return false, err
 	}
-	has, err := h.has(ctx, f.upload, n)
+	has, err := h.has(ctx, f.upload, n.number)
 	switch {
 	case err != nil:
 		return false, err
 	case has:
-		return h.compare(e, f, n)
-	case chunks.isNext(n, len(e.chunk)):
+		return h.compare(e, f, grant, n)
+	case chunks.isNext(n):
 		return h.append(e, f, grant, n)
-	case n < chunks.next:
+	case n.number < chunks.next, n.isOffset() && n.number < chunks.end:
 		return false, h.spoiled(e, f, "A chunk came that belongs before those that came first.")
+	}
+	switch early, err := h.mayWait(ctx, f, n, e.r.ContentLength); {
+	case err != nil:
+		return false, err
+	case early == known:
+		return false, h.compareEarly(e, f, grant, n)
+	case early == fits:
+		return false, h.setAside(e, f, grant, n)
 	}
 	select {
 	case <-taken:
 		return true, nil
 	case <-timeout:
-		return false, &problem.Error{
-			Kind: problem.Locked, Op: "nextcloud.chunk", Title: "A chunk came before its turn", RetryAfter: time.Second,
-			Detail: "Chunks are taken in the order of their numbers, and one before this is missing.", Hint: "Send that one first.",
-		}
+		return false, tooEarly()
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	case <-httpd.Stopping(ctx):
@@ -274,20 +315,30 @@ func (h *Handler) tryTake(e *errand, f chunkFolder, grant consent.Grant, n int64
 	}
 }
 
+func tooEarly() error {
+	return &problem.Error{
+		Kind: problem.Locked, Op: "nextcloud.chunk", Title: "A chunk came before its turn", RetryAfter: time.Second,
+		Detail: "Too many chunks came already of which one before is missing.", Hint: "Send that one first.",
+	}
+}
+
 // append takes the body of e as the next chunk. again: the records changed
 // meanwhile, look at them once more.
-func (h *Handler) append(e *errand, f chunkFolder, grant consent.Grant, n int64) (again bool, err error) {
+func (h *Handler) append(e *errand, f chunkFolder, grant consent.Grant, n chunkName) (again bool, err error) {
 	c, again, err := h.receive(e, f, grant, n)
 	if err != nil || again {
 		return again, err
 	}
 	h.turns.advance(f.upload)
+	if err := h.catchUp(e.r.Context(), f, grant, false); err != nil {
+		return false, err
+	}
 	e.w.Header().Set("ETag", c.etag())
 	e.w.WriteHeader(http.StatusCreated)
 	return false, nil
 }
 
-func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n int64) (c chunk, again bool, err error) {
+func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n chunkName) (c chunk, again bool, err error) {
 	ctx := e.r.Context()
 	if err := h.roomFor(ctx, f, principal(e.r).User, max(e.r.ContentLength, 0)); err != nil {
 		return c, false, err
@@ -297,16 +348,32 @@ func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n int64
 		return c, false, err
 	}
 	defer func() { err = errors.Join(err, intake.Close()) }()
+	body := httpd.ProgressReader(e.w, e.r.WithContext(intake.Context()))
+	return h.write(ctx, intake, grant, piece{chunkName: n, name: e.chunk, body: body})
+}
+
+// A piece is a chunk that is to be appended.
+type piece struct {
+	chunkName
+	name  string
+	body  io.Reader
+	early *chunk // as which it was set aside; nil: it was not
+	gap   bool   // whatever is missing before it
+}
+
+// write appends p to the upload that the caller holds. again: it is not its turn any
+// more, and nothing was read.
+func (h *Handler) write(ctx context.Context, intake *ingest.Intake, grant consent.Grant, p piece) (c chunk, again bool, err error) {
 	at := intake.Offset()
-	dropped, err := h.dropBehind(ctx, f.upload, at)
+	dropped, err := h.dropBehind(ctx, intake.ID(), at)
 	if err != nil {
 		return c, false, err
 	}
-	chunks, err := h.chunks(ctx, f.upload)
+	chunks, err := h.chunks(ctx, intake.ID())
 	if err != nil {
 		return c, false, err
 	}
-	if dropped || !chunks.isNext(n, len(e.chunk)) {
+	if dropped || !chunks.isNext(p.chunkName) && (!p.gap || p.number < chunks.next) {
 		return c, true, nil
 	}
 	if chunks.count >= maxChunks {
@@ -317,12 +384,18 @@ func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n int64
 	granted := intake.Context()
 	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
 	intake.Provisional(true) // a part of a chunk is none
-	size, err := intake.Write(granted, at, io.TeeReader(httpd.ProgressReader(e.w, e.r.WithContext(granted)), sum))
+	size, err := intake.Write(granted, at, io.TeeReader(p.body, sum))
+	if err == nil {
+		err = p.fits(size)
+	}
 	if err != nil {
 		return c, false, err
 	}
-	c = chunk{number: n, name: e.chunk, size: size, end: at + size, crc: sum.Sum64()}
-	if err := h.insertChunk(granted, grant, f.upload, c); err != nil {
+	c = chunk{number: p.number, name: p.name, size: size, end: at + size, crc: sum.Sum64()}
+	if p.early != nil && (c.size != p.early.size || c.crc != p.early.crc) {
+		return c, false, errDamaged
+	}
+	if err := h.insertChunk(granted, grant, intake.ID(), c); err != nil {
 		return c, false, err
 	}
 	intake.Provisional(false)
@@ -331,7 +404,7 @@ func (h *Handler) receive(e *errand, f chunkFolder, grant consent.Grant, n int64
 
 // compare holds a chunk that came before against the body of e: its client did not
 // hear that it had been taken.
-func (h *Handler) compare(e *errand, f chunkFolder, n int64) (again bool, err error) {
+func (h *Handler) compare(e *errand, f chunkFolder, grant consent.Grant, n chunkName) (again bool, err error) {
 	info, err := h.Ingest.Describe(e.r.Context(), principal(e.r).User, f.upload)
 	if err != nil {
 		return false, err
@@ -339,24 +412,32 @@ func (h *Handler) compare(e *errand, f chunkFolder, n int64) (again bool, err er
 	if dropped, err := h.dropBehind(e.r.Context(), f.upload, info.Offset); err != nil || dropped {
 		return dropped, err
 	}
-	c, err := h.chunk(e.r.Context(), f.upload, n)
+	c, err := h.chunk(e.r.Context(), f.upload, n.number)
 	if err != nil {
 		return false, err
 	}
+	return false, h.same(e, f, grant, c)
+}
+
+// same answers for a chunk that came before, as c.
+func (h *Handler) same(e *errand, f chunkFolder, grant consent.Grant, c chunk) error {
 	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
 	size, err := io.Copy(sum, io.LimitReader(e.r.Body, c.size+1))
 	if err != nil {
-		return false, &problem.Error{
+		return &problem.Error{
 			Kind: problem.Canceled, Op: "nextcloud.chunk", Title: "The body broke off", Err: err,
 			Detail: "The connection ended before the request did.", Hint: "Send it again.",
 		}
 	}
 	if size != c.size || sum.Sum64() != c.crc {
-		return false, h.spoiled(e, f, "A chunk came again and was another one.")
+		return h.spoiled(e, f, "A chunk came again and was another one.")
+	}
+	if err := h.catchUp(e.r.Context(), f, grant, false); err != nil {
+		return err
 	}
 	e.w.Header().Set("ETag", c.etag())
 	e.w.WriteHeader(http.StatusNoContent)
-	return false, nil
+	return nil
 }
 
 // spoiled gives a folder up whose chunks are of more than one file.
@@ -364,7 +445,7 @@ func (h *Handler) spoiled(e *errand, f chunkFolder, detail string) error {
 	return errors.Join(&problem.Error{
 		Kind: problem.Conflict, Op: "nextcloud.chunk", Title: "The chunks do not make one file", Detail: detail,
 		Hint: "Nothing of them was kept: the app begins anew.",
-	}, h.Ingest.Cancel(e.r.Context(), principal(e.r).User, f.upload))
+	}, h.drop(e.r.Context(), principal(e.r).User, f.upload))
 }
 
 // assemble answers MOVE of .file: it makes a file of what has come.
@@ -407,7 +488,10 @@ func (h *Handler) assemble(e *errand) error {
 		return err
 	}
 	if _, err := h.grant(e.r.Context(), user, &said, false); problem.KindOf(err) == problem.ConsentRequired {
-		return errors.Join(err, h.Ingest.Cancel(e.r.Context(), user, f.upload))
+		return errors.Join(err, h.drop(e.r.Context(), user, f.upload))
+	}
+	if err := h.complete(e, f, info.Meta); err != nil {
+		return err
 	}
 	h.Files.Place(e.w, e.r, m, u, func(grant consent.Grant, meta ingest.Meta) (ingest.Result, error) {
 		return h.finish(e.r.Context(), f, grant, meta)
@@ -424,6 +508,7 @@ func (h *Handler) finish(ctx context.Context, f chunkFolder, grant consent.Grant
 		return result, err
 	}
 	defer func() { err = errors.Join(err, intake.Close()) }()
+	intake.Require(meta.Require)
 	if _, err := h.dropBehind(ctx, f.upload, intake.Offset()); err != nil {
 		return result, err
 	}
@@ -432,54 +517,14 @@ func (h *Handler) finish(ctx context.Context, f chunkFolder, grant consent.Grant
 		return result, err
 	}
 	if meta.Size >= 0 && meta.Size != intake.Offset() || chunks.count == 0 && meta.Size != 0 {
-		return result, &problem.Error{
-			Kind: problem.Invalid, Op: "nextcloud.finish", Title: "Chunks are missing",
-			Detail: "What has come is not as long as OC-Total-Length says, or nothing has come.", Hint: "Send the others, then move the file again.",
-		}
+		return result, missingChunks()
 	}
 	return intake.Finish(intake.Context())
 }
 
-// turns tells the chunks of a file that wait that another one was taken. The zero
-// value is ready.
-type turns struct {
-	mu      sync.Mutex
-	waiting map[string]*turn // of uploads for which somebody waits
-}
-
-type turn struct {
-	taken   chan struct{}
-	waiters int
-}
-
-// next returns a channel that is closed when the next chunk of an upload is taken.
-// done must be called when nobody looks at it any more.
-func (t *turns) next(upload string) (taken <-chan struct{}, done func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	w := t.waiting[upload]
-	if w == nil {
-		if t.waiting == nil {
-			t.waiting = map[string]*turn{}
-		}
-		w = &turn{taken: make(chan struct{})}
-		t.waiting[upload] = w
-	}
-	w.waiters++
-	return w.taken, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if w.waiters--; w.waiters == 0 && t.waiting[upload] == w {
-			delete(t.waiting, upload)
-		}
-	}
-}
-
-func (t *turns) advance(upload string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if w := t.waiting[upload]; w != nil {
-		close(w.taken)
-		delete(t.waiting, upload)
+func missingChunks() error {
+	return &problem.Error{
+		Kind: problem.Invalid, Op: "nextcloud.finish", Title: "Chunks are missing",
+		Detail: "What has come is not as long as OC-Total-Length says, or nothing has come.", Hint: "Send the others, then move the file again.",
 	}
 }

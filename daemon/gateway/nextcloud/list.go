@@ -2,6 +2,8 @@ package nextcloud
 
 import (
 	"bufio"
+	"context"
+	"database/sql"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/problem"
 )
@@ -46,27 +49,17 @@ func (h *Handler) list(e *errand) error {
 	}
 	var only *chunk
 	if e.chunk != "" {
-		n, err := e.number()
+		n, err := parseChunkName(e.chunk)
 		if err != nil {
 			return err
 		}
-		has, err := h.has(ctx, f.upload, n)
+		c, err := h.listed(ctx, f, n.number, info.Offset)
 		if err != nil {
 			return err
-		}
-		if !has {
-			return noFolder()
-		}
-		c, err := h.chunk(ctx, f.upload, n)
-		if err != nil {
-			return err
-		}
-		if c.end > info.Offset {
-			return noFolder()
 		}
 		only = &c
 	}
-	first, err := h.chunksAfter(ctx, f.upload, -1) // an error can still be told
+	first, err := h.chunksAfter(ctx, chunksAfter, f.upload, -1) // an error can still be told
 	if err != nil {
 		return err
 	}
@@ -75,18 +68,53 @@ func (h *Handler) list(e *errand) error {
 		writeChunk(out, base, *only)
 	} else {
 		writeFolder(out, base, info.Offset)
-		for list := first; len(list) > 0 && e.r.Header.Get("Depth") != "0"; {
-			for _, c := range list {
-				if c.end <= info.Offset {
-					writeChunk(out, base, c)
-				}
-			}
-			if list, err = h.chunksAfter(ctx, f.upload, list[len(list)-1].number); err != nil {
+		if e.r.Header.Get("Depth") != "0" {
+			if err := h.writeChunks(ctx, out, base, f, first, info.Offset); err != nil {
 				return errors.Join(err, out.Flush())
 			}
 		}
 	}
 	return finish(out)
+}
+
+// listed returns chunk number, if it counts: it was appended and ends before offset,
+// or is set aside.
+func (h *Handler) listed(ctx context.Context, f chunkFolder, number, offset int64) (c chunk, err error) {
+	err = h.DB.Read(ctx, func(tx *db.Tx) error {
+		for _, query := range []string{chunkAt, earlyAt} {
+			c, err = scanChunk(tx.QueryRow(query, f.upload, number))
+			if err == nil && c.end <= offset {
+				return nil
+			}
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+		}
+		return noFolder()
+	})
+	return c, err
+}
+
+// writeChunks writes the chunks that were appended, of which first are the first ones,
+// and those set aside.
+func (h *Handler) writeChunks(ctx context.Context, out *bufio.Writer, base string, f chunkFolder, first []chunk, offset int64) (err error) {
+	after := int64(-1)
+	for list := first; len(list) > 0; {
+		for _, c := range list {
+			if c.end <= offset {
+				writeChunk(out, base, c)
+				after = c.number
+			}
+		}
+		if list, err = h.chunksAfter(ctx, chunksAfter, f.upload, list[len(list)-1].number); err != nil {
+			return err
+		}
+	}
+	early, err := h.chunksAfter(ctx, earlyAfter, f.upload, after) // fewer than one page
+	for _, c := range early {
+		writeChunk(out, base, c)
+	}
+	return err
 }
 
 // href is the address of the folder.

@@ -19,7 +19,7 @@ const (
 	foldersOf   = `SELECT f.upload, f.destination FROM nextcloud_folder f JOIN upload u ON u.id = f.upload WHERE f.user = +? AND f.name = +? AND u.item IS NULL LIMIT 2`
 	unfinished  = `SELECT count(*), coalesce(sum(f.bytes), 0) FROM nextcloud_folder f JOIN upload u ON u.id = f.upload WHERE f.user = +? AND u.item IS NULL`
 	longestIdle = `SELECT f.upload, u.expires FROM nextcloud_folder f JOIN upload u ON u.id = f.upload WHERE f.user = +? AND u.item IS NULL`
-	sumOfChunks = `SELECT count(*), coalesce(max(number), -1) FROM nextcloud_chunk WHERE upload = +?`
+	sumOfChunks = `SELECT count(*), coalesce(max(number), -1), coalesce(max(end), 0) FROM nextcloud_chunk WHERE upload = +?`
 	chunkAt     = `SELECT number, name, size, end, crc, written FROM nextcloud_chunk WHERE upload = +? AND number = +?`
 	chunksAfter = `SELECT number, name, size, end, crc, written FROM nextcloud_chunk WHERE upload = +? AND number > ? ORDER BY number LIMIT +?`
 	chunkBehind = `SELECT EXISTS (SELECT 1 FROM nextcloud_chunk WHERE upload = +? AND number = (SELECT max(number) FROM nextcloud_chunk WHERE upload = +?1) AND end > ?2)`
@@ -162,10 +162,7 @@ func (h *Handler) makeRoom(ctx context.Context, u ident.UserID) error {
 	if err != nil || n < maxFolders {
 		return err
 	}
-	if err := h.Ingest.Cancel(ctx, u, upload); problem.KindOf(err) != problem.NotFound {
-		return err
-	}
-	return nil
+	return h.drop(ctx, u, upload)
 }
 
 func (h *Handler) insertFolder(ctx context.Context, u ident.UserID, name, path, upload string) error {
@@ -220,27 +217,30 @@ type chunk struct {
 
 func (c chunk) etag() string { return fmt.Sprintf(`"%016x-%d"`, c.crc, c.size) }
 
-// chunks is what can be said of all chunks of a file.
+// chunks is what can be said of all chunks of a file that were appended.
 type chunks struct {
 	count int64
 	next  int64 // the number that follows on the highest
+	end   int64 // bytes of all
 }
 
-// isNext reports whether a chunk, whose name is so many digits long, is the one
-// that comes next. Clients count from 1; those that write sixteen digits, as
-// ownCloud's did, from 0.
-func (c chunks) isNext(n int64, digits int) bool {
+// isNext reports whether a chunk is the one that comes next. Clients count from 1;
+// those that write sixteen digits, as ownCloud's did, from 0. Others name a chunk by
+// where it begins.
+func (c chunks) isNext(n chunkName) bool {
 	switch {
+	case n.isOffset():
+		return n.number == c.end
 	case c.count > 0:
-		return n == c.next
-	case digits >= 16:
-		return n == 0
+		return n.number == c.next
+	case n.digits >= 16:
+		return n.number == 0
 	}
-	return n <= 1
+	return n.number <= 1
 }
 
 func (h *Handler) chunks(ctx context.Context, upload string) (c chunks, err error) {
-	err = h.DB.Read(ctx, func(tx *db.Tx) error { return tx.QueryRow(sumOfChunks, upload).Scan(&c.count, &c.next) })
+	err = h.DB.Read(ctx, func(tx *db.Tx) error { return tx.QueryRow(sumOfChunks, upload).Scan(&c.count, &c.next, &c.end) })
 	c.next++
 	return c, err
 }
@@ -269,10 +269,11 @@ func (h *Handler) chunk(ctx context.Context, upload string, n int64) (c chunk, e
 	return c, err
 }
 
-// chunksAfter returns some chunks in their order, from behind the number after.
-func (h *Handler) chunksAfter(ctx context.Context, upload string, after int64) (list []chunk, err error) {
+// chunksAfter returns some chunks in their order, from behind the number after: those
+// of the query chunksAfter or earlyAfter.
+func (h *Handler) chunksAfter(ctx context.Context, query, upload string, after int64) (list []chunk, err error) {
 	err = h.DB.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.Query(chunksAfter, upload, after, 100)
+		rows, err := tx.Query(query, upload, after, 100)
 		if err != nil {
 			return err
 		}

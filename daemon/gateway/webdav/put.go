@@ -100,6 +100,8 @@ func (h *Handler) mayPut(tx *db.Tx, v *visit, meta *ingest.Meta) error {
 			meta.IfRef = res.item.Ref
 		}
 	}
+	// A lock may be taken while the body comes, and until the file has its name.
+	meta.Require = func(tx *db.Tx) error { return h.unlocked(tx, v, v.path, scope) }
 	return h.unlocked(tx, v, v.path, scope)
 }
 
@@ -125,11 +127,6 @@ func (h *Handler) take(v *visit, grant consent.Grant, meta ingest.Meta) (result 
 	defer func() { err = errors.Join(err, intake.Close()) }()
 	ctx := intake.Context()
 	if _, err := intake.Write(ctx, 0, httpd.ProgressReader(v.w, v.r.WithContext(ctx))); err != nil {
-		return result, err
-	}
-	// A lock may have been taken while the body came.
-	err = h.db.Read(ctx, func(tx *db.Tx) error { return h.unlocked(tx, v, v.path, itself) })
-	if err != nil {
 		return result, err
 	}
 	return intake.Finish(ctx)
