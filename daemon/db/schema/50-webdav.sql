@@ -2,7 +2,8 @@
 
 -- Dead properties (RFC 4918 §4.2): what clients keep about a file or folder. They
 -- belong to the row and not to its path, so they move with it, lie in the trash
--- with it and go with it. xml is the whole element, able to stand alone.
+-- with it and go with it. xml is the whole element, able to stand alone; of the
+-- space 'urn:yunbox:spelling', which holds the spelling of the file's name, it is ''.
 CREATE TABLE IF NOT EXISTS dav_property (
   id     INTEGER PRIMARY KEY,
   user   INTEGER NOT NULL REFERENCES user(id),

@@ -1,13 +1,18 @@
 package nextcloud
 
 import (
+	"context"
+	"database/sql"
+	"encoding/hex"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/ingest"
@@ -136,6 +141,22 @@ func badHeader(detail string) error {
 func (h *Handler) stored(header http.Header, item catalog.Item) {
 	header.Set("OC-ETag", content.ETag(item.Ref))
 	header.Set("OC-FileId", h.globalID(int64(item.ID)))
+}
+
+const sha1Of = `SELECT sha1 FROM blob WHERE ref = +?`
+
+// served is webdav.Dialect.Served: clients check what they download by the SHA-1, the
+// only checksum that all of them know.
+func (h *Handler) served(ctx context.Context, header http.Header, item catalog.Item) error {
+	var sum []byte
+	err := h.DB.Read(ctx, func(tx *db.Tx) error { return tx.QueryRow(sha1Of, item.Ref[:]).Scan(&sum) })
+	if errors.Is(err, sql.ErrNoRows) { // removed just now
+		return nil
+	}
+	if err == nil {
+		header.Set("OC-Checksum", "SHA1:"+hex.EncodeToString(sum))
+	}
+	return err
 }
 
 // status is webdav.Dialect.Status: clients send a file again after 400, and give

@@ -139,9 +139,8 @@ func clientName(userAgent string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(userAgent, ""))
-	for len(name) > maxClient {
-		runes := []rune(name)
-		name = string(runes[:len(runes)-1])
+	if len(name) > maxClient {
+		name = strings.ToValidUTF8(name[:maxClient], "") // half a character at the end
 	}
 	return strings.TrimSpace(name)
 }
@@ -219,20 +218,11 @@ func (h *Handler) grantLogin(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) letIn(r *http.Request) error {
-	var in struct {
-		Device ident.DeviceID `json:"device"`
+	id, err := parseGrant(r.Body)
+	if err != nil {
+		return err
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<10))
-	if err == nil {
-		err = json.Unmarshal(body, &in)
-	}
-	if err != nil || in.Device == 0 {
-		return &problem.Error{
-			Kind: problem.Invalid, Op: "nextcloud.login", Title: "The device is not said", Err: err,
-			Hint: `Send {"device": "…"} with the id of one of your devices.`,
-		}
-	}
-	device, err := h.Accounts.Device(r.Context(), principal(r).User, in.Device)
+	device, err := h.Accounts.Device(r.Context(), principal(r).User, id)
 	if err != nil {
 		return err
 	}
@@ -240,6 +230,24 @@ func (h *Handler) letIn(r *http.Request) error {
 		return noLogin()
 	}
 	return nil
+}
+
+// parseGrant reads which device the page named.
+func parseGrant(r io.Reader) (ident.DeviceID, error) {
+	var in struct {
+		Device ident.DeviceID `json:"device"`
+	}
+	body, err := io.ReadAll(io.LimitReader(r, 4<<10))
+	if err == nil {
+		err = json.Unmarshal(body, &in)
+	}
+	if err != nil || in.Device <= 0 {
+		return 0, &problem.Error{
+			Kind: problem.Invalid, Op: "nextcloud.login", Title: "The device is not said", Err: err,
+			Hint: `Send {"device": "…"} with the id of one of your devices.`,
+		}
+	}
+	return in.Device, nil
 }
 
 // grant lets the app of a login in. The first who does decides.

@@ -56,7 +56,7 @@ func New(o Options) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{Options: o, logins: newLogins()}
-	h.dialect = &webdav.Dialect{Live: h.live, Announced: announced, Stored: h.stored, Folder: folder, Status: status}
+	h.dialect = &webdav.Dialect{Live: h.live, Announced: announced, Stored: h.stored, Served: h.served, Folder: folder, Status: status}
 	return h
 }
 

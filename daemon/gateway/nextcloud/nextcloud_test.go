@@ -278,6 +278,12 @@ func TestChecksums(t *testing.T) {
 			w.do("GET", name, "").is(404)
 		}
 	}
+	w.do("PUT", files+"sum.txt", body).is(201)
+	for _, method := range []string{"GET", "HEAD"} {
+		if got := w.do(method, files+"sum.txt", "").is(200).header.Get("OC-Checksum"); got != "SHA1:"+hash(s1[:]) {
+			t.Errorf("%s: %s", method, got)
+		}
+	}
 	w.do("PUT", files+"length.txt", body, "OC-Total-Length", "11").is(400)
 	w.do("PUT", files+"length.txt", body, "OC-Total-Length", "10").is(201)
 }

@@ -3,6 +3,7 @@ package webdav
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"yunbox.local/daemon/catalog"
@@ -18,6 +19,7 @@ const copyAtOnce = 200
 type transfer struct {
 	*visit
 	to        string
+	sent      string // to as its client wrote it
 	move      bool
 	deep      bool // with all that is in the folder
 	overwrite bool
@@ -86,6 +88,9 @@ func newTransfer(v *visit, move bool) (*transfer, error) {
 	var err error
 	if t.to, err = v.pathOn(destination); err != nil {
 		return nil, err
+	}
+	if u, err := url.Parse(destination); err == nil {
+		t.sent = sentPath(u, v.mount.Prefix)
 	}
 	switch o := strings.TrimSpace(v.r.Header.Get("Overwrite")); {
 	case strings.EqualFold(o, "F"):
@@ -168,32 +173,47 @@ func (h *Handler) begin(tx *db.Tx, t *transfer, from, to resource) error {
 		if _, err := h.catalog.MoveIn(tx, u, from.item.ID, t.to); err != nil {
 			return err
 		}
+		if err := keepSpelling(tx, u, from.holder(), catalog.Base(t.to), t.sent); err != nil {
+			return err
+		}
 		return dropLocksIn(tx, u, t.path)
 	case t.move:
 		if err := h.catalog.MoveFolderIn(tx, u, t.path, t.to); err != nil {
 			return err
 		}
+		if err := keepSpelling(tx, u, from.holder(), catalog.Base(t.to), t.sent); err != nil {
+			return err
+		}
 		return dropLocksIn(tx, u, t.path)
 	case from.kind == file:
-		return h.copyFile(tx, t, from.item, t.to)
+		return h.copyFile(tx, t, from.item, t.to, t.sent)
 	}
-	return h.copyFolder(tx, t, from.folder, t.to)
+	return h.copyFolder(tx, t, from.folder, t.to, t.sent)
 }
 
-func (h *Handler) copyFile(tx *db.Tx, t *transfer, item catalog.Item, to string) error {
+// copyFile copies item. sent is how its name was written, "": as that of item.
+func (h *Handler) copyFile(tx *db.Tx, t *transfer, item catalog.Item, to, sent string) error {
 	added, err := h.catalog.CopyIn(tx, t.who.User, item.ID, to, t.who.Device)
 	if err != nil {
 		return err
 	}
-	return copyProperties(tx, t.who.User, holder{item: item.ID}, holder{item: added.Item.ID})
+	err = copyProperties(tx, t.who.User, holder{item: item.ID}, holder{item: added.Item.ID})
+	if err != nil || sent == "" {
+		return err
+	}
+	return keepSpelling(tx, t.who.User, holder{item: added.Item.ID}, added.Item.Name, sent)
 }
 
-func (h *Handler) copyFolder(tx *db.Tx, t *transfer, f catalog.Folder, to string) error {
+func (h *Handler) copyFolder(tx *db.Tx, t *transfer, f catalog.Folder, to, sent string) error {
 	made, err := h.catalog.MakeFolderIn(tx, t.who.User, to)
 	if err != nil {
 		return err
 	}
-	return copyProperties(tx, t.who.User, holder{folder: f.ID}, holder{folder: made.ID})
+	err = copyProperties(tx, t.who.User, holder{folder: f.ID}, holder{folder: made.ID})
+	if err != nil || sent == "" {
+		return err
+	}
+	return keepSpelling(tx, t.who.User, holder{folder: made.ID}, catalog.Base(to), sent)
 }
 
 // roomForCopy refuses a copy that the person's share has no room for before it
@@ -226,7 +246,7 @@ func (h *Handler) copyTree(ctx context.Context, t *transfer) error {
 			for _, f := range folders {
 				to, err := there(f.Path)
 				if err == nil {
-					err = h.copyFolder(tx, t, f, to)
+					err = h.copyFolder(tx, t, f, to, "")
 				}
 				if err != nil {
 					return err
@@ -248,7 +268,7 @@ func (h *Handler) copyTree(ctx context.Context, t *transfer) error {
 			for _, item := range page.Items {
 				to, err := there(item.Path)
 				if err == nil {
-					err = h.copyFile(tx, t, item, to)
+					err = h.copyFile(tx, t, item, to, "")
 				}
 				if err != nil {
 					return err

@@ -1,6 +1,7 @@
 package webdav
 
 import (
+	"context"
 	"encoding/xml"
 	"net/http"
 	"net/url"
@@ -32,6 +33,8 @@ type Dialect struct {
 	Announced func(r *http.Request, meta *ingest.Meta) error
 	// Stored sets the headers that say what became of a PUT.
 	Stored func(h http.Header, item catalog.Item)
+	// Served adds to the headers of GET and HEAD of a file.
+	Served func(ctx context.Context, h http.Header, item catalog.Item) error
 	// Folder answers GET and HEAD of a folder.
 	Folder func(w http.ResponseWriter)
 	// Status is the status of a problem where it is another than WebDAV's; 0: it is

@@ -8,7 +8,7 @@ func Queries() map[string][]any {
 		dropLocks: {1, "a/", "a0"}, dropLocksAt: {1, "a"}, lockWithin: {1, "a/", "a0", true},
 		itemProperties: {"[]"}, folderProperties: {"[]"}, dropItemProperty: {1, "a", "b"}, dropFolderProperty: {1, "a", "b"},
 		itemUse: {1}, folderUse: {1}, personUse: {1}, copyItemProperties: {1, 2}, copyFolderProperties: {1, 2},
-		clearItem: {1}, clearFolder: {1}, dropExpired: {1, 1},
+		dropItemSpelling: {1, "s"}, dropFolderSpelling: {1, "s"}, clearItem: {1}, clearFolder: {1}, dropExpired: {1, 1},
 		`DELETE FROM item WHERE id = ?`: {1}, `DELETE FROM folder WHERE id = ?`: {1}, // properties go with them
 	}
 }

@@ -51,6 +51,11 @@ func (h *Handler) lock(v *visit) error {
 		}
 		l.folder, l.expires = res.kind == folder, tx.Now.Add(timeout)
 		l.infinite = l.infinite && l.folder
+		if made && v.sent != v.path {
+			if err := keepSpelling(tx, v.who.User, res.holder(), res.item.Name, v.sent); err != nil {
+				return err
+			}
+		}
 		return takeLock(tx, v.who.User, l)
 	})
 	if err != nil {

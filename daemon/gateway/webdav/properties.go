@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/ident"
@@ -224,6 +225,7 @@ type share struct{ used, available int64 }
 type entry struct {
 	resource
 	prefix string // of its address
+	shown  string // its path as it is shown
 	name   string // of the root; "": that of the resource
 	locks  []lock
 	dead   []property
@@ -241,13 +243,10 @@ func (e *entry) live(name string) (value string, ok bool) {
 	case "creationdate":
 		return e.item.Added.UTC().Format(time.RFC3339), isFile
 	case "displayname":
-		switch {
-		case e.name != "":
+		if e.name != "" {
 			return escaped(e.name), true
-		case isFile:
-			return escaped(e.item.Name), true
 		}
-		return escaped(e.folder.Name), true
+		return escaped(catalog.Base(e.shown)), true
 	case "getcontentlength":
 		return strconv.FormatInt(e.item.Size, 10), isFile
 	case "getcontenttype":

@@ -176,7 +176,17 @@ func (h *Handler) entries(v *visit, page []resource) (list []entry, err error) {
 			return err
 		}
 		for i, r := range page {
-			list[i] = entry{resource: r, prefix: v.mount.Prefix, dead: dead[r.holder()], now: tx.Now}
+			list[i] = entry{resource: r, prefix: v.mount.Prefix, now: tx.Now}
+			name, rest := spelling(r, dead[r.holder()])
+			list[i].dead = rest
+			switch {
+			case r.path == v.path: // the client's own spelling, that it finds it again
+				list[i].shown = v.sent
+			case v.sent == "":
+				list[i].shown = name
+			default:
+				list[i].shown = v.sent + "/" + name
+			}
 			if r.path == "" {
 				list[i].name = v.who.Name
 			}
@@ -235,7 +245,7 @@ const (
 // write writes what is asked of e.
 func (m *multistatus) write(e *entry) {
 	e.share = m.room
-	m.text("\n<d:response><d:href>", escaped(e.href(e.prefix)), "</d:href>")
+	m.text("\n<d:response><d:href>", escaped(hrefOf(e.prefix, e.shown, e.kind == folder)), "</d:href>")
 	var found, lacking strings.Builder
 	if m.all || m.names {
 		for _, name := range liveNames() {

@@ -149,7 +149,7 @@ func (h *Handler) follow(tx *db.Tx, v *visit, res resource, in instruction) erro
 		return h.catalog.SetMTimeIn(tx, v.who.User, res.item.ID, t)
 	}
 	_, told := v.told(name, res)
-	if told || isLive(name) || isMTime(name) && name.Space == dav {
+	if told || name.Space == spellingSpace || isLive(name) || isMTime(name) && name.Space == dav {
 		return &failed{condition: protectedProperty, problem: &problem.Error{
 			Kind: problem.Forbidden, Op: "webdav.proppatch", Title: "That property cannot be changed",
 			Detail: "The box decides about " + name.Local + " itself.", Hint: "Leave it out.",

@@ -54,6 +54,14 @@ func (h *Handler) place(v *visit, take func(consent.Grant, ingest.Meta) (ingest.
 			return err
 		}
 	}
+	if result.Outcome == catalog.Created && v.sent != v.path {
+		err := h.db.Write(v.r.Context(), func(tx *db.Tx) error {
+			return keepSpelling(tx, v.who.User, holder{item: result.Item.ID}, result.Item.Name, v.sent)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	header := v.w.Header()
 	header.Set("ETag", content.ETag(result.Item.Ref))
 	header.Set("Yunbox-Item", result.Item.ID.String())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
@@ -46,8 +47,11 @@ func (h *Handler) mkcol(v *visit) error {
 		if err := grant.Check(tx, grant.Purpose()); err != nil {
 			return err
 		}
-		_, err = h.catalog.MakeFolderIn(tx, v.who.User, v.path)
-		return err
+		made, err := h.catalog.MakeFolderIn(tx, v.who.User, v.path)
+		if err != nil || v.sent == v.path {
+			return err
+		}
+		return keepSpelling(tx, v.who.User, holder{folder: made.ID}, catalog.Base(v.path), v.sent)
 	})
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ type visit struct {
 	mount Mount
 	who   ident.Principal
 	path  string     // clean; "": the root
+	sent  string     // the same as its client wrote it
 	slash bool       // the address ends with a slash
 	cond  conditions // the If header
 }
@@ -107,6 +108,7 @@ func newVisit(w http.ResponseWriter, r *http.Request, u *url.URL, m Mount) (v *v
 	if v.path, v.slash, err = pathOf(u, m.Prefix); err != nil {
 		return nil, err
 	}
+	v.sent = sentPath(u, m.Prefix)
 	v.cond, err = parseIf(strings.Join(r.Header.Values("If"), " "))
 	return v, err
 }
@@ -282,6 +284,11 @@ func (h *Handler) get(v *visit) error {
 	}
 	if res.kind == folder {
 		return notAllowed(v.w, "This is a folder: it has no bytes of its own.", "Open the address in a program that speaks WebDAV.")
+	}
+	if d := v.mount.Dialect; d != nil {
+		if err := d.Served(v.r.Context(), v.w.Header(), res.item); err != nil {
+			return err
+		}
 	}
 	h.files.Serve(v.w, v.r, res.item, v.mount.refuse)
 	return nil
