@@ -120,7 +120,11 @@ func (h *Handler) destination(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return m.Path(r, address)
+	path, err := m.Path(r, address)
+	if err == nil && path == "" {
+		err = badHeader("Destination is no address of a file.")
+	}
+	return path, err
 }
 
 // begin makes a folder.
