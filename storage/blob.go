@@ -60,23 +60,17 @@ func blobError(ref Ref, err error) error {
 	return fmt.Errorf("blob %s: %w", ref, err)
 }
 
-// Verify reads a blob back and compares it with its name. ErrDamaged: the bytes
-// are others, or cannot be read; the next upload of that content then replaces
-// the blob. ErrNotFound.
+// Verify is Inspect for who needs an error: ErrDamaged, ErrNotFound.
 func (s *Store) Verify(ctx context.Context, ref Ref) error {
-	b, err := s.Get(ctx, ref)
-	if err != nil {
-		return err
+	switch damage, err := s.Inspect(ctx, ref, -1, nil); {
+	case err != nil:
+		return fmt.Errorf("blob %s: %w", ref, err)
+	case damage == Missing:
+		return fmt.Errorf("blob %s: %w", ref, ErrNotFound)
+	case damage != Sound:
+		return fmt.Errorf("blob %s: %w: %s", ref, ErrDamaged, damage)
 	}
-	defer b.Close() //nolint:errcheck // read only
-	err = s.sameAs(&contextReader{ctx, b}, ref)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if errors.Is(err, ErrDamaged) {
-		s.Doubt(ref)
-	}
-	return err
+	return nil
 }
 
 // sameAs compares the bytes of r with a name.
@@ -97,7 +91,7 @@ func (s *Store) sameAs(r io.Reader, ref Ref) error {
 const maxDamaged = 100_000
 
 // Doubt says that a blob is not to be relied on: it stays, but the next upload
-// of that content replaces it. Verify calls it; so may whoever learns of damage
+// of that content replaces it. Inspect calls it; so may whoever learns of damage
 // in another way. It is remembered until the store is closed.
 func (s *Store) Doubt(ref Ref) {
 	s.mu.Lock()

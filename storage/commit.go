@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"sync"
+	"syscall"
 
 	"yunbox.local/storage/vfs"
 )
@@ -188,13 +189,25 @@ func (u *Upload) giveName() error {
 			return fmt.Errorf("blob %s: %w", u.sum, err)
 		}
 	}
-	if err := u.s.fsys.Rename(stagingDir+"/"+u.name, u.sum.path()); err != nil {
+	err := u.s.fsys.Rename(stagingDir+"/"+u.name, u.sum.path())
+	if errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrExist) {
+		err = errors.Join(u.s.setAside(u.sum), u.s.fsys.Rename(stagingDir+"/"+u.name, u.sum.path()))
+	}
+	if err != nil {
 		return fmt.Errorf("blob %s: %w", u.sum, full(err))
 	}
 	if u.seq == 0 {
 		u.name = ""
 	}
 	return nil
+}
+
+// setAside takes the name of a blob from a directory that is there instead, which
+// is not ours and is not removed.
+func (s *Store) setAside(ref Ref) error {
+	aside := ref.path() + ".aside-" + newID()
+	s.log.Error("a directory has the name of a blob and is set aside", "blob", ref, "to", aside)
+	return s.fsys.Rename(ref.path(), aside)
 }
 
 // conclude ends the upload as its verdict says. u.mu is held.

@@ -82,8 +82,8 @@ type Options struct {
 	// are then synced one by one, as large ones are.
 	Intent int64
 
-	// Acknowledged says whether a blob was acknowledged before: something
-	// committed names it. Only then does a blob that exists stand for a copy
+	// Acknowledged says whether a blob was acknowledged before, something
+	// committed names it, and whether it is not known to be damaged. Only then does a blob that exists stand for a copy
 	// of the same content that comes again, after it was read back. Any other
 	// may be what a crash or a failed sync of its directory left, whose name
 	// no later sync makes certain, and is replaced by the new copy. nil: none.
@@ -114,7 +114,7 @@ type Store struct {
 	open     map[string]*Upload    // by id: uploads somebody holds
 	pins     map[Ref]int           // blobs that Sweep must leave alone
 	removing map[Ref]chan struct{} // blobs that Sweep is about to remove
-	damaged  map[Ref]struct{}      // found by Verify: replaced when sent again
+	damaged  map[Ref]struct{}      // found by Inspect: replaced when sent again
 	failed   error                 // the first failed sync
 	unsure   error                 // a failed sync after which no name can be trusted
 }

@@ -201,6 +201,16 @@ func (f *file) WriteBack(off, n int64, wait bool) error {
 	return err
 }
 
+func (f *file) Evict(off, n int64) error {
+	err := control(f.File, "fadvise", func(fd int) error {
+		return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED)
+	})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESPIPE) {
+		return nil
+	}
+	return err
+}
+
 // control runs a system call on the descriptor of f, which stays open while it
 // runs, again when a signal interrupted it, and names the file in the error.
 func control(f *os.File, op string, call func(fd int) error) error {

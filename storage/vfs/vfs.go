@@ -91,6 +91,11 @@ type File interface {
 	// is set, waits until the device has taken them. It makes nothing durable;
 	// it makes a later Datasync short. An error is as final as that of a sync.
 	WriteBack(off, n int64, wait bool) error
+	// Evict drops what the page cache holds of bytes [off, off+n), n 0: all
+	// from off on, so that the next read asks the disk and the cache is left to
+	// those who use it. What is not written yet stays. It is a hint: a system
+	// that does not know it answers nil.
+	Evict(off, n int64) error
 }
 
 // Space is the room on a volume, in bytes.

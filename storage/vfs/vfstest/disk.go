@@ -69,6 +69,10 @@ type inode struct {
 	// file or directory says so, too, once.
 	untold bool
 
+	// rotten is what the device has in truth where that went bad under the page
+	// cache: processes see data until they evict it. See Disk.Rot.
+	rotten []byte
+
 	// A file: what processes see, what the device has, and which sectors
 	// differ. len(disk) is the size the device knows.
 	data, disk []byte
@@ -111,6 +115,20 @@ func (d *Disk) SetCapacity(n int64) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	d.m.capacity = n
+}
+
+// Rot lets bytes of a file go bad on the device, under the page cache: change gets
+// what is there. Whoever reads sees the old bytes until they are evicted.
+func (d *Disk) Rot(name string, change func([]byte)) error {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	n, err := d.m.lookup(name)
+	if err != nil {
+		return err
+	}
+	n.rotten = slices.Clone(n.data)
+	change(n.rotten)
+	return nil
 }
 
 // SetNow sets the clock of modification times.
@@ -253,8 +271,10 @@ func (d *Disk) rename(oldname, newname string) error {
 	switch {
 	case target == n:
 		return nil // POSIX: two names of one file both stay
-	case target != nil && target.mode.IsDir() != n.mode.IsDir():
-		return syscall.EEXIST
+	case target != nil && target.mode.IsDir() && !n.mode.IsDir():
+		return syscall.EISDIR
+	case target != nil && !target.mode.IsDir() && n.mode.IsDir():
+		return syscall.ENOTDIR
 	case target != nil && len(target.entries) > 0:
 		return syscall.ENOTEMPTY
 	}

@@ -20,6 +20,7 @@ const (
 	OpSyncDir
 	OpSyncAll
 	OpWriteBack
+	OpEvict
 	OpRename
 	OpRemove
 	OpMkdir
@@ -38,7 +39,7 @@ const (
 const OpAny Op = 1<<numOps - 1
 
 var opNames = [numOps]string{
-	"open", "create", "read", "write", "sync", "syncdir", "syncall", "writeback", "rename", "remove",
+	"open", "create", "read", "write", "sync", "syncdir", "syncall", "writeback", "evict", "rename", "remove",
 	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock",
 }
 

@@ -290,6 +290,18 @@ func (f *file) WriteBack(_, _ int64, _ bool) error {
 	return nil
 }
 
+// Evict shows what became of the file on the device: see Disk.Rot.
+func (f *file) Evict(_, _ int64) error {
+	if err := f.begin(OpEvict); err != nil {
+		return err
+	}
+	defer f.d.m.mu.Unlock()
+	if f.n.rotten != nil {
+		f.n.data, f.n.disk, f.n.rotten = f.n.rotten, slices.Clone(f.n.rotten), nil
+	}
+	return nil
+}
+
 func (f *file) Close() error {
 	err := f.begin(OpClose)
 	if err != nil {
