@@ -22,6 +22,7 @@ import (
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
+	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -60,6 +61,7 @@ type Box struct {
 	catalog  *catalog.Catalog
 	ingest   *ingest.Ingest
 	inbox    *inbox.Inbox
+	health   *health.Health
 
 	front       *httpd.Server
 	maintenance *api.Local
@@ -135,7 +137,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	store, err := storage.Open(ctx, disk, storage.Options{
 		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now,
 		// Nothing is asked before the first upload, and the catalogue is there by then.
-		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Live(ctx, ref) },
+		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Relied(ctx, ref) },
 	})
 	switch {
 	case errors.Is(err, storage.ErrLocked):
@@ -212,6 +214,10 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.ingest = ingest.New(ingest.Options{
 		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans,
+	})
+	b.health = health.New(health.Options{
+		Catalog: b.catalog, Store: b.store, DB: b.db, Log: b.log, Now: b.now,
+		Days: b.conf.ScrubDays, Rate: int64(b.conf.ScrubMiB) << 20, Dir: b.conf.State,
 	})
 	b.closers = append(b.closers, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drain)

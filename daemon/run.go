@@ -114,7 +114,7 @@ func (b *Box) openFront() error {
 	})
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
-		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Log: b.log,
+		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -221,6 +221,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.inbox.Run(ctx) })
+	parts.Go(func() { b.health.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

@@ -207,6 +207,10 @@ func (s *Store) VolumeID() string { return s.volume.id }
 // included.
 func (s *Store) Space() (vfs.Space, error) { return s.fsys.Space() }
 
+// Receiving reports whether uploads are running whose declared bytes have not all
+// come.
+func (s *Store) Receiving() bool { return s.promised.Load() > 0 }
+
 // Err returns the first failed sync since Open, nil while there was none. The
 // volume should then be looked after: the disk loses data.
 func (s *Store) Err() error {

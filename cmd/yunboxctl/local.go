@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,13 +36,14 @@ type boxStatus struct {
 		OK    bool   `json:"ok"`
 		Error string `json:"error"`
 	} `json:"volume"`
-	Uptime   float64 `json:"uptime_seconds"`
-	Uploads  int64   `json:"uploads"`
-	Users    int64   `json:"users"`
-	Items    int64   `json:"items"`
-	Blobs    int64   `json:"blobs"`
-	Logical  int64   `json:"logical_bytes"`
-	Physical int64   `json:"physical_bytes"`
+	Uptime   float64    `json:"uptime_seconds"`
+	Uploads  int64      `json:"uploads"`
+	Users    int64      `json:"users"`
+	Items    int64      `json:"items"`
+	Blobs    int64      `json:"blobs"`
+	Logical  int64      `json:"logical_bytes"`
+	Physical int64      `json:"physical_bytes"`
+	Scrub    scrubState `json:"scrub"`
 }
 
 func (a *app) localStatus(ctx context.Context) (boxStatus, error) {
@@ -137,6 +137,7 @@ func (a *app) statusCommand() *cobra.Command {
 					{"memory", problem.Bytes(s.Memory.RSS)}, {"up", clock(time.Duration(s.Uptime * float64(time.Second)))},
 					{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
 					{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
+					{"read back", s.Scrub.coverage(time.Now())}, {"damage", s.Scrub.damage()},
 					{"uploads", fmt.Sprintf("%d running", s.Uploads)},
 				})
 			})
@@ -323,100 +324,6 @@ func parseSize(s string) (int64, error) {
 		return 0, usagef("%q is no size: a number with B, kB, MB, GB or TB", s)
 	}
 	return int64(n * unit), nil
-}
-
-func (a *app) checkCommand() *cobra.Command {
-	var deep bool
-	c := &cobra.Command{
-		Use: "check", Short: "Check that everything the box acknowledged is there", Args: cobra.NoArgs,
-		Long: "check compares the catalogue with the stored contents; with --deep every content is read and hashed.\nIt exits with 1 if something is damaged or missing.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.local()
-			if err != nil {
-				return err
-			}
-			return a.check(cmd.Context(), c, deep)
-		},
-	}
-	c.Flags().BoolVar(&deep, "deep", false, "read and hash every stored content")
-	return c
-}
-
-// checkEvent is a line of POST /local/check.
-type checkEvent struct {
-	Event   string `json:"event"`
-	SHA256  string `json:"sha256"`
-	Reason  string `json:"reason"`
-	Size    int64  `json:"size"`
-	Done    int64  `json:"done"`
-	Total   int64  `json:"total"`
-	Blobs   int64  `json:"blobs"`
-	Bytes   int64  `json:"bytes"`
-	Damaged int64  `json:"damaged"`
-	Orphans int64  `json:"orphans"`
-	Error   string `json:"error"` // with done: why it ended early
-}
-
-func (a *app) check(ctx context.Context, c *client, deep bool) error {
-	body := fmt.Sprintf(`{"deep":%t}`, deep)
-	req, err := c.request(ctx, "POST", "/local/check", strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := c.do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	bar := newProgress(a.stderr, !a.json)
-	defer bar.clear()
-	damaged, done := int64(0), false
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		line := lines.Bytes()
-		var e checkEvent
-		if err := json.Unmarshal(line, &e); err != nil {
-			return &problem.Error{Kind: problem.Internal, Op: "check", Title: "The box's answer cannot be read", Hint: "Use a yunboxctl of its version.", Err: err}
-		}
-		if a.json {
-			fmt.Fprintf(a.stdout, "%s\n", line)
-		}
-		bar.clear()
-		switch e.Event {
-		case "progress":
-			bar.note("checked %d of %d", e.Done, e.Total)
-		case "damage":
-			damaged++
-			a.say("damaged: %s (%s): %s\n", e.SHA256, problem.Bytes(e.Size), shown(e.Reason))
-		case "orphan":
-			a.say("not in the catalogue: %s (%s), will be swept\n", e.SHA256, problem.Bytes(e.Size))
-		case "done":
-			if e.Error != "" {
-				return &problem.Error{Kind: problem.Internal, Op: "check", Title: "The check is not complete", Detail: shown(e.Error), Hint: "The box's log says more."}
-			}
-			done = true
-			damaged = max(damaged, e.Damaged)
-			if damaged == 0 {
-				a.say("all is well: %s, %s\n", plural(e.Blobs, "content", "contents"), problem.Bytes(e.Bytes))
-			} else {
-				a.say("%s of %d damaged or missing\n", plural(damaged, "content", "contents"), e.Blobs)
-			}
-		}
-	}
-	switch {
-	case !done:
-		return &problem.Error{Kind: problem.Unavailable, Op: "check", Title: "The check was cut off", Hint: "Run it again."}
-	case damaged > 0:
-		return &codeError{problem.ExitFailed}
-	}
-	return nil
-}
-
-// say writes a line for people; with --json there is none.
-func (a *app) say(format string, args ...any) {
-	if !a.json {
-		fmt.Fprintf(a.stdout, format, args...)
-	}
 }
 
 // chainReport is what verifying a hash chain found.

@@ -106,6 +106,15 @@ func (p *progress) draw() {
 	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
 }
 
+// at shows how far somebody else's work is: files of them, bytes of size.
+func (p *progress) at(files, of, bytes, size int64) {
+	p.mu.Lock()
+	files, bytes = files-p.files, bytes-p.done
+	p.of, p.all, p.totalKnown = of, size, size > 0
+	p.mu.Unlock()
+	p.step(bytes, bytes, files)
+}
+
 // note shows a line of its own in place of the bar.
 func (p *progress) note(format string, args ...any) {
 	p.mu.Lock()

@@ -81,7 +81,7 @@ func held(tx *db.Tx, u ident.UserID, ref storage.Ref) (h holding, err error) {
 
 // Fresh bytes bring a content back to life and dispel any doubt about it.
 const addBlob = `INSERT INTO blob (ref, sha1, size, added) VALUES (?, ?, ?, ?)
-ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL WHERE dead IS NOT NULL OR doubted IS NOT NULL`
+ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL, added = excluded.added, verified = NULL WHERE dead IS NOT NULL OR doubted IS NOT NULL`
 
 // Add keeps e in tx. A name that has another content keeps that as a version.
 // It fails with problem.Quota when the person's share is used up and with
@@ -93,6 +93,9 @@ ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL WHERE dead IS NOT NU
 // had of the content, change, folders.
 func (c *Catalog) Add(tx *db.Tx, e Entry) (Added, error) {
 	if _, err := tx.Exec(addBlob, e.Ref[:], e.SHA1[:], e.Size, tx.Now.UnixMilli()); err != nil {
+		return Added{}, err
+	}
+	if err := c.endDamage(tx, e.Ref, EndUpload, ""); err != nil {
 		return Added{}, err
 	}
 	return c.put(tx, e)

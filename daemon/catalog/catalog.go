@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
@@ -30,7 +31,9 @@ import (
 
 // Catalog is the catalogue of one box. It is safe for concurrent use.
 type Catalog struct {
-	db *db.DB
+	db    *db.DB
+	audit *audit.Log
+	hurt  atomic.Bool // there was an open damage since Open
 
 	died   chan struct{} // holds a token when a content lost its last row
 	offers atomic.Uint64
@@ -41,10 +44,15 @@ type Catalog struct {
 
 // Open returns the catalogue in d, whose schema holds its tables.
 func Open(ctx context.Context, d *db.DB) (*Catalog, error) {
-	c := &Catalog{db: d, died: make(chan struct{}, 1), changed: map[ident.UserID]chan struct{}{}}
+	c := &Catalog{db: d, died: make(chan struct{}, 1), changed: map[ident.UserID]chan struct{}{}, audit: audit.New(d)}
 	if _, err := c.Totals(ctx); err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
+	damages, err := c.DamageTotals(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	c.hurt.Store(damages.Open > 0)
 	return c, nil
 }
 

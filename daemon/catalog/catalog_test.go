@@ -247,7 +247,7 @@ func TestKnownMeansSafelyKept(t *testing.T) { // R13
 	if got := ask(); got != "three one two one " {
 		t.Errorf("known: %s", got)
 	}
-	must(t, b.Doubt(ctx, ref("one"), true))
+	must(t, b.Found(ctx, catalog.ByCheck, []catalog.Finding{{Ref: ref("one"), Damage: storage.WrongBytes}}))
 	if got := ask(); got != "three two " {
 		t.Errorf("with doubt about one: %s", got)
 	}
@@ -291,7 +291,7 @@ func TestKnownWithoutBytes(t *testing.T) {
 	if _, err := addKnown(entry(bob, "copy", "one")); !errors.Is(err, catalog.ErrUnknown) {
 		t.Errorf("bob named ann's content: %v", err)
 	}
-	must(t, b.Doubt(t.Context(), a.Item.Ref, true))
+	must(t, b.Found(t.Context(), catalog.ByCheck, []catalog.Finding{{Ref: a.Item.Ref, Damage: storage.WrongBytes}}))
 	if _, err := addKnown(entry(ann, "third", "one")); !errors.Is(err, catalog.ErrUnknown) {
 		t.Errorf("a doubted content was named: %v", err)
 	}

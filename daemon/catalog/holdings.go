@@ -53,32 +53,3 @@ func (c *Catalog) Holdings(ctx context.Context, u ident.UserID, refs []storage.R
 	})
 	return list, err
 }
-
-// A Finding is what reading a content back showed.
-type Finding struct {
-	Ref   storage.Ref
-	Sound bool      // its bytes are those of its name
-	Time  time.Time // when they had been read
-}
-
-// Verified notes findings, all or none: sound ends any doubt and is remembered
-// with its time, the others are doubted: see Doubt.
-func (c *Catalog) Verified(ctx context.Context, findings []Finding) error {
-	if len(findings) == 0 {
-		return nil
-	}
-	return c.db.Write(ctx, func(tx *db.Tx) error {
-		for _, f := range findings {
-			var err error
-			if f.Sound {
-				_, err = tx.Exec(`UPDATE blob SET verified = ?, doubted = NULL WHERE ref = ?`, f.Time.UnixMilli(), f.Ref[:])
-			} else {
-				_, err = tx.Exec(`UPDATE blob SET doubted = ? WHERE ref = ?`, tx.Now.UnixMilli(), f.Ref[:])
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"fmt"
 
@@ -132,7 +133,15 @@ func (c *Catalog) announceDeath() {
 func (c *Catalog) Forget(ctx context.Context, refs []storage.Ref) error {
 	return c.db.Write(ctx, func(tx *db.Tx) error {
 		for _, ref := range refs {
-			if _, err := tx.Exec(`DELETE FROM blob WHERE ref = +? AND dead IS NOT NULL`, ref[:]); err != nil {
+			res, err := tx.Exec(`DELETE FROM blob WHERE ref = +? AND dead IS NOT NULL`, ref[:])
+			if err != nil {
+				return err
+			}
+			n, err := res.RowsAffected()
+			if err == nil && n > 0 {
+				err = c.endDamage(tx, ref, EndGone, "")
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -140,34 +149,11 @@ func (c *Catalog) Forget(ctx context.Context, refs []storage.Ref) error {
 	})
 }
 
-// Doubt notes that a check found the stored bytes of ref damaged or missing
-// (true) or sound (false). While there is doubt nobody is told that the content
-// is known, so that a phone which still has it sends it again; that ends the
-// doubt.
-func (c *Catalog) Doubt(ctx context.Context, ref storage.Ref, doubt bool) error {
-	return c.db.Write(ctx, func(tx *db.Tx) error {
-		var when any
-		if doubt {
-			when = tx.Now.UnixMilli()
-		}
-		_, err := tx.Exec(`UPDATE blob SET doubted = ? WHERE ref = ?`, when, ref[:])
-		return err
-	})
-}
-
-// Doubted reports whether there is doubt about the stored bytes of ref: see Doubt.
-func (c *Catalog) Doubted(ctx context.Context, ref storage.Ref) (doubted bool, err error) {
-	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM blob WHERE ref = +? AND doubted IS NOT NULL)`, ref[:]).Scan(&doubted)
-	})
-	return doubted, err
-}
-
 // Blob is a content on the disk that somebody keeps.
 type Blob struct {
 	Ref     storage.Ref
 	Size    int64
-	Doubted bool // a check found its bytes damaged or missing
+	Doubted bool // its bytes were found damaged or missing
 }
 
 const listBlobs = `SELECT ref, size, doubted IS NOT NULL FROM blob WHERE ref > ? AND dead IS NULL ORDER BY ref LIMIT +?`
@@ -179,21 +165,25 @@ func (c *Catalog) Blobs(ctx context.Context, after storage.Ref, limit int) (list
 		limit = MaxLimit
 	}
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, listBlobs, after[:], limit)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var b Blob
-			var ref []byte
-			if err := rows.Scan(&ref, &b.Size, &b.Doubted); err != nil {
-				return err
-			}
-			b.Ref = storage.Ref(ref)
-			list = append(list, b)
-		}
-		return rows.Err()
+		list, err = scanBlobs(tx.QueryContext(ctx, listBlobs, after[:], limit))
+		return err
 	})
 	return list, err
+}
+
+func scanBlobs(rows *sql.Rows, err error) (list []Blob, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var b Blob
+		var ref []byte
+		if err := rows.Scan(&ref, &b.Size, &b.Doubted); err != nil {
+			return nil, err
+		}
+		b.Ref = storage.Ref(ref)
+		list = append(list, b)
+	}
+	return list, rows.Err()
 }

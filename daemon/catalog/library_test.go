@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/ident"
@@ -33,7 +34,7 @@ func TestKnownBySHA1(t *testing.T) {
 	if got := ask(bob); got[1] != 0 || got[2] != 0 || got[3] == 0 {
 		t.Errorf("bob is told of %v", got)
 	}
-	must(t, b.Doubt(ctx, one.Ref, true))
+	must(t, b.Found(ctx, catalog.ByCheck, []catalog.Finding{{Ref: one.Ref, Damage: storage.WrongBytes}}))
 	if got := ask(ann); got[2] != 0 || got[1] == 0 {
 		t.Errorf("with doubt about one: %v", got)
 	}
@@ -42,7 +43,7 @@ func TestKnownBySHA1(t *testing.T) {
 		t.Errorf("with two in the trash: %v", got)
 	}
 	b.add(ann, "copy", "five") // one is only a version of it now, and doubted
-	must(t, b.Doubt(ctx, one.Ref, false))
+	must(t, b.Found(ctx, catalog.ByCheck, []catalog.Finding{{Ref: one.Ref, Time: time.Now()}}))
 	must(t, b.Trash(ctx, ann, one.ID))
 	if got := ask(ann); got[2] != 0 {
 		t.Errorf("with one in the trash and a version: %v", got)

@@ -12,7 +12,7 @@ import (
 // What a plan must not say: that it reads a whole table or index, or sorts. A
 // list of values that came with the query may be read from end to end.
 var (
-	scans = regexp.MustCompile(`\bSCAN (item|i|version|v|folder|f|blob|b|change|c|ledger|tombstone|user|p|upload|t|tombstone_sha1|d)\b`)
+	scans = regexp.MustCompile(`\bSCAN (item|i|version|v|folder|f|blob|b|change|c|ledger|tombstone|user|p|upload|t|tombstone_sha1|d|damage)\b`)
 	sorts = regexp.MustCompile(`TEMP B-TREE`)
 )
 

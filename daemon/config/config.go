@@ -59,6 +59,11 @@ type Config struct {
 	// ReserveMiB is disk space, in MiB, that uploads leave for the catalogue and
 	// for deleting; 0 chooses by the size of the disk.
 	ReserveMiB int `mapstructure:"reserve-mib"`
+	// ScrubDays is within how many days the box reads every stored content back, 7
+	// to 365; 0: only when it is told to.
+	ScrubDays int `mapstructure:"scrub-days"`
+	// ScrubMiB is how many MiB a second it reads then; 0: no limit.
+	ScrubMiB int `mapstructure:"scrub-mib"`
 }
 
 // Error is a setting that makes no sense. The program ends with a usage error.
@@ -119,6 +124,8 @@ func Flags() *pflag.FlagSet {
 	fs.String("log-format", "text", "`text|json`")
 	fs.Int("memory-mib", 40, "`MIB` of heap that the daemon keeps itself within")
 	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
+	fs.Int("scrub-days", 30, "`DAYS` within which every stored content is read back; 0: only on demand")
+	fs.Int("scrub-mib", 32, "`MIB` a second that are read then; 0: no limit")
 	fs.String("config", "", "`FILE` with these settings in TOML")
 	fs.Bool("version", false, "print the version and end")
 	return fs
@@ -207,6 +214,12 @@ func (c *Config) validate() error {
 	}
 	if c.ReserveMiB < 0 {
 		return errorf("reserve-mib: %d is negative", c.ReserveMiB)
+	}
+	if c.ScrubDays != 0 && (c.ScrubDays < 7 || c.ScrubDays > 365) {
+		return errorf("scrub-days: %d is neither 0 nor 7 to 365", c.ScrubDays)
+	}
+	if c.ScrubMiB < 0 {
+		return errorf("scrub-mib: %d is negative", c.ScrubMiB)
 	}
 	if len(c.Name) > 63 || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
 		return errorf("name: at most 63 bytes of plain text can be announced")

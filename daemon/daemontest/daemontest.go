@@ -61,7 +61,7 @@ func StartOn(t testing.TB, state string, disk vfs.FS) *Box {
 func StartWith(t testing.TB, state string, disk vfs.FS, set func(*config.Config)) *Box {
 	t.Helper()
 	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, conf: config.Config{
-		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64,
+		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64, ScrubDays: 30,
 	}}
 	set(&b.conf)
 	b.run()

@@ -335,6 +335,55 @@ func quickCheck(ctx context.Context, path string) error {
 	return nil
 }
 
+// maxProblems bounds what Check returns.
+const maxProblems = 100
+
+// Check reads the whole database and returns what is wrong with it, in words for who
+// maintains it; nothing: it is sound, and every reference has its target.
+func (d *DB) Check(ctx context.Context) (problems []string, err error) {
+	err = d.Read(ctx, func(tx *Tx) error {
+		rows, err := tx.QueryContext(ctx, fmt.Sprintf("PRAGMA integrity_check(%d)", maxProblems))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				return err
+			}
+			if text != "ok" {
+				problems = append(problems, text)
+			}
+		}
+		return rows.Err()
+	})
+	if problem.KindOf(err) == problem.Damaged {
+		return append(problems, err.Error()), nil // too damaged for its own check
+	}
+	if err != nil || len(problems) > 0 {
+		return problems, err
+	}
+	err = d.Read(ctx, func(tx *Tx) error {
+		rows, err := tx.QueryContext(ctx, "PRAGMA foreign_key_check")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() && len(problems) < maxProblems {
+			var table, parent string
+			var row sql.NullInt64
+			var key int64
+			if err := rows.Scan(&table, &row, &parent, &key); err != nil {
+				return err
+			}
+			problems = append(problems, fmt.Sprintf("row %d of %s refers to a row of %s that is not there", row.Int64, table, parent))
+		}
+		return rows.Err()
+	})
+	return problems, err
+}
+
 // translate gives SQLite's failures the kind that a person can act on. Errors
 // that are problems already, and those of fn's own making, pass unchanged.
 func translate(err error) error {

@@ -280,7 +280,7 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 	release, err := in.store.Pin(ctx, m.Want)
 	if errors.Is(err, storage.ErrNotFound) {
 		in.log.Error("a blob that the catalogue needs is missing; it will be asked for again", "ref", m.Want)
-		return Result{}, false, in.cat.Doubt(ctx, m.Want, true)
+		return Result{}, false, in.cat.Found(ctx, catalog.ByUpload, []catalog.Finding{{Ref: m.Want, Damage: storage.Missing}})
 	}
 	if err != nil {
 		return Result{}, false, in.explain(m, err)

@@ -18,7 +18,9 @@ import (
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/gateway/content"
+	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
@@ -35,6 +37,8 @@ type Options struct {
 	Catalog  *catalog.Catalog
 	Ingest   *ingest.Ingest
 	Store    *storage.Store
+	Health   *health.Health
+	DB       *db.DB // for checking it
 	Box      Box
 	Log      *slog.Logger
 }
@@ -60,6 +64,8 @@ type API struct {
 	catalog  *catalog.Catalog
 	ingest   *ingest.Ingest
 	store    *storage.Store
+	keeper   *health.Health
+	db       *db.DB
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
@@ -73,7 +79,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	config := a.config()
@@ -89,6 +95,7 @@ func New(o Options) *API {
 	a.registerFiles()
 	a.registerSources()
 	a.registerVerify()
+	a.registerCare()
 	a.registerEvents()
 
 	schemas := config.Components.Schemas.Map()

@@ -2,12 +2,11 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
 )
@@ -20,11 +19,12 @@ type (
 		Done  int64  `json:"done"`  // contents
 		Total int64  `json:"total"`
 		Bytes int64  `json:"bytes"` // of the contents that are done
+		Size  int64  `json:"size"`  // of all
 	}
 	checkDamage struct {
 		Event  string `json:"event"` // damage
 		SHA256 string `json:"sha256"`
-		Reason string `json:"reason"` // missing, size, bytes, unreadable
+		Reason string `json:"reason"` // missing, not-a-file, size, bytes, unreadable
 		Size   int64  `json:"size"`
 	}
 	checkOrphan struct {
@@ -32,13 +32,19 @@ type (
 		SHA256 string `json:"sha256"`
 		Size   int64  `json:"size"`
 	}
+	checkDatabase struct {
+		Event   string `json:"event"` // database
+		Problem string `json:"problem"`
+	}
 	checkDone struct {
 		Event   string `json:"event"` // done
 		Blobs   int64  `json:"blobs"`
 		Bytes   int64  `json:"bytes"`
 		Damaged int64  `json:"damaged"`
 		Orphans int64  `json:"orphans"`
-		Error   string `json:"error,omitempty"` // why the check ended early
+		// Database is what SQLite's own checks complain of, 100 at most.
+		Database int64  `json:"database"`
+		Error    string `json:"error,omitempty"` // why the check ended early
 	}
 )
 
@@ -51,8 +57,10 @@ const (
 type checker struct {
 	store   *storage.Store
 	catalog *catalog.Catalog
+	db      *db.DB
 	deep    bool
 	total   int64
+	size    int64
 	emit    func(line any) error
 
 	found checkDone         // so far
@@ -73,13 +81,9 @@ func (l *Local) check(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
 	c := &checker{
-		store: l.api.store, catalog: l.api.catalog, deep: in.Deep, total: totals.Blobs, found: checkDone{Event: "done"},
-		emit: func(line any) error {
-			return errors.Join(rc.SetWriteDeadline(time.Now().Add(time.Minute)), enc.Encode(line), rc.Flush())
-		},
+		store: l.api.store, catalog: l.api.catalog, db: l.api.db, deep: in.Deep, total: totals.Blobs, size: totals.PhysicalBytes, found: checkDone{Event: "done"},
+		emit: lines(w),
 	}
 	if err := c.run(r.Context()); err != nil {
 		c.found.Error = problem.Sentence(err)
@@ -91,6 +95,16 @@ func (l *Local) check(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (c *checker) run(ctx context.Context) error {
+	problems, err := c.db.Check(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		c.found.Database++
+		if err := c.emit(checkDatabase{Event: "database", Problem: p}); err != nil {
+			return err
+		}
+	}
 	if err := c.contents(ctx); err != nil {
 		return err
 	}
@@ -111,7 +125,7 @@ func (c *checker) contents(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.catalog.Verified(ctx, c.sound); err != nil {
+		if err := c.catalog.Found(ctx, catalog.ByCheck, c.sound); err != nil {
 			return err
 		}
 		c.sound = c.sound[:0]
@@ -123,11 +137,21 @@ func (c *checker) contents(ctx context.Context) error {
 }
 
 func (c *checker) content(ctx context.Context, b catalog.Blob) error {
-	reason, err := c.look(ctx, b)
-	if err == nil && reason != "" {
+	var damage storage.Damage
+	var err error
+	if c.deep {
+		read := int64(0)
+		damage, err = c.store.Inspect(ctx, b.Ref, b.Size, &storage.Pace{Read: func(n int64) {
+			read += n
+			_ = c.progress(min(read, b.Size)) // the last line tells whether anybody listens
+		}})
+	} else {
+		damage, err = c.store.Look(ctx, b.Ref, b.Size)
+	}
+	if err == nil && damage != storage.Sound {
 		var live bool
 		if live, err = c.catalog.Live(ctx, b.Ref); !live {
-			reason = "" // its last owner let it go while we looked
+			damage = storage.Sound // its last owner let it go while we looked
 		}
 	}
 	if err != nil {
@@ -135,57 +159,18 @@ func (c *checker) content(ctx context.Context, b catalog.Blob) error {
 	}
 	c.found.Blobs++
 	c.found.Bytes += b.Size
-	if (reason != "") != b.Doubted && (reason != "" || c.deep) {
-		// What is damaged is asked for again when a phone has it; what proved
-		// sound by reading it whole is trusted again.
-		if err := c.catalog.Doubt(ctx, b.Ref, reason != ""); err != nil {
-			return err
+	if damage == storage.Sound {
+		if c.deep { // what proved sound by reading it whole is trusted again
+			c.sound = append(c.sound, catalog.Finding{Ref: b.Ref, Time: time.Now()})
 		}
+		return c.progress(0)
 	}
-	if reason == "" {
-		if c.deep {
-			c.sound = append(c.sound, catalog.Finding{Ref: b.Ref, Sound: true, Time: time.Now()})
-		}
-		return c.progress()
+	// What is damaged is asked for again when a phone has it.
+	if err := c.catalog.Found(ctx, catalog.ByCheck, []catalog.Finding{{Ref: b.Ref, Damage: damage}}); err != nil {
+		return err
 	}
 	c.found.Damaged++
-	return c.emit(checkDamage{Event: "damage", SHA256: b.Ref.String(), Reason: reason, Size: b.Size})
-}
-
-// look returns what is wrong with a content, "" if nothing is. An error means
-// that the check itself cannot go on.
-func (c *checker) look(ctx context.Context, b catalog.Blob) (reason string, err error) {
-	blob, err := c.store.Get(ctx, b.Ref)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return "missing", nil
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	case err != nil:
-		return "unreadable", nil
-	}
-	size := blob.Size()
-	if err := blob.Close(); err != nil {
-		return "unreadable", nil
-	}
-	if size != b.Size {
-		return "size", nil
-	}
-	if !c.deep {
-		return "", nil
-	}
-	err = c.store.Verify(ctx, b.Ref)
-	switch {
-	case err == nil:
-		return "", nil
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	case errors.Is(err, storage.ErrDamaged):
-		return "bytes", nil
-	case errors.Is(err, storage.ErrNotFound):
-		return "missing", nil
-	}
-	return "unreadable", nil
+	return c.emit(checkDamage{Event: "damage", SHA256: b.Ref.String(), Reason: string(damage), Size: b.Size})
 }
 
 // orphans looks for files that nobody keeps. They are no damage: an upload may
@@ -209,11 +194,12 @@ func (c *checker) orphans(ctx context.Context) error {
 	return nil
 }
 
-func (c *checker) progress() error {
+// progress tells how far it is, and with part of the next content.
+func (c *checker) progress(part int64) error {
 	now := time.Now()
 	if now.Sub(c.last) < checkInterval {
 		return nil
 	}
 	c.last = now
-	return c.emit(checkProgress{Event: "progress", Done: c.found.Blobs, Total: c.total, Bytes: c.found.Bytes})
+	return c.emit(checkProgress{Event: "progress", Done: c.found.Blobs, Total: c.total, Bytes: c.found.Bytes + part, Size: c.size})
 }

@@ -26,7 +26,8 @@ func (a *API) registerEvents() {
 		Method: "GET", Path: "/v1/events", ID: "listen", Tag: "events", Status: 200,
 		Summary: "What changes in the asker's files, as server-sent events",
 		Description: "`event: change` with `{\"seq\",\"kind\",\"item\",\"path\"}`; the event's id is `seq`. A listener that comes back with " +
-			"`Last-Event-ID` gets what it missed; one without starts at the present. A comment comes every 25 s when nothing happens.",
+			"`Last-Event-ID` gets what it missed; one without starts at the present. `event: damage` with `{\"damaged\"}` says how many " +
+			"contents of the asker the box lost and asks for again (GET /v1/damaged), at the beginning if there are any and when that changes. A comment comes every 25 s when nothing happens.",
 	}, httpd.Files, "/v1/events", map[string]*huma.Response{"200": {
 		Description: "A stream without an end",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
@@ -60,6 +61,7 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	s.printf("retry: 2000\n: listening\n\n")
+	damaged := int64(0)
 
 	ping := time.NewTicker(eventsPing)
 	defer ping.Stop()
@@ -69,6 +71,10 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 		}
 		changed := a.catalog.Changed(user) // before reading, so that nothing slips between
 		if seq, err = a.send(r, s, user, seq); err != nil {
+			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
+			return
+		}
+		if damaged, err = a.sendDamage(r, s, user, damaged); err != nil {
 			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
 			return
 		}
@@ -118,6 +124,16 @@ func (a *API) send(r *http.Request, s *eventStream, user ident.UserID, seq int64
 		}
 	}
 	return seq, nil
+}
+
+// sendDamage says how many contents of the person are damaged if that is not what
+// was said last, and returns it.
+func (a *API) sendDamage(r *http.Request, s *eventStream, user ident.UserID, said int64) (int64, error) {
+	n, _, err := a.catalog.DamagedOf(r.Context(), user, 0)
+	if err == nil && n != said {
+		s.printf("event: damage\ndata: {\"damaged\":%d}\n\n", n)
+	}
+	return n, err
 }
 
 // eventStream writes server-sent events (WHATWG HTML §9.2). The first error

@@ -228,6 +228,7 @@ type StorageUse struct {
 	Disk DiskUse `json:"disk"`
 	Mine MyUse   `json:"mine"`
 	Box  *BoxUse `json:"box" doc:"The box as a whole; null for everybody but admins"`
+	Care Care    `json:"care"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -273,6 +274,9 @@ func (a *API) storageUse(ctx context.Context, _ *struct{}) (*storageAnswer, erro
 		Disk: DiskUse{Total: space.Total, Free: space.Free},
 		Mine: MyUse{Items: usage.Items, Bytes: usage.Bytes, DistinctBytes: usage.Distinct, SavedBytes: usage.Bytes - usage.Distinct},
 	}}
+	if out.Body.Care, err = a.care(ctx, p.User); err != nil {
+		return nil, err
+	}
 	if p.Admin() {
 		t, err := a.catalog.Totals(ctx)
 		if err != nil {

@@ -37,6 +37,9 @@ func (a *API) Local() *Local {
 	handle("POST /local/users", l.createUser)
 	handle("PATCH /local/users/{name}", l.patchUser)
 	handle("POST /local/check", l.check)
+	handle("POST /local/scrub", l.scrub)
+	handle("POST /local/repair", l.repair)
+	handle("GET /local/damage", l.damage)
 	handle("POST /local/sweep", l.sweep)
 	handle("GET /local/audit/verify", l.auditVerify)
 	handle("GET /local/audit/tail", l.auditTail)
@@ -97,6 +100,7 @@ type LocalStatus struct {
 	Blobs         int64       `json:"blobs"`
 	LogicalBytes  int64       `json:"logical_bytes"`
 	PhysicalBytes int64       `json:"physical_bytes"`
+	Scrub         ScrubState  `json:"scrub"`
 }
 
 // MemoryUse is the memory of the daemon in bytes.
@@ -125,6 +129,10 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	scrub, err := a.scrubState(ctx)
+	if err != nil {
+		return err
+	}
 	words := a.identity.Words()
 	s := LocalStatus{
 		Name: a.box.Name(), ID: a.identity.ID(), Version: a.box.Version, Addresses: append([]string{}, a.box.Addresses()...),
@@ -132,7 +140,7 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 		Disk: DiskUse{Total: space.Total, Free: space.Free}, Memory: MemoryUse{RSS: a.box.Resident()},
 		Volume:        VolumeState{ID: a.store.VolumeID(), OK: true},
 		UptimeSeconds: a.box.Uptime(), Uploads: a.box.Uploads(), Users: int64(len(people)),
-		Items: totals.Items, Blobs: totals.Blobs, LogicalBytes: totals.LogicalBytes, PhysicalBytes: totals.PhysicalBytes,
+		Items: totals.Items, Blobs: totals.Blobs, LogicalBytes: totals.LogicalBytes, PhysicalBytes: totals.PhysicalBytes, Scrub: scrub,
 	}
 	if err := a.store.Err(); err != nil {
 		text := err.Error()

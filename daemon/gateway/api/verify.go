@@ -192,7 +192,7 @@ func (a *API) lookAt(ctx context.Context, u ident.UserID, refs []storage.Ref, re
 		}
 		found[h.Ref] = item
 	}
-	if err := a.catalog.Verified(context.WithoutCancel(ctx), look.findings); err != nil {
+	if err := a.catalog.Found(context.WithoutCancel(ctx), catalog.ByVerify, look.findings); err != nil {
 		return StorageReceipt{}, err
 	}
 	items := make([]VerifiedItem, 0, len(refs))
@@ -240,13 +240,18 @@ func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedIt
 	if h.Trash {
 		item.State = "trash"
 	}
-	c := checker{store: l.api.store, catalog: l.api.catalog}
-	c.deep = read && l.mayRead(h.Size)
-	reason, err := c.look(ctx, catalog.Blob{Ref: h.Ref, Size: h.Size})
+	deep := read && l.mayRead(h.Size)
+	inspect := l.api.store.Look
+	if deep {
+		inspect = func(ctx context.Context, ref storage.Ref, size int64) (storage.Damage, error) {
+			return l.api.store.Inspect(ctx, ref, size, nil)
+		}
+	}
+	damage, err := inspect(ctx, h.Ref, h.Size)
 	if err != nil {
 		return item, err
 	}
-	if reason != "" {
+	if damage != storage.Sound {
 		live, err := l.api.catalog.Live(ctx, h.Ref)
 		if err != nil {
 			return item, err
@@ -255,19 +260,17 @@ func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedIt
 			return VerifiedItem{SHA256: h.Ref, State: "unknown", Checked: "none"}, nil
 		}
 		item.State, item.Checked = "damaged", "size"
-		switch reason {
-		case "missing":
+		switch damage {
+		case storage.Missing:
 			item.State, item.Checked = "missing", "none"
-		case "bytes":
+		case storage.WrongBytes:
 			item.Checked = "read"
-		default:
-			l.api.store.Doubt(h.Ref) // so that the next upload replaces the file
 		}
-		l.findings = append(l.findings, catalog.Finding{Ref: h.Ref})
-		l.api.log.ErrorContext(ctx, "a stored content is damaged or missing; it will be asked for again", "ref", h.Ref, "reason", reason)
+		l.findings = append(l.findings, catalog.Finding{Ref: h.Ref, Damage: damage})
+		l.api.log.ErrorContext(ctx, "a stored content is damaged or missing; it will be asked for again", "ref", h.Ref, "damage", string(damage))
 		return item, nil
 	}
-	if !c.deep {
+	if !deep {
 		l.left = l.left || read
 		if h.Doubted {
 			item.State = "damaged"
@@ -278,6 +281,6 @@ func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedIt
 	now := time.Now()
 	m := moment(now)
 	item.Checked, item.ReadBack = "read", &m
-	l.findings = append(l.findings, catalog.Finding{Ref: h.Ref, Sound: true, Time: now})
+	l.findings = append(l.findings, catalog.Finding{Ref: h.Ref, Time: now})
 	return item, nil
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"time"
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/problem"
@@ -22,6 +24,8 @@ type Files struct {
 	Catalog *catalog.Catalog
 	Store   *storage.Store
 	Log     *slog.Logger
+
+	looking sync.Mutex // see healed
 }
 
 // Path returns what follows prefix in the path of u, decoded exactly once. A
@@ -66,7 +70,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request, item catalog.Item,
 	content := verified(blob, item.Ref)
 	http.ServeContent(&partialWriter{ResponseWriter: w, r: r, refuse: refuse}, r, "", item.MTime, content)
 	if content.damaged {
-		f.suspect(context.WithoutCancel(ctx), item.Ref)
+		f.suspect(context.WithoutCancel(ctx), item)
 		panic(http.ErrAbortHandler) // the client must see that this was not all of it
 	}
 }
@@ -82,13 +86,9 @@ func (f *Files) sound(ctx context.Context, item catalog.Item) (*storage.Blob, er
 		Kind: problem.Damaged, Op: "content.serve", Detail: "The box does not have the whole content of this file any more.",
 		Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.",
 	}
-	if doubted {
-		if damaged.Err = f.Store.Verify(ctx, item.Ref); damaged.Err != nil {
-			return nil, damaged
-		}
-		if err := f.Catalog.Doubt(ctx, item.Ref, false); err != nil {
-			return nil, err
-		}
+	if doubted && !f.healed(ctx, item) {
+		damaged.Err = storage.ErrDamaged
+		return nil, damaged
 	}
 	blob, err := f.Store.Get(ctx, item.Ref)
 	if err == nil && blob.Size() != item.Size {
@@ -98,28 +98,43 @@ func (f *Files) sound(ctx context.Context, item catalog.Item) (*storage.Blob, er
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx) // the reader is gone, which says nothing about the file
 		}
-		f.suspect(ctx, item.Ref)
+		f.suspect(ctx, item)
 		damaged.Err = err
 		return nil, damaged
 	}
 	return blob, nil
 }
 
+// healed reads a content that is on the list of damages again, so that a file whose
+// disk was away for a while is served at once when it is back. One reader at a time
+// does that: the others are told what the list says.
+func (f *Files) healed(ctx context.Context, item catalog.Item) bool {
+	if !f.looking.TryLock() {
+		return false
+	}
+	defer f.looking.Unlock()
+	damage, err := f.Store.Inspect(ctx, item.Ref, item.Size, nil)
+	if err != nil || damage != storage.Sound {
+		return false
+	}
+	return f.Catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: item.Ref, Time: time.Now()}}) == nil
+}
+
 // suspect reads a content again that did not look good, because memory and
 // cables fail, too. If it is damaged, nobody is told any longer that it is
 // known: a phone that still has it sends it again, and that heals it.
-func (f *Files) suspect(ctx context.Context, ref storage.Ref) {
-	err := f.Store.Verify(ctx, ref)
-	if err == nil {
-		f.Log.WarnContext(ctx, "a content was read wrongly once and is sound", "ref", ref)
+func (f *Files) suspect(ctx context.Context, item catalog.Item) {
+	damage, err := f.Store.Inspect(ctx, item.Ref, item.Size, nil)
+	switch {
+	case err != nil:
+		f.Log.WarnContext(ctx, "a content cannot be read right now", "ref", item.Ref, "error", err)
+		return // too many open files, for example: that says nothing about the bytes
+	case damage == storage.Sound:
+		f.Log.WarnContext(ctx, "a content was read wrongly once and is sound", "ref", item.Ref)
 		return
 	}
-	if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, storage.ErrNotFound) {
-		f.Log.WarnContext(ctx, "a content cannot be read right now", "ref", ref, "error", err)
-		return // too many open files, for example: that says nothing about the bytes
-	}
-	f.Log.ErrorContext(ctx, "a content is damaged; it will be asked for again", "ref", ref, "error", err)
-	if err := f.Catalog.Doubt(ctx, ref, true); err != nil {
-		f.Log.ErrorContext(ctx, "the damage could not be noted", "ref", ref, "error", err)
+	f.Log.ErrorContext(ctx, "a content is damaged; it will be asked for again", "ref", item.Ref, "damage", string(damage))
+	if err := f.Catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: item.Ref, Damage: damage}}); err != nil {
+		f.Log.ErrorContext(ctx, "the damage could not be noted", "ref", item.Ref, "error", err)
 	}
 }

@@ -11,8 +11,9 @@ import (
 
 // verifiedBlob is a blob whose bytes are hashed as they are read from the first
 // to the last. The read that would deliver the last bytes of damaged content
-// fails instead, so that whoever reads all of it never takes it for good. Reads
-// of a part prove nothing and are not checked.
+// fails instead, so that whoever reads all of it never takes it for good. So does a
+// read that the disk refuses, or that ends before the content does. The bytes of a
+// part are not checked: they prove nothing.
 type verifiedBlob struct {
 	*storage.Blob
 	ref     storage.Ref
@@ -49,6 +50,10 @@ func (v *verifiedBlob) Read(p []byte) (int, error) {
 		v.hashed = -1
 	}
 	v.at += int64(n)
+	if err != nil && err != io.EOF || err == io.EOF && v.at < v.Size() {
+		v.damaged = true
+		return n, fmt.Errorf("blob %s: %w: %w", v.ref, storage.ErrDamaged, err)
+	}
 	if v.hashed == v.Size() && n > 0 && storage.Ref(v.hash.Sum(nil)) != v.ref {
 		v.damaged = true
 		return 0, fmt.Errorf("blob %s: %w", v.ref, storage.ErrDamaged)
