@@ -171,16 +171,21 @@ func (h *Health) Coverage(ctx context.Context) (c Coverage, err error) {
 // A bound is a time before which nothing in a shard was written or read back last.
 type bound struct {
 	at    time.Time // zero: not known
-	empty bool      // there is nothing in the shard
+	empty bool      // there was nothing in the shard at that time
 }
 
 // oldest finds the shard with the lowest bound and looks whether that still is the
 // truth, until it is. Bounds only rise, so this is nearly always one question.
 func (h *Health) oldest(ctx context.Context) (time.Time, error) {
+	begun := h.o.Now()
 	for {
-		shard, known := h.lowest()
-		if shard < 0 {
-			return time.Time{}, nil
+		shard := h.lowest(true)
+		known := h.bound(shard)
+		if known.empty && !known.at.Before(begun) { // and so are all that are below it
+			if shard = h.lowest(false); shard < 0 {
+				return time.Time{}, nil
+			}
+			return h.bound(shard).at, nil
 		}
 		b, err := h.look(ctx, shard)
 		if err != nil {
@@ -192,26 +197,37 @@ func (h *Health) oldest(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// lowest returns the shard with the lowest bound, -1 if all are empty.
-func (h *Health) lowest() (shard int, b bound) {
+func (h *Health) bound(shard int) bound {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	shard = -1
+	return h.bounds[shard]
+}
+
+// lowest returns the shard with the lowest bound, the empty ones included or not; -1
+// if there is none.
+func (h *Health) lowest(empty bool) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	shard := -1
 	for i, x := range h.bounds {
-		if !x.empty && (shard < 0 || x.at.Before(b.at)) {
-			shard, b = i, x
+		if (empty || !x.empty) && (shard < 0 || x.at.Before(h.bounds[shard].at)) {
+			shard = i
 		}
 	}
-	return shard, b
+	return shard
 }
 
 // look brings the bound of a shard to what the catalogue says.
 func (h *Health) look(ctx context.Context, shard int) (bound, error) {
+	now := h.o.Now() // before the question: what comes meanwhile is younger
 	t, err := h.o.Catalog.OldestIn(ctx, shard)
 	if err != nil {
 		return bound{}, err
 	}
 	b := bound{at: t, empty: t.IsZero()}
+	if b.empty {
+		b.at = now
+	}
 	h.mu.Lock()
 	h.bounds[shard] = b
 	h.mu.Unlock()

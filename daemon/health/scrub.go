@@ -221,11 +221,7 @@ func (r *run) inspect(ctx context.Context, ref storage.Ref, size int64) (storage
 	}
 	r.count(func(p *Progress) { p.Blobs++; p.Bytes += size - counted })
 	if damage == storage.Sound {
-		r.findings = append(r.findings, catalog.Finding{Ref: ref, Time: r.h.o.Now()})
-		if len(r.findings) >= noteCount || time.Since(r.noted) > noteEvery {
-			return damage, r.note(ctx)
-		}
-		return damage, nil
+		return damage, r.found(ctx, catalog.Finding{Ref: ref, Time: r.h.o.Now()})
 	}
 	live, err := r.h.o.Catalog.Live(ctx, ref)
 	if err != nil || !live {
@@ -233,11 +229,22 @@ func (r *run) inspect(ctx context.Context, ref storage.Ref, size int64) (storage
 	}
 	r.h.log.Error("the scrub found a damaged content; it will be asked for again", "ref", ref, "damage", string(damage))
 	r.count(func(p *Progress) { p.Damaged++ })
-	r.findings = append(r.findings, catalog.Finding{Ref: ref, Damage: damage})
+	if err := r.found(ctx, catalog.Finding{Ref: ref, Damage: damage}); err != nil || len(r.h.sources()) == 0 {
+		return damage, err
+	}
 	if err := r.note(ctx); err != nil {
 		return damage, err
 	}
 	return damage, r.heal(ctx, ref, size)
+}
+
+// found remembers a finding until it is noted together with others.
+func (r *run) found(ctx context.Context, f catalog.Finding) error {
+	r.findings = append(r.findings, f)
+	if len(r.findings) >= noteCount || time.Since(r.noted) > noteEvery {
+		return r.note(ctx)
+	}
+	return nil
 }
 
 func (r *run) heal(ctx context.Context, ref storage.Ref, size int64) error {
