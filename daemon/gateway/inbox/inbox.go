@@ -461,9 +461,11 @@ type taken struct {
 	id   fileID
 	ref  [32]byte
 	item ident.ItemID
+	lost bool // the box's own copy is damaged: the bytes are taken again
 }
 
-const selectTaken = `SELECT device, inode, size, mtime, ctime, ref, item FROM inbox_taken WHERE inbox = ? AND path = ?`
+const selectTaken = `SELECT device, inode, size, mtime, ctime, ref, item,
+  EXISTS (SELECT 1 FROM blob b INDEXED BY blob_doubted WHERE b.ref = t.ref AND b.doubted IS NOT NULL) FROM inbox_taken t WHERE inbox = ? AND path = ?`
 
 // remembered looks files up in one transaction; what is not known is nil.
 func (in *Inbox) remembered(ctx context.Context, id int64, paths []string) ([]*taken, error) {
@@ -476,7 +478,7 @@ func (in *Inbox) remembered(ctx context.Context, id int64, paths []string) ([]*t
 			var t taken
 			var device, inode, item int64
 			var ref []byte
-			err := tx.QueryRowContext(ctx, selectTaken, id, p).Scan(&device, &inode, &t.id.size, &t.id.mtime, &t.id.ctime, &ref, &item)
+			err := tx.QueryRowContext(ctx, selectTaken, id, p).Scan(&device, &inode, &t.id.size, &t.id.mtime, &t.id.ctime, &ref, &item, &t.lost)
 			if errors.Is(err, sql.ErrNoRows) {
 				continue
 			}

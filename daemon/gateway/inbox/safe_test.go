@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -152,6 +153,22 @@ func TestOnAWholeBox(t *testing.T) {
 	}
 	if done.Event != "done" || done.Damaged+done.Orphans != 0 {
 		t.Errorf("%+v", done)
+	}
+	// The box loses its copy, and takes the file that is still in the folder again.
+	sum := fmt.Sprintf("%x", sha256.Sum256(photo))
+	must(t, os.Truncate(filepath.Join(box.State, "blobs", sum[:2], sum), 0))
+	box.LocalLines("POST", "/local/check", map[string]any{})
+	box.Restart()
+	for healed := false; !healed; time.Sleep(20 * time.Millisecond) {
+		var s struct{ Scrub struct{ Damaged, Healed int64 } }
+		box.Local("GET", "/local/status", nil, &s)
+		healed = s.Scrub.Damaged == 0 && s.Scrub.Healed == 1
+	}
+	if status, _, body := bob.Do(bob.Request("GET", "/v1/files/DCIM/Camera/IMG_20260501_123000.jpg", nil)); status != 200 || !bytes.Equal(body, photo) {
+		t.Errorf("healed: %d, %d bytes", status, len(body))
+	}
+	if got := list(ada); got != adas {
+		t.Errorf("healing made %s", got)
 	}
 	box.Local("PATCH", "/local/users/bob", map[string]any{"disabled": true}, nil)
 	write(t, bobs+"/late.txt", "late")

@@ -279,7 +279,7 @@ func (r *round) look(names []string) error {
 			}
 			c.old = nil // it was not taken: now it is like any other
 		}
-		if c.old != nil && c.old.id == c.id {
+		if c.old != nil && c.old.id == c.id && !c.old.lost {
 			r.f.settled(c.rel, c.id, same, trouble{})
 			if r.full && r.f.conf.Originals == Trash {
 				r.group.Go(func() error { return r.discardAgain(c) })
@@ -526,12 +526,16 @@ func (r *round) place(c candidate, file *os.File, grant consent.Grant, meta *ing
 		if !r.still(c, file) {
 			return unripe, nil
 		}
-		if sum == storage.Ref(c.old.ref) {
+		unchanged := sum == storage.Ref(c.old.ref)
+		if unchanged && !c.old.lost {
 			return same, r.keep(c, file, taken{id: c.id, ref: sum, item: c.old.item})
 		}
 		if it, err := in.opt.Catalog.Item(r.ctx, user, c.old.item); err == nil && it.Trashed.IsZero() {
 			meta.Path = it.Path // its owner may have moved it
 			return stored, nil
+		}
+		if unchanged { // damaged, and deleted by its owner
+			return same, r.keep(c, file, taken{id: c.id, ref: sum, item: c.old.item})
 		}
 	}
 	folder, name := path.Split(meta.Path)
