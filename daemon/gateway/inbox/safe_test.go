@@ -160,7 +160,9 @@ func TestOnAWholeBox(t *testing.T) {
 	box.LocalLines("POST", "/local/check", map[string]any{})
 	box.Restart()
 	for healed := false; !healed; time.Sleep(20 * time.Millisecond) {
-		var s struct{ Scrub struct{ Damaged, Healed int64 } }
+		var s struct {
+			Scrub struct{ Damaged, Healed int64 }
+		}
 		box.Local("GET", "/local/status", nil, &s)
 		healed = s.Scrub.Damaged == 0 && s.Scrub.Healed == 1
 	}
