@@ -84,7 +84,7 @@ func (f *Files) sound(ctx context.Context, item catalog.Item) (*storage.Blob, er
 	}
 	damaged := &problem.Error{
 		Kind: problem.Damaged, Op: "content.serve", Detail: "The box does not have the whole content of this file any more.",
-		Hint: "Send the file again from a device that still has it; `yunboxctl check` tells more.",
+		Hint: "Back it up again from a device that still has it: the box then takes it again.",
 	}
 	if doubted && !f.healed(ctx, item) {
 		damaged.Err = storage.ErrDamaged

@@ -1,6 +1,6 @@
-import { get, type Me, type Storage } from './api';
-import { number, percent, size, t } from './i18n';
-import { Head, Show, useLoad } from './ui';
+import { get, type Damaged, type Me, type Storage } from './api';
+import { date, number, percent, size, t } from './i18n';
+import { Head, Note, Show, useLoad } from './ui';
 
 export function StoragePage() {
   const storage = useLoad(async () => ({ ...(await get<Storage>('/v1/storage')), usage: (await get<Me>('/v1/me')).usage }), []);
@@ -32,6 +32,7 @@ export function StoragePage() {
               </dl>
               <p class="hint">{t('storage.savedText')}</p>
             </section>
+            <Care of={s.care} />
             {s.box && (
               <section class="card">
                 <h2>{t('storage.box')}</h2>
@@ -49,6 +50,38 @@ export function StoragePage() {
         )}
       </Show>
     </>
+  );
+}
+
+const DAY = 24 * 60 * 60 * 1000;
+
+/** Whether what is stored is still what was sent. */
+function Care({ of }: { of: Storage['care'] }) {
+  return (
+    <section class="card">
+      <h2>{t('storage.care')}</h2>
+      {of.damaged > 0 && <DamagedFiles n={of.damaged} />}
+      <dl class="figures">
+        {of.oldest_unverified && (
+          <div><dt>{t('storage.oldest')}</dt><dd>{t('storage.days', { n: Math.max(0, Math.floor((Date.now() - Date.parse(of.oldest_unverified)) / DAY)) })}</dd></div>
+        )}
+        {of.scrubbed && <div><dt>{t('storage.scrubbed')}</dt><dd>{date(of.scrubbed)}</dd></div>}
+      </dl>
+      <p class="hint">{of.scrub_days > 0 ? t('storage.careText', { n: of.scrub_days }) : t('storage.careOff')}</p>
+    </section>
+  );
+}
+
+/** What the box lost and asks for again. */
+function DamagedFiles({ n }: { n: number }) {
+  const list = useLoad(() => get<Damaged>('/v1/damaged'), []);
+  return (
+    <Note kind="warn">
+      <p>{t('storage.damaged', { n })}</p>
+      <Show of={list}>
+        {(l) => <ul>{l.files.slice(0, 20).map((f) => <li>{f.item.path}</li>)}</ul>}
+      </Show>
+    </Note>
   );
 }
 
