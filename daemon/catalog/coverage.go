@@ -65,18 +65,20 @@ func (c *Catalog) StaleTotal(ctx context.Context, shard int, since time.Time) (b
 	return blobs, bytes, err
 }
 
-// OldestIn returns when that content of a shard was written or last read back of
-// which this is longest ago. Those on the list of damages do not count: how they
-// are is known. The zero time: there is none.
-func (c *Catalog) OldestIn(ctx context.Context, shard int) (t time.Time, err error) {
-	first, last := shardEnds(shard)
-	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		var oldest sql.NullInt64
-		if err := tx.QueryRowContext(ctx, oldestInShard, first[:], last[:], tx.Now.UnixMilli()).Scan(&oldest); err != nil {
-			return err
+// Oldest returns for each of some shards when that content of it was written or last
+// read back of which this is longest ago. Those on the list of damages do not count:
+// how they are is known. The zero time: there is none.
+func (c *Catalog) Oldest(ctx context.Context, shards ...int) ([]time.Time, error) {
+	list := make([]time.Time, len(shards))
+	return list, c.db.Read(ctx, func(tx *db.Tx) error {
+		for i, shard := range shards {
+			first, last := shardEnds(shard)
+			var oldest sql.NullInt64
+			if err := tx.QueryRowContext(ctx, oldestInShard, first[:], last[:], tx.Now.UnixMilli()).Scan(&oldest); err != nil {
+				return err
+			}
+			list[i] = fromMillis(oldest)
 		}
-		t = fromMillis(oldest)
 		return nil
 	})
-	return t, err
 }

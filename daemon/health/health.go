@@ -187,11 +187,14 @@ func (h *Health) oldest(ctx context.Context) (time.Time, error) {
 			}
 			return h.bound(shard).at, nil
 		}
-		b, err := h.look(ctx, shard)
-		if err != nil {
+		shards := []int{shard}
+		if known.at.IsZero() {
+			shards = every()
+		}
+		if err := h.look(ctx, shards...); err != nil {
 			return time.Time{}, err
 		}
-		if !b.empty && !known.at.IsZero() && !b.at.After(known.at) {
+		if b := h.bound(shard); !b.empty && !known.at.IsZero() && !b.at.After(known.at) {
 			return b.at, nil
 		}
 	}
@@ -217,37 +220,43 @@ func (h *Health) lowest(empty bool) int {
 	return shard
 }
 
-// look brings the bound of a shard to what the catalogue says.
-func (h *Health) look(ctx context.Context, shard int) (bound, error) {
+// look brings the bounds of shards to what the catalogue says.
+func (h *Health) look(ctx context.Context, shards ...int) error {
 	now := h.o.Now() // before the question: what comes meanwhile is younger
-	t, err := h.o.Catalog.OldestIn(ctx, shard)
+	oldest, err := h.o.Catalog.Oldest(ctx, shards...)
 	if err != nil {
-		return bound{}, err
-	}
-	b := bound{at: t, empty: t.IsZero()}
-	if b.empty {
-		b.at = now
+		return err
 	}
 	h.mu.Lock()
-	h.bounds[shard] = b
-	h.mu.Unlock()
-	return b, nil
+	defer h.mu.Unlock()
+	for i, t := range oldest {
+		b := bound{at: t, empty: t.IsZero()}
+		if b.empty {
+			b.at = now
+		}
+		h.bounds[shards[i]] = b
+	}
+	return nil
 }
 
 // order returns all shards, the one that was not read for the longest time first.
 func (h *Health) order(ctx context.Context) ([]int, error) {
-	var list []int
-	for shard := range catalog.Shards {
-		b, err := h.look(ctx, shard)
-		if err != nil {
-			return nil, err
-		}
-		if !b.empty {
-			list = append(list, shard)
-		}
+	list := every()
+	if err := h.look(ctx, list...); err != nil {
+		return nil, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	list = slices.DeleteFunc(list, func(shard int) bool { return h.bounds[shard].empty })
 	slices.SortStableFunc(list, func(a, b int) int { return h.bounds[a].at.Compare(h.bounds[b].at) })
 	return list, nil
+}
+
+// every returns the numbers of all shards.
+func every() []int {
+	list := make([]int, catalog.Shards)
+	for i := range list {
+		list[i] = i
+	}
+	return list
 }

@@ -271,10 +271,8 @@ func (d *Disk) rename(oldname, newname string) error {
 	switch {
 	case target == n:
 		return nil // POSIX: two names of one file both stay
-	case target != nil && target.mode.IsDir() && !n.mode.IsDir():
-		return syscall.EISDIR
-	case target != nil && !target.mode.IsDir() && n.mode.IsDir():
-		return syscall.ENOTDIR
+	case target != nil && target.mode.IsDir() != n.mode.IsDir():
+		return syscall.EEXIST
 	case target != nil && len(target.entries) > 0:
 		return syscall.ENOTEMPTY
 	}
