@@ -44,6 +44,9 @@ type Options struct {
 	Path string
 	// BackupDir receives a verified copy before a migration. Made if missing.
 	BackupDir string
+	// Journal is the folder of what brings the database back when its file is lost:
+	// see Rebuild. Made if missing. "": there is none.
+	Journal string
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
 	// Now is the clock of transactions; nil is time.Now.
@@ -58,8 +61,12 @@ type DB struct {
 	now      func() time.Time
 	write    *sql.DB // one connection, owned by the writer goroutine
 	read     *sql.DB
-	check    *sql.DB // one connection, for checkpoints
+	check    *sql.DB  // one connection, for checkpoints
+	journal  *journal // nil: there is none
+	ops      ops      // of the running transaction; the writer's
 	calls    chan *call
+	stopping context.Context // ends with stop
+	stopNow  context.CancelFunc
 	stop     chan struct{}
 	stopOnce sync.Once
 	done     sync.WaitGroup
@@ -71,7 +78,8 @@ type DB struct {
 
 // Open opens the database at opt.Path, creating or migrating it as needed. It
 // refuses a file of another program, a file of a newer version of yunbox, and a
-// database that would not be durable.
+// database that would not be durable. A database that is missing, damaged or older
+// than its journal is refused with problem.Damaged: Rebuild makes it anew.
 func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, opt, sqlFiles) }
 
 func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
@@ -84,6 +92,11 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}
 	if d.now == nil {
 		d.now = time.Now
+	}
+	d.ops.known = statements{}
+	d.stopping, d.stopNow = context.WithCancel(context.WithoutCancel(ctx))
+	if err := d.openJournal(opt.Journal); err != nil {
+		return nil, err
 	}
 	fresh, err := private(opt.Path)
 	if err != nil {
@@ -99,12 +112,18 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	// when that could not keep up (8,000 pages, 32 MiB).
 	const writer = "_txlock=immediate&_cache_size=-4096"
 	d.write = open(opt.Path, 1, writer)
+	if err := d.compare(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.prepare(ctx, fresh, opt.BackupDir); err != nil {
 		return nil, err
 	}
 	// Closing folds the log in and removes it; see preallocate.
 	if err := d.write.Close(); err != nil {
 		return nil, fmt.Errorf("db: %s: %w", opt.Path, translate(err))
+	}
+	if err := wholeFile(opt.Path); err != nil {
+		return nil, err
 	}
 	if err := preallocate(opt.Path + "-wal"); err != nil {
 		return nil, fmt.Errorf("db: %w", err)
@@ -115,6 +134,9 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}
 	d.read = open(opt.Path, readers, "_query_only=1&_cache_size=-1024")
 	d.check = open(opt.Path, 1, "_cache_size=-256")
+	if err := d.beginJournal(ctx); err != nil {
+		return nil, err
+	}
 	// Also of a file that is there: a process killed at its first start may have
 	// left a name that is only in memory.
 	if err := syncDir(filepath.Dir(opt.Path)); err != nil {
@@ -123,6 +145,10 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	d.done.Add(2)
 	go d.writer()
 	go d.checkpointer()
+	if d.journal != nil {
+		d.done.Add(1)
+		go d.keeper()
+	}
 	ok = true
 	return d, nil
 }
@@ -238,9 +264,15 @@ func syncDir(dir string) error {
 
 // Close waits for the writes that were accepted and closes the database.
 func (d *DB) Close() error {
-	d.stopOnce.Do(func() { close(d.stop) })
+	d.stopOnce.Do(func() { close(d.stop); d.stopNow() })
 	d.done.Wait()
-	return d.closePools()
+	err := d.closePools()
+	if d.journal != nil {
+		if jerr := d.journal.close(); jerr != nil {
+			d.log.Error("the journal of the database could not be made durable", "err", jerr)
+		}
+	}
+	return err
 }
 
 func (d *DB) closePools() error {
@@ -277,10 +309,14 @@ func (d *DB) Stats() Stats { return Stats{Writes: d.writes.Load(), Commits: d.co
 func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := d.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
+		d.noteDamage(err)
 		return translate(err)
 	}
 	defer tx.Rollback()
-	return translate(fn(&Tx{tx: tx, Now: d.now(), reading: true}))
+	if err = fn(&Tx{tx: tx, Now: d.now(), reading: true}); err != nil {
+		d.noteDamage(err)
+	}
+	return translate(err)
 }
 
 // Backup writes a compact, verified copy of the database to path, which must not
@@ -401,10 +437,7 @@ func translate(err error) error {
 			Detail: "The disk has no room left for the box's own records.",
 			Hint:   "Nothing was lost. Empty the trash or free space on the disk, then try again."}
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		return &problem.Error{Kind: problem.Damaged, Op: "db", Err: err,
-			Title:  "The box's catalogue is damaged",
-			Detail: "The files themselves are untouched.",
-			Hint:   "Stop the box and restore the newest copy from its backup folder."}
+		return damaged(err)
 	case sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen:
 		return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: err,
 			Detail: "The disk did not take the change.",

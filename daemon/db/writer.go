@@ -23,6 +23,7 @@ type Tx struct {
 	Now time.Time
 
 	tx      *sql.Tx
+	ops     *ops // what it changed, for the journal; nil if it reads
 	reading bool
 	depth   int
 	after   []func()
@@ -36,34 +37,85 @@ func (tx *Tx) ctx(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Exec runs a statement that returns no rows.
+// Exec runs a statement that returns no rows. A writing one is repeated when the
+// database is rebuilt, so it may ask for nothing but the database and its values:
+// no random(), no clock. One statement at a time.
 func (tx *Tx) Exec(query string, args ...any) (sql.Result, error) {
-	return tx.tx.Exec(query, args...)
+	return tx.ExecContext(context.Background(), query, args...)
 }
 
 // ExecContext is Exec; see Tx for what ctx does.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return tx.tx.ExecContext(tx.ctx(ctx), query, args...)
+	if tx.reading {
+		return tx.tx.ExecContext(ctx, query, args...)
+	}
+	v, err := tx.ops.known.classify(query)
+	if err != nil {
+		return nil, err
+	}
+	res, err := tx.tx.ExecContext(context.WithoutCancel(ctx), query, args...)
+	if err != nil || v == reads {
+		return res, err
+	}
+	rows := int64(unknownRows)
+	if v != defines {
+		if rows, err = res.RowsAffected(); err != nil {
+			return nil, err
+		}
+		if rows == 0 && v == changes {
+			return res, nil
+		}
+	}
+	return res, tx.note(query, rows, args)
+}
+
+func (tx *Tx) note(query string, rows int64, args []any) error {
+	if err := tx.ops.add(query, rows, args); err != nil {
+		return tx.giveUp(err) // it was done: the transaction would not be what is noted
+	}
+	return nil
 }
 
 // Query runs a statement that returns rows. Close them before the next statement.
 func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
-	return tx.tx.Query(query, args...)
+	return tx.QueryContext(context.Background(), query, args...)
 }
 
 // QueryContext is Query; see Tx for what ctx does.
 func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := tx.asks(query, args); err != nil {
+		return nil, err
+	}
 	return tx.tx.QueryContext(tx.ctx(ctx), query, args...)
 }
 
 // QueryRow runs a statement that returns at most one row.
 func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
-	return tx.tx.QueryRow(query, args...)
+	return tx.QueryRowContext(context.Background(), query, args...)
 }
 
 // QueryRowContext is QueryRow; see Tx for what ctx does.
 func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := tx.asks(query, args); err != nil {
+		// There is no other way to an error in a Row: Scan returns that of its context.
+		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(err)
+		return tx.tx.QueryRowContext(ctx, query, args...)
+	}
 	return tx.tx.QueryRowContext(tx.ctx(ctx), query, args...)
+}
+
+// asks notes a statement that changes rows and returns them. If it fails, it does
+// so again when it is repeated.
+func (tx *Tx) asks(query string, args []any) error {
+	if tx.reading {
+		return nil
+	}
+	v, err := tx.ops.known.classify(query)
+	if err != nil || v == reads {
+		return err
+	}
+	return tx.note(query, unknownRows, args)
 }
 
 // Savepoint runs fn and undoes what it wrote, and only that, if it returns an
@@ -75,7 +127,7 @@ func (tx *Tx) Savepoint(fn func() error) error {
 	if tx.broken != nil {
 		return tx.broken
 	}
-	mark := len(tx.after)
+	mark, noted := len(tx.after), len(tx.ops.list)
 	tx.depth++
 	defer func() { tx.depth-- }()
 	name := fmt.Sprintf("s%d", tx.depth)
@@ -93,6 +145,7 @@ func (tx *Tx) Savepoint(fn func() error) error {
 		return nil
 	}
 	tx.after = tx.after[:mark]
+	tx.ops.cut(noted)
 	if _, rerr := tx.tx.Exec("ROLLBACK TO " + name); rerr != nil {
 		return tx.giveUp(errors.Join(err, rerr))
 	}
@@ -211,9 +264,11 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 	group = []*call{first}
 	stx, err := d.write.BeginTx(context.Background(), nil)
 	if err != nil {
+		d.noteDamage(err)
 		return group, translate(err)
 	}
-	tx := &Tx{tx: stx, Now: d.now()}
+	d.ops.reset()
+	tx := &Tx{tx: stx, ops: &d.ops, Now: d.now()}
 	if d.run(tx, first, func(part func() error) error { return part() }); first.err != nil {
 		stx.Rollback()
 		return group, nil
@@ -223,7 +278,7 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 		select {
 		case next = <-d.calls:
 		default:
-			return group, d.commit(stx)
+			return group, d.commit(tx)
 		}
 		group = append(group, next)
 		if len(group) == 2 && lost(stx) {
@@ -234,7 +289,7 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 			return group, translate(broken)
 		}
 	}
-	return group, d.commit(stx)
+	return group, d.commit(tx)
 }
 
 // lost reports whether SQLite gave up the transaction within the first call, which
@@ -248,10 +303,24 @@ func lost(stx *sql.Tx) bool {
 	return true
 }
 
-func (d *DB) commit(stx *sql.Tx) error {
+func (d *DB) commit(tx *Tx) error {
+	stx := tx.tx
+	var p point
+	journalled := d.journal != nil && len(d.ops.list) > 0
+	if journalled {
+		p = d.journal.following()
+		if _, err := stx.Exec("UPDATE journal SET number = ?, mark = ? WHERE one = 1", p.number, p.mark); err != nil {
+			stx.Rollback()
+			d.noteDamage(err)
+			return translate(err)
+		}
+	}
 	err := stx.Commit()
 	if err == nil {
 		d.commits.Add(1)
+		if journalled {
+			d.journal.append(p, tx.Now, &d.ops)
+		}
 		return nil
 	}
 	stx.Rollback()
@@ -282,6 +351,7 @@ func (d *DB) run(tx *Tx, c *call, within func(func() error) error) (broken error
 		return c.fn(tx)
 	})
 	c.after = tx.after
+	d.noteDamage(err)
 	if tx.broken != nil { // also when c.fn swallowed it
 		c.err = translate(tx.broken.err)
 		return tx.broken.err

@@ -1,0 +1,487 @@
+package db
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"yunbox.local/daemon/problem"
+)
+
+const (
+	generationPrefix = "gen-"
+	// keptGenerations is how many stay, so that any damage to one is survived.
+	keptGenerations = 2
+)
+
+// A generation is a copy of the database in the journal's folder.
+type generation struct {
+	point
+	nth    int // where several have the same number
+	schema schemaHash
+	at     time.Time
+	size   int64
+	sum    [sha256.Size]byte
+}
+
+func (g generation) name() string {
+	return fmt.Sprintf("%s%016x-%d.db", generationPrefix, g.number, g.nth)
+}
+
+// label is the file beside it that says what it is.
+func (g generation) label() string { return strings.TrimSuffix(g.name(), ".db") + ".txt" }
+
+func (g generation) marshal() []byte {
+	b := fmt.Appendf(nil, "yunbox generation 1\nnumber  %d\nmark    %d\nschema  %x\ntime    %s\nsize    %d\nsha256  %x\n",
+		g.number, g.mark, g.schema, g.at.UTC().Format(time.RFC3339), g.size, g.sum)
+	return fmt.Appendf(b, "crc     %08x\n", crcOf(b))
+}
+
+var errLabel = errors.New("the label of a generation is damaged")
+
+// read completes g from its label.
+func (g *generation) read(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, g.label()))
+	if err != nil {
+		return err
+	}
+	cut := bytes.LastIndex(b, []byte("crc "))
+	if cut < 0 || string(b[cut:]) != fmt.Sprintf("crc     %08x\n", crcOf(b[:cut])) {
+		return errLabel
+	}
+	r := *g
+	var schema, sum []byte
+	var at string
+	if _, err := fmt.Sscanf(string(b[:cut]), "yunbox generation 1\nnumber  %d\nmark    %d\nschema  %x\ntime    %s\nsize    %d\nsha256  %x\n",
+		&r.number, &r.mark, &schema, &at, &r.size, &sum); err != nil || r.number != g.number {
+		return errLabel
+	}
+	if r.at, err = time.Parse(time.RFC3339, at); err != nil || len(schema) != len(r.schema) || len(sum) != len(r.sum) {
+		return errLabel
+	}
+	copy(r.schema[:], schema)
+	copy(r.sum[:], sum)
+	*g = r
+	return nil
+}
+
+// generations lists those in dir by their names, the newest last; each is still
+// to be read.
+func generations(dir string) ([]generation, error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var out []generation
+	for _, e := range list {
+		rest, ok := strings.CutPrefix(e.Name(), generationPrefix)
+		rest, ok2 := strings.CutSuffix(rest, ".db")
+		number, nth, ok3 := strings.Cut(rest, "-")
+		n, err := strconv.ParseInt(number, 16, 64)
+		k, err2 := strconv.Atoi(nth)
+		if ok && ok2 && ok3 && err == nil && err2 == nil && len(number) == 16 && n > 0 && k >= 0 {
+			out = append(out, generation{point: point{number: n}, nth: k})
+		}
+	}
+	slices.SortFunc(out, func(a, b generation) int {
+		if a.number != b.number {
+			return int(min(max(a.number-b.number, -1), 1))
+		}
+		return a.nth - b.nth
+	})
+	return out, nil
+}
+
+// verify reads the whole copy and compares its hash.
+func (g generation) verify(ctx context.Context, dir string) error {
+	f, err := os.Open(filepath.Join(dir, g.name()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, n, err := hashOf(ctx, f)
+	if err != nil {
+		return err
+	}
+	if n != g.size || sum != g.sum {
+		return fmt.Errorf("%s is damaged", g.name())
+	}
+	return nil
+}
+
+func hashOf(ctx context.Context, r io.Reader) (sum [sha256.Size]byte, n int64, err error) {
+	h := sha256.New()
+	n, err = io.Copy(h, &readerUntil{ctx, r})
+	h.Sum(sum[:0])
+	return sum, n, err
+}
+
+// readerUntil ends with the context.
+type readerUntil struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *readerUntil) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(b)
+}
+
+// Roll makes a new generation now and removes what is older than the one before.
+func (d *DB) Roll(ctx context.Context) error { return d.roll(ctx, "somebody asked for one") }
+
+// Forget makes the journal forget what is no longer in the database: when it
+// returns nil, nothing that was removed before the call can be found in it. Others
+// need not call it: two generations later, which is at most two days on which
+// something changes, the same holds.
+func (d *DB) Forget(ctx context.Context) error {
+	for range keptGenerations {
+		if err := d.roll(ctx, "something is to be forgotten"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *DB) roll(ctx context.Context, why string) error {
+	j := d.journal
+	if j == nil {
+		return nil
+	}
+	j.rolling.Lock()
+	defer j.rolling.Unlock()
+	// The log goes on in a new segment, so that the old ones can go as a whole.
+	j.mu.Lock()
+	j.leave()
+	gap := j.gap
+	j.mu.Unlock()
+	if err := j.sync(); err != nil {
+		return err
+	}
+	g, err := d.makeGeneration(ctx)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	// A gap that came while the copy was made is still one if it came after it.
+	if j.gap == gap || j.end.number == g.number {
+		j.gap, j.trouble = nil, nil
+	}
+	j.wanted = ""
+	j.newest, j.grown = g, 0
+	if j.current != nil {
+		j.grown = j.current.size
+	}
+	j.mu.Unlock()
+	d.log.Info("made a generation of the database", "number", g.number, "bytes", g.size, "why", why)
+	return j.prune()
+}
+
+// makeGeneration writes a checked copy of the database into the journal's folder.
+func (d *DB) makeGeneration(ctx context.Context) (g generation, err error) {
+	dir := d.journal.dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return g, err
+	}
+	part := filepath.Join(dir, "gen.part")
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return g, err
+	}
+	defer os.Remove(part)
+	if err := private0600(part); err != nil {
+		return g, err
+	}
+	pool := open(d.path, 1, "_cache_size=-256")
+	_, err = pool.ExecContext(ctx, "VACUUM INTO ?", part)
+	if err := errors.Join(err, pool.Close()); err != nil {
+		d.noteDamage(err)
+		return g, fmt.Errorf("db: generation: %w", translate(err))
+	}
+	if g.point, g.schema, err = inspect(ctx, part); err != nil {
+		return g, errors.Join(fmt.Errorf("db: generation: %w", err), d.thorough(ctx))
+	}
+	f, err := os.OpenFile(part, os.O_RDWR, 0)
+	if err != nil {
+		return g, err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return g, err
+	}
+	if g.sum, g.size, err = hashOf(ctx, f); err != nil {
+		return g, err
+	}
+	g.at = d.now()
+	old, err := generations(dir)
+	if err != nil {
+		return g, err
+	}
+	for _, o := range old {
+		if o.number == g.number {
+			g.nth = max(g.nth, o.nth+1)
+		}
+	}
+	if err := writeSynced(filepath.Join(dir, g.label()), g.marshal()); err != nil {
+		return g, err
+	}
+	if err := os.Rename(part, filepath.Join(dir, g.name())); err != nil {
+		return g, err
+	}
+	return g, syncDir(dir)
+}
+
+// thorough notes whether the database itself is damaged, after a copy of it was.
+func (d *DB) thorough(ctx context.Context) error {
+	pool := open(d.path, 1, "_cache_size=-1024&_query_only=1")
+	defer pool.Close()
+	err := integrity(ctx, pool)
+	d.noteDamage(err)
+	return err
+}
+
+func private0600(name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func writeSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// inspect checks the closed database at path as a whole and returns its place in
+// the journal and its schema.
+func inspect(ctx context.Context, path string) (p point, s schemaHash, err error) {
+	c, err := sql.Open("sqlite3", "file:"+uriPath(path)+"?mode=ro&immutable=1&_cache_size=-1024")
+	if err != nil {
+		return p, s, err
+	}
+	defer c.Close()
+	if err := integrity(ctx, c); err != nil {
+		return p, s, err
+	}
+	if p, err = readPoint(ctx, c); err != nil {
+		return p, s, err
+	}
+	s, err = schemaOf(ctx, c)
+	return p, s, err
+}
+
+// integrity asks SQLite whether tables and indexes fit.
+func integrity(ctx context.Context, c *sql.DB) error {
+	var answer string
+	if err := c.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&answer); err != nil {
+		return translate(err)
+	}
+	if answer != "ok" {
+		return damaged(fmt.Errorf("%w: %s", errCheck, answer))
+	}
+	return nil
+}
+
+// readPoint returns the place of a database in its journal, the zero value for
+// one that never had any.
+func readPoint(ctx context.Context, c *sql.DB) (p point, err error) {
+	var has bool
+	if err := c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'journal' AND type = 'table')").Scan(&has); err != nil || !has {
+		return p, translate(err)
+	}
+	err = c.QueryRowContext(ctx, "SELECT number, mark FROM journal WHERE one = 1").Scan(&p.number, &p.mark)
+	if errors.Is(err, sql.ErrNoRows) {
+		return p, damaged(errors.New("the row of table journal is missing"))
+	}
+	return p, translate(err)
+}
+
+// schemaOf returns what tells one schema from another.
+func schemaOf(ctx context.Context, c *sql.DB) (s schemaHash, err error) {
+	rows, err := c.QueryContext(ctx, `SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL
+		UNION ALL SELECT 'version', user_version, '' FROM pragma_user_version ORDER BY 1, 2`)
+	if err != nil {
+		return s, translate(err)
+	}
+	defer rows.Close()
+	h := sha256.New()
+	for rows.Next() {
+		var kind, name, text string
+		if err := rows.Scan(&kind, &name, &text); err != nil {
+			return s, translate(err)
+		}
+		fmt.Fprintf(h, "%q %q %q\n", kind, name, text)
+	}
+	h.Sum(s[:0])
+	return s, translate(rows.Err())
+}
+
+// prune removes the generations before the last keptGenerations and the segments
+// that end before the oldest that stays.
+func (j *journal) prune() error {
+	gens, err := generations(j.dir)
+	if err != nil {
+		return err
+	}
+	list, err := segments(j.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	remove := func(name string) {
+		if err := os.Remove(filepath.Join(j.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	for len(gens) > keptGenerations {
+		remove(gens[0].label())
+		remove(gens[0].name())
+		gens = gens[1:]
+	}
+	if len(gens) == keptGenerations {
+		for i, first := range list {
+			// It ends where the next begins, or where the database was when that began.
+			if i+1 < len(list) && list[i+1] <= gens[0].number+1 || i+1 == len(list) && j.ended(first, gens[0].number) {
+				remove(segmentName(first))
+				remove(segmentName(first) + copySuffix)
+			}
+		}
+	}
+	return errors.Join(append(errs, syncDir(j.dir))...)
+}
+
+// ended reports whether the last segment is no longer written and has no record
+// after number.
+func (j *journal) ended(first, number int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.current == nil && j.end.number <= number && first <= number
+}
+
+// CheckJournal reads the whole journal back and returns what is damaged in it, as
+// texts for an administrator; none if all of it is sound. The next generation heals
+// it: see Roll.
+func (d *DB) CheckJournal(ctx context.Context) (bad []string, err error) {
+	j := d.journal
+	if j == nil {
+		return nil, nil
+	}
+	if err := j.sync(); err != nil {
+		return nil, err
+	}
+	j.rolling.Lock()
+	defer j.rolling.Unlock()
+	gens, err := generations(j.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gens {
+		err := g.read(j.dir)
+		if err == nil {
+			err = g.verify(ctx, j.dir)
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			bad = append(bad, fmt.Sprintf("%s: %v", g.name(), err))
+		}
+	}
+	list, err := segments(j.dir)
+	if err != nil {
+		return nil, err
+	}
+	for i, first := range list {
+		if i == len(list)-1 {
+			break // it is written meanwhile, and was read at the start
+		}
+		for _, suffix := range []string{"", copySuffix} {
+			name := segmentName(first) + suffix
+			r, err := openFiles(filepath.Join(j.dir, name), "", first)
+			if err != nil {
+				bad = append(bad, fmt.Sprintf("%s: %v", name, err))
+				continue
+			}
+			for err == nil && ctx.Err() == nil {
+				_, err = r.next()
+			}
+			if r.bad[0] || r.last.number < first {
+				bad = append(bad, name+" is damaged")
+			}
+			r.Close()
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return bad, nil
+}
+
+// QuickCheck has SQLite look through the whole database, quickly: it finds pages that
+// make no sense. What it finds ends all writing: see Err.
+func (d *DB) QuickCheck(ctx context.Context) error {
+	c, err := d.read.Conn(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer c.Close()
+	var answer string
+	err = c.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&answer)
+	if err == nil && answer != "ok" {
+		err = damaged(fmt.Errorf("%w: %s", errCheck, answer))
+	}
+	d.noteDamage(err)
+	return translate(err)
+}
+
+// errCheck is the cause where SQLite's own check found something.
+var errCheck = errors.New("the check of the database failed")
+
+func isDamage(err error) bool {
+	var se sqlite3.Error
+	return errors.Is(err, errCheck) || errors.As(err, &se) && (se.Code == sqlite3.ErrCorrupt || se.Code == sqlite3.ErrNotADB)
+}
+
+// damaged is what is said about a database that is not what was written.
+func damaged(err error) error {
+	return &problem.Error{Kind: problem.Damaged, Op: "db", Err: err,
+		Title:  "The box's catalogue is damaged",
+		Detail: "The files themselves are untouched.",
+		Hint:   "Run `yunboxctl rebuild` on the box: it makes the catalogue anew from the journal beside it."}
+}
+
+// noteDamage ends all writing once the database was found damaged: a change could
+// spread the damage.
+func (d *DB) noteDamage(err error) {
+	if !isDamage(err) {
+		return
+	}
+	err = damaged(err)
+	if d.failed.CompareAndSwap(nil, &err) {
+		d.log.Error("the database is damaged; no further change is accepted until it was rebuilt", "err", err)
+	}
+}
