@@ -39,6 +39,9 @@ type Options struct {
 	Disk vfs.FS
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Rebuilt is what Rescue returned; nil: nothing was rebuilt. It is written into
+	// the audit record.
+	Rebuilt *RebuildReport
 }
 
 // Box is a running box. Its methods may be called from several goroutines, Run
@@ -71,7 +74,8 @@ type Box struct {
 	cameras     *ftp.Gateway // nil with ftp
 	local       net.Listener
 
-	bound chan struct{} // tells the announcement that the box got its owner
+	bound   chan struct{} // tells the announcement that the box got its owner
+	rebuild chan struct{} // ends Run with ErrRebuild
 
 	keepOrphans bool // see compareRecords
 }
@@ -79,19 +83,29 @@ type Box struct {
 // Open takes the state directory into use and listens on the configured
 // addresses; nothing is answered before Run. A second box on the same state
 // directory is refused with problem.Locked, a missing or foreign volume with
-// problem.Unavailable.
+// problem.Unavailable, records that are missing or damaged with problem.Damaged:
+// see NeedsRebuild.
 func Open(ctx context.Context, opt Options) (*Box, error) {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1)}
+	b := newBox(opt)
+	err := b.open(ctx, opt.Disk)
+	if err == nil {
+		err = b.noteRebuild(ctx, opt.Rebuilt)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func newBox(opt Options) *Box {
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1)}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	if b.now == nil {
 		b.now = time.Now
 	}
-	if err := b.open(ctx, opt.Disk); err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
-	return b, nil
+	return b
 }
 
 func (b *Box) open(ctx context.Context, disk vfs.FS) error {
@@ -189,7 +203,10 @@ func (b *Box) openKeys() (vfs.FS, error) {
 }
 
 func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
-	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Log: b.log, Now: b.now})
+	if err := b.refuseNewRecords(ctx, disk); err != nil {
+		return err
+	}
+	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now})
 	if err != nil {
 		return err
 	}
@@ -239,10 +256,7 @@ func (b *Box) sameVolume(ctx context.Context) error {
 			return err
 		}
 		if id != b.store.VolumeID() {
-			return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open",
-				Title:  "This is another box's disk",
-				Detail: fmt.Sprintf("The records speak of volume %s, the disk is volume %s.", id, b.store.VolumeID()),
-				Hint:   "Nothing was changed. Attach the right disk and start the box again."}
+			return anotherBox(id, b.store.VolumeID())
 		}
 		return nil
 	})

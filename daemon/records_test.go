@@ -4,25 +4,48 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"yunbox.local/daemon"
 	"yunbox.local/daemon/daemontest"
+	"yunbox.local/daemon/problem"
 )
 
 // Records that were put back from a copy, or were lost, do not know all files.
 // What they do not know is somebody's photo and no orphan.
 func TestOldOrLostRecordsDeleteNoFiles(t *testing.T) { // R01
+	old := func(t *testing.T, b *daemontest.Box, older []byte) {
+		forget(t, b)
+		forgetJournal(t, b)
+		write(t, filepath.Join(b.State, "box.db"), older)
+	}
+	// Without a journal nothing brings the records back: whoever says so gets empty ones.
+	lost := func(t *testing.T, b *daemontest.Box) {
+		forget(t, b)
+		forgetJournal(t, b)
+		err := open(t, b.State)
+		if !daemon.NeedsRebuild(err) || !strings.Contains(problem.Sentence(err), "yunboxctl rebuild") {
+			t.Fatalf("a box began anew where there are files: %v", err)
+		}
+		if _, err := b.Rebuild(daemon.RebuildOptions{}); problem.KindOf(err) != problem.Damaged {
+			t.Fatalf("records were made of nothing: %v", err)
+		}
+		report, err := b.Rebuild(daemon.RebuildOptions{AcceptLoss: true})
+		if err != nil || report.Found != 1 || report.FoundBytes != int64(len("the only copy of a photo")) || report.People != 0 || report.Lost == "" {
+			t.Fatalf("%+v, %v", report, err)
+		}
+	}
 	for name, change := range map[string]func(t *testing.T, b *daemontest.Box, older []byte){
-		"put back from a copy": func(t *testing.T, b *daemontest.Box, older []byte) {
-			forget(t, b)
-			write(t, filepath.Join(b.State, "box.db"), older)
+		"put back from a copy": old,
+		"lost":                 func(t *testing.T, b *daemontest.Box, _ []byte) { lost(t, b) },
+		"lost with their counter": func(t *testing.T, b *daemontest.Box, _ []byte) {
+			remove(t, b, "RECORDS")
+			lost(t, b)
 		},
-		"lost":                    func(t *testing.T, b *daemontest.Box, _ []byte) { forget(t, b) },
-		"lost with their counter": func(t *testing.T, b *daemontest.Box, _ []byte) { forget(t, b); remove(t, b, "RECORDS") },
 		"with a damaged counter": func(t *testing.T, b *daemontest.Box, older []byte) {
-			forget(t, b)
-			write(t, filepath.Join(b.State, "box.db"), older)
+			old(t, b, older)
 			write(t, filepath.Join(b.State, "RECORDS"), []byte("yunbox records 1\nopened  "))
 		},
 	} {
@@ -79,6 +102,12 @@ func TestRestartsDoNotKeepOrphans(t *testing.T) {
 func forget(t *testing.T, b *daemontest.Box) {
 	for _, name := range []string{"box.db", "box.db-wal", "box.db-shm"} {
 		remove(t, b, name)
+	}
+}
+
+func forgetJournal(t *testing.T, b *daemontest.Box) {
+	if err := os.RemoveAll(filepath.Join(b.State, "journal")); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -152,6 +152,7 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
+	b.maintenance.Handle("POST /local/rebuild", b.askRebuild)
 	immich.New(immich.Options{
 		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db, Files: originals,
 	}).Register(b.front)
@@ -225,6 +226,13 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}
+	parts.Go(func() {
+		select {
+		case <-b.rebuild:
+			cancel(ErrRebuild)
+		case <-ctx.Done():
+		}
+	})
 	ready()
 	<-ctx.Done()
 

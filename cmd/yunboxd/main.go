@@ -62,19 +62,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return problem.ExitOK
 }
 
-func serve(ctx context.Context, conf config.Config, log *slog.Logger) (err error) {
-	box, err := daemon.Open(ctx, daemon.Options{Config: conf, Log: log})
+// serve runs the box, and in its place the rescue of its records where these cannot
+// be used, until ctx ends.
+func serve(ctx context.Context, conf config.Config, log *slog.Logger) error {
+	opt := daemon.Options{Config: conf, Log: log}
+	for {
+		err := serveBox(ctx, opt)
+		if !errors.Is(err, daemon.ErrRebuild) && !daemon.NeedsRebuild(err) {
+			return err
+		}
+		log.Error("nobody is served until the records were rebuilt", "err", err)
+		report, err := daemon.Rescue(ctx, opt, err, func() { tellReady(ctx, log) })
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		opt.Rebuilt = report
+	}
+}
+
+func serveBox(ctx context.Context, opt daemon.Options) (err error) {
+	box, err := daemon.Open(ctx, opt)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, box.Close()) }()
 	return box.Run(ctx, func() {
-		log.Info("ready", "version", daemon.Version, "addresses", box.URLs())
-		if err := notify("READY=1"); err != nil {
-			log.Warn("the service manager could not be told", "err", err)
-		}
-		context.AfterFunc(ctx, func() { notify("STOPPING=1") }) // a courtesy: it shows "stopping"
+		opt.Log.Info("ready", "version", daemon.Version, "addresses", box.URLs())
+		tellReady(ctx, opt.Log)
 	})
+}
+
+func tellReady(ctx context.Context, log *slog.Logger) {
+	if err := notify("READY=1"); err != nil {
+		log.Warn("the service manager could not be told", "err", err)
+	}
+	context.AfterFunc(ctx, func() { notify("STOPPING=1") }) // a courtesy: it shows "stopping"
 }
 
 func fail(stderr io.Writer, err error) int {

@@ -106,6 +106,12 @@ func (b *Box) Crash(change func() vfs.FS) {
 	b.run()
 }
 
+// Rebuild rebuilds the records of a box that was stopped.
+func (b *Box) Rebuild(how daemon.RebuildOptions) (daemon.RebuildReport, error) {
+	log := slog.New(slog.NewTextHandler(b.log, nil))
+	return daemon.Rebuild(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now}, how, nil)
+}
+
 // onlyFiles leaves sockets out, which cannot be copied.
 type onlyFiles struct{ fs.FS }
 

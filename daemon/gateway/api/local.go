@@ -49,6 +49,14 @@ func (a *API) Local() *Local {
 	return l
 }
 
+// Closed returns a handler for the unix socket of a box that cannot be opened: it
+// answers everything with why, unless Handle adds something.
+func Closed(why error) *Local {
+	l := &Local{mux: http.NewServeMux()}
+	l.Handle("/", func(http.ResponseWriter, *http.Request) error { return why })
+	return l
+}
+
 // Handle adds an operation of another gateway, with the same protection. An error
 // of h becomes the problem document of the answer.
 func (l *Local) Handle(pattern string, h func(http.ResponseWriter, *http.Request) error) {

@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/api"
+	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/problem"
+	"yunbox.local/storage/vfs"
+)
+
+// Rescue holds the state directory of a box whose records cannot be used, and
+// answers on its unix socket only: every question with why, and POST /local/rebuild
+// by rebuilding them. It returns after one try, with the report of a successful one:
+// open the box again. With ErrRebuild as why, it also returns when nobody asks within
+// rescuePatience. ready is called when the socket answers.
+//
+// Nobody is served meanwhile. A phone finds no box and tries again, which loses
+// nothing; one that was told "error" might show it to its owner.
+func Rescue(ctx context.Context, opt Options, why error, ready func()) (*RebuildReport, error) {
+	b := newBox(opt)
+	report, err := b.rescue(ctx, opt.Disk, why, ready)
+	return report, errors.Join(err, b.Close())
+}
+
+// rescuePatience is how long a box that was closed for a rebuild waits for whoever
+// asked for it.
+const rescuePatience = 30 * time.Second
+
+// Rebuild rebuilds the records of a box that does not run. tell may be nil.
+func Rebuild(ctx context.Context, opt Options, how RebuildOptions, tell func(RebuildProgress)) (RebuildReport, error) {
+	b := newBox(opt)
+	if err := b.openForRescue(ctx, opt.Disk); err != nil {
+		return RebuildReport{}, errors.Join(err, b.Close())
+	}
+	report, err := b.rebuildRecords(ctx, how, tell)
+	return report, errors.Join(err, b.Close())
+}
+
+// openForRescue takes what a rebuild needs: the volume and the keys.
+func (b *Box) openForRescue(ctx context.Context, disk vfs.FS) error {
+	if _, err := b.openVolume(ctx, disk); err != nil {
+		return err
+	}
+	_, err := b.openKeys()
+	return err
+}
+
+func (b *Box) rebuildRecords(ctx context.Context, how RebuildOptions, tell func(RebuildProgress)) (RebuildReport, error) {
+	if tell == nil {
+		tell = func(RebuildProgress) {}
+	}
+	r := &rebuilding{
+		RebuildOptions: how, conf: b.conf, log: b.log, now: b.now, store: b.store, tell: tell,
+		ledger: func(d *db.DB, log *audit.Log) (*consent.Ledger, error) {
+			return consent.Open(ctx, d, log, b.identity.Signer())
+		},
+	}
+	return r.run(ctx)
+}
+
+func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) (*RebuildReport, error) {
+	if err := b.openForRescue(ctx, disk); err != nil {
+		return nil, err
+	}
+	if err := vfs.CreateDir(b.path("run")); err != nil {
+		return nil, fmt.Errorf("local socket: %w", err)
+	}
+	listener, err := listenLocal(b.path(socket))
+	if err != nil {
+		return nil, fmt.Errorf("local socket: %w", err)
+	}
+	b.closers = append(b.closers, closed(listener))
+	var nobody <-chan time.Time
+	if errors.Is(why, ErrRebuild) {
+		nobody = time.After(rescuePatience)
+		why = &problem.Error{Kind: problem.Unavailable, Op: "daemon.rescue", Title: "The box is closed while its catalogue is rebuilt", Hint: "Try again in a moment."}
+	}
+	local := api.Closed(why)
+	done := make(chan *RebuildReport, 1)
+	begun := make(chan struct{})
+	var one sync.Mutex
+	local.Handle("POST /local/rebuild", func(w http.ResponseWriter, r *http.Request) error {
+		if !one.TryLock() {
+			return &problem.Error{Kind: problem.Locked, Op: "daemon.rebuild", Title: "A rebuild is running already", Hint: "Wait for it."}
+		}
+		// Not unlocked: there is one try. What became of it is told in the stream.
+		close(begun)
+		report, err := b.streamRebuild(w, r)
+		if err != nil {
+			done <- nil
+		} else {
+			done <- &report
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := &http.Server{
+		Handler: httpd.Guard(b.log, local), ConnContext: local.ConnContext,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- ignoreClosed(server.Serve(listener)) }()
+	ready()
+	select {
+	case <-ctx.Done():
+	case <-begun:
+	case <-nobody:
+	case err := <-ended:
+		return nil, err
+	}
+	var report *RebuildReport
+	if !one.TryLock() { // it has begun, and is not left half done
+		report = <-done
+	}
+	stop, stopped := context.WithTimeout(context.Background(), drain)
+	defer stopped()
+	return report, errors.Join(server.Shutdown(stop), <-ended)
+}
+
+// streamRebuild answers with a line of JSON for each event: progress, then done or
+// error.
+func (b *Box) streamRebuild(w http.ResponseWriter, r *http.Request) (RebuildReport, error) {
+	var how RebuildOptions
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&how); err != nil {
+		err = &problem.Error{Kind: problem.Invalid, Op: "daemon.rebuild", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
+		httpd.WriteProblem(w, r, err)
+		return RebuildReport{}, err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	line := json.NewEncoder(w)
+	flush := http.NewResponseController(w)
+	send := func(v any) {
+		line.Encode(v) // whoever has gone away does not stop the rebuild
+		flush.Flush()
+	}
+	send(struct {
+		Event string `json:"event"`
+		RebuildProgress
+	}{"progress", RebuildProgress{Step: "records"}})
+	last := time.Now()
+	// The records are rebuilt also when nobody looks on any more.
+	report, err := b.rebuildRecords(context.WithoutCancel(r.Context()), how, func(p RebuildProgress) {
+		if time.Since(last) < 100*time.Millisecond {
+			return
+		}
+		last = time.Now()
+		send(struct {
+			Event string `json:"event"`
+			RebuildProgress
+		}{"progress", p})
+	})
+	if err != nil {
+		b.log.Error("the records could not be rebuilt", "err", err)
+		p := problem.As(err)
+		send(map[string]any{"event": "error", "kind": p.Kind, "title": p.Title, "detail": p.Detail, "hint": p.Hint})
+		return report, err
+	}
+	b.log.Info("the records were rebuilt", "replaced", report.Replaced, "number", report.Number, "people", report.People, "files", report.Files,
+		"missing", report.Missing, "found", report.Found, "lost", report.Lost, "kept", report.Kept)
+	send(struct {
+		Event string `json:"event"`
+		RebuildReport
+	}{"done", report})
+	return report, nil
+}
+
+// askRebuild answers POST /local/rebuild of a running box: it closes itself, and
+// the rebuild is to be asked for again.
+func (b *Box) askRebuild(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	if _, err := w.Write([]byte(`{"event":"closing"}` + "\n")); err != nil {
+		return err
+	}
+	select {
+	case b.rebuild <- struct{}{}:
+	default:
+	}
+	return nil
+}
