@@ -31,6 +31,7 @@ import (
 // against a real box. These words are added to those of testscript:
 //
 //	box start|stop|kill|restart    a yunboxd on $WORK/box, always at the same address $BOX
+//	box rescue                     starts it, and waits until it says that its records need a rebuild
 //	person NAME                    binds the box to NAME, who accepts the policy; sets no consent
 //	proxy PLAN...                  a wire to the box at $WIRE on which things happen: see wire
 //	wire-done                      every event of the plan has happened
@@ -44,6 +45,7 @@ import (
 //	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
 //	sql STATEMENT                  changes the stopped box's database behind its back
+//	flip FILE TEXT                 changes a letter of TEXT wherever the stopped box's FILE has it
 //	spoil FILE                     changes one byte of the stored content whose hash FILE holds
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
@@ -66,7 +68,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
-			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
+			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
 			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
 		},
 	})
@@ -101,6 +103,17 @@ func cmdBox(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(w.startBox())
 		ts.Defer(func() { w.stopBox(syscall.SIGKILL) })
 		ts.Setenv("BOX", "https://"+w.addr)
+	case "rescue":
+		ts.Check(w.launch())
+		ts.Defer(func() { w.stopBox(syscall.SIGKILL) })
+		for {
+			out, err := w.ctl("--state", w.state, "wait", "--timeout", "60s")
+			if err == nil {
+				ts.Fatalf("the box serves as if nothing were wrong")
+			} else if bytes.Contains(out, []byte("rebuild")) {
+				return
+			}
+		}
 	case "stop":
 		ts.Check(w.stopBox(syscall.SIGTERM))
 	case "kill":
@@ -115,25 +128,14 @@ func cmdBox(ts *testscript.TestScript, neg bool, args []string) {
 
 // startBox starts the box and waits until it answers on its socket.
 func (w *world) startBox() error {
+	if err := w.launch(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	addr := w.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	log, err := os.OpenFile(filepath.Join(w.env.WorkDir, "box.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	w.box = exec.Command("yunboxd", "--state", w.state, "--https", addr, "--mdns=off")
-	w.box.Stdout, w.box.Stderr = log, log
-	if err := w.box.Start(); err != nil {
-		return err
-	}
 	out, err := w.ctl("--state", w.state, "wait", "--timeout", "60s")
 	if err != nil {
-		text, _ := os.ReadFile(log.Name())
+		text, _ := os.ReadFile(filepath.Join(w.env.WorkDir, "box.log"))
 		return fmt.Errorf("the box does not start: %s%s", out, text)
 	}
 	if out, err = w.ctl("--state", w.state, "--json", "status"); err != nil {
@@ -149,6 +151,24 @@ func (w *world) startBox() error {
 	}
 	w.addr = u.Host
 	return nil
+}
+
+// launch starts the box and does not wait.
+func (w *world) launch() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	addr := w.addr
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	log, err := os.OpenFile(filepath.Join(w.env.WorkDir, "box.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	w.box = exec.Command("yunboxd", "--state", w.state, "--https", addr, "--mdns=off")
+	w.box.Stdout, w.box.Stderr = log, log
+	return w.box.Start()
 }
 
 func (w *world) stopBox(sig os.Signal) error {
@@ -536,6 +556,21 @@ func cmdSQL(ts *testscript.TestScript, neg bool, args []string) {
 		n, _ := res.RowsAffected()
 		ts.Logf("%d rows", n)
 	}
+}
+
+func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE TEXT")
+	}
+	name := ts.MkAbs(args[0])
+	b, err := os.ReadFile(name)
+	ts.Check(err)
+	other := []byte(args[1])
+	other[0] ^= 2
+	if !bytes.Contains(b, []byte(args[1])) {
+		ts.Fatalf("%s is not in %s", args[1], args[0])
+	}
+	ts.Check(os.WriteFile(name, bytes.ReplaceAll(b, []byte(args[1]), other), 0o600))
 }
 
 func cmdSpoil(ts *testscript.TestScript, neg bool, args []string) {
