@@ -93,17 +93,23 @@ func (b *Box) PowerOff() {
 // database meanwhile: the files of SQLite are copied one after the other.
 func (b *Box) Crash(change func() vfs.FS) {
 	b.t.Helper()
+	b.Kill()
+	if change != nil {
+		b.disk = change()
+	}
+	b.Restart()
+}
+
+// Kill is Crash, but does not start the box again: what a killed daemon left is in
+// State, and Restart goes on with that.
+func (b *Box) Kill() {
+	b.t.Helper()
 	left := b.log.t.TempDir() // of the test that began the box: it may go on after b.t
 	if err := os.CopyFS(left, onlyFiles{os.DirFS(b.State)}); err != nil {
 		b.t.Fatal(err)
 	}
-	if change != nil {
-		b.disk = change()
-	}
 	b.PowerOff()
 	b.State, b.conf.State = left, left
-	b.conf.HTTPS = strings.TrimPrefix(b.URL, "https://")
-	b.run()
 }
 
 // Rebuild rebuilds the records of a box that was stopped.
