@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -266,9 +267,14 @@ func (r *rebuilding) verify(ctx context.Context) (err error) {
 	if r.report.Found == 0 && r.report.Lost == "" && r.From == "" {
 		return nil
 	}
-	// What these records do not know is no orphan: see compareRecords.
+	// What these records do not know is no orphan: see compareRecords. The journal
+	// learns of it by the generation that begins with the next start, because the
+	// records are ahead of it.
 	return d.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(`INSERT INTO box (key, value) VALUES ('keep_orphans', 'yes') ON CONFLICT DO NOTHING`)
+		if _, err := tx.Exec(`INSERT INTO box (key, value) VALUES ('keep_orphans', 'yes') ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`UPDATE journal SET number = number + 1, mark = ?`, rand.Int64())
 		return err
 	})
 }

@@ -25,7 +25,7 @@ const (
 	syncDelay = 2 * time.Second
 	// A new generation is made when the log since the last one is longer than that,
 	// but not below minGrown bytes, and after a day with changes.
-	minGrown      = 16 << 20
+	minGrown      = 32 << 20
 	generationAge = 24 * time.Hour
 	// retryRoll is how long a generation that could not be made is not tried again.
 	retryRoll = 10 * time.Minute
@@ -62,7 +62,7 @@ type journal struct {
 	wanted   string            // why a new generation is wanted although there is no gap
 	grown    int64             // bytes of log since the newest generation
 	newest   generation        // the zero value: there is none
-	trouble  error             // why the last record, sync or generation failed
+	trouble  error             // why the last generation could not be made
 	buf      []byte
 
 	syncing sync.Mutex // one sync at a time; taken before mu
@@ -195,7 +195,7 @@ func (j *journal) append(p point, at time.Time, o *ops) {
 		if j.gap == nil {
 			j.log.Error("the journal of the database has a gap; it gets a new copy of the database", "err", err)
 		}
-		j.gap, j.trouble = fmt.Errorf("transaction %d is not in the journal: %w", p.number, err), err
+		j.gap = fmt.Errorf("transaction %d is not in the journal: %w", p.number, err)
 		j.leave()
 	}
 	j.end = p
@@ -280,7 +280,7 @@ func (j *journal) sync() error {
 		}
 		j.mu.Lock()
 		if err != nil { // nothing of it can be relied on: a new one begins
-			j.gap, j.trouble = err, err
+			j.gap = err
 			errs = append(errs, fmt.Errorf("%s: %w", filepath.Base(g.name), err))
 			if j.current == g {
 				j.leave()
@@ -470,7 +470,10 @@ func (d *DB) keeper() {
 		}
 		if err := d.roll(d.stopping, why); err != nil && d.stopping.Err() == nil {
 			d.journal.notYet = d.now().Add(retryRoll)
-			d.log.Error("a generation of the database could not be made", "err", err)
+			if errors.Is(err, errDiffers) { // and will tomorrow
+				d.journal.notYet = d.now().Add(generationAge)
+			}
+			d.log.Error("a generation of the database could not be made", "err", err, "what to do", "run yunboxctl rebuild, which keeps what it replaces")
 		}
 	}
 }
@@ -493,5 +496,5 @@ func (d *DB) Journal() JournalState {
 	gens, err := generations(j.dir)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return JournalState{Number: j.end.number, Generations: len(gens), Newest: j.newest.at, Bytes: j.grown, Err: errors.Join(j.gap, err)}
+	return JournalState{Number: j.end.number, Generations: len(gens), Newest: j.newest.at, Bytes: j.grown, Err: errors.Join(j.gap, j.trouble, err)}
 }

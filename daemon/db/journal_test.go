@@ -338,6 +338,9 @@ func TestCheckJournalFindsDamage(t *testing.T) {
 	if bad, err := d.CheckJournal(t.Context()); err != nil || len(bad) > 0 {
 		t.Fatal(bad, err)
 	}
+	if left, err := filepath.Glob(filepath.Join(d.journal.dir, "*.part*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 	list, err := segments(d.journal.dir)
 	if err != nil || len(list) < 2 {
 		t.Fatal(list, err)
@@ -593,6 +596,58 @@ func TestStatementsThatCannotBeRepeatedAreRefused(t *testing.T) {
 	}
 	if has(t, d, "k") {
 		t.Error("it was done all the same")
+	}
+}
+
+// A byte of a row that changes on the disk is no damage to SQLite. It must not
+// spread into the generations, and a rebuild ends it.
+func TestAByteThatChangesInARowIsNoticed(t *testing.T) { // R12
+	dir := t.TempDir()
+	d := openJournalled(t, dir)
+	for i := range 50 {
+		if err := d.Write(t.Context(), func(tx *Tx) error {
+			_, err := tx.Exec("INSERT INTO user (id, username, shown, role, password, created) VALUES (?, ?, ?, 'member', '', 1)", i, fmt.Sprint(i), fmt.Sprint("the name of person ", i))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Roll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, d.path)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(b), "the name of person 7")
+	b[at+4] ^= 1
+	if err := os.WriteFile(d.path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = openJournalled(t, dir)
+	if err := d.CheckAll(t.Context()); err != nil {
+		t.Fatalf("this test is about what SQLite does not see: %v", err)
+	}
+	if err := d.Roll(t.Context()); !errors.Is(err, errDiffers) {
+		t.Errorf("a generation was made of it: %v", err)
+	}
+	if d.Journal().Err == nil {
+		t.Error("nobody is told")
+	}
+	if err := put(d, "later"); err != nil {
+		t.Errorf("a box that may only be wrong about one name takes no more: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, path := rebuilt(t, dir)
+	got := dump(t, path)
+	if !strings.Contains(got, "later") || strings.Count(got, "the name of person ") != strings.Count(want, "the name of person ") {
+		t.Errorf("the rebuilt database has other names")
 	}
 }
 

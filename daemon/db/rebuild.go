@@ -48,6 +48,8 @@ type RebuildOptions struct {
 	Progress func(done, total int64)
 	Log      *slog.Logger
 	Now      func() time.Time
+
+	until int64 // the last transaction that counts; 0: the last that there is
 }
 
 // Rebuild makes a database from a journal, as it was after the last transaction
@@ -97,7 +99,7 @@ func (b *rebuilder) rebuild(ctx context.Context) error {
 	if err := b.base(ctx, list); err != nil {
 		return err
 	}
-	dsn := "file:" + uriPath(b.Path) + "?_journal_mode=MEMORY&_synchronous=OFF&_foreign_keys=1&_secure_delete=1&_stmt_cache_size=128&_cache_size=-8192"
+	dsn := "file:" + uriPath(b.Path) + "?_journal_mode=MEMORY&_synchronous=OFF&_foreign_keys=1&_secure_delete=1&_stmt_cache_size=128&_cache_size=-4096"
 	b.pool = sql.OpenDB(connector{dsn: dsn, driver: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
 		_, err := c.Exec("PRAGMA temp_store=MEMORY", nil)
 		return err
@@ -233,6 +235,9 @@ func (b *rebuilder) replay(ctx context.Context, list []int64) error {
 		if i+1 < len(list) && list[i+1] <= b.at.number+1 {
 			continue
 		}
+		if b.reached(first) {
+			return nil
+		}
 		more, err := b.segment(ctx, first, i+1 == len(list))
 		if err != nil || !more {
 			return err
@@ -240,6 +245,9 @@ func (b *rebuilder) replay(ctx context.Context, list []int64) error {
 	}
 	return nil
 }
+
+// reached reports whether the transaction of that number is not wanted any more.
+func (b *rebuilder) reached(number int64) bool { return b.until > 0 && number > b.until }
 
 // newest guesses the number of the last transaction, for the progress.
 func (b *rebuilder) newest(list []int64) int64 {
@@ -287,6 +295,9 @@ func (b *rebuilder) segment(ctx context.Context, first int64, last bool) (more b
 		}
 	}
 	rest, torn := r.rest()
+	if b.reached(b.at.number + 1) {
+		return false, nil
+	}
 	if last && rest > 0 && !torn {
 		b.lose("The end of the log is damaged: %d bytes after transaction %d cannot be read.", rest, b.at.number)
 		return false, nil
@@ -328,6 +339,9 @@ func (b *rebuilder) records(ctx context.Context, r *segmentReader) (ok bool, err
 			return true, end()
 		} else if err != nil {
 			return false, err
+		}
+		if b.reached(rec.number) {
+			return true, end()
 		}
 		do := func(change) error { return nil }
 		if rec.number > b.at.number {
