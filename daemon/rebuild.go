@@ -17,6 +17,7 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
@@ -119,8 +120,11 @@ func (r *rebuilding) run(ctx context.Context) (RebuildReport, error) {
 	}
 	if sound && r.From == "" {
 		keep, err := r.same(ctx, old)
-		if err != nil || keep {
+		if err != nil {
 			return r.report, err
+		}
+		if keep {
+			return r.report, r.verify(ctx) // only to say what it is like
 		}
 	}
 	if r.report.Lost != "" && !r.AcceptLoss {
@@ -428,6 +432,17 @@ func (b *Box) refuseNewRecords(ctx context.Context, disk vfs.FS) error {
 		Title:  "The box's catalogue is missing",
 		Detail: "There was one on this volume. The files themselves are untouched.",
 		Hint:   "Run `yunboxctl rebuild` on the box: it makes the catalogue anew from the journal beside it."}
+}
+
+// recordsState is what the status of the box says about its records.
+func (b *Box) recordsState() api.RecordsState {
+	j := b.db.Journal()
+	s := api.RecordsState{OK: true, Number: j.Number, Generations: j.Generations, Newest: j.Newest.UTC(), LogBytes: j.Bytes}
+	if err := errors.Join(b.db.Err(), j.Err); err != nil {
+		text := err.Error()
+		s.OK, s.Error = false, &text
+	}
+	return s
 }
 
 // noteRebuild writes into the audit record that the records were rebuilt.

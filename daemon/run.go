@@ -118,7 +118,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Uploads: b.ingest.Active,
+			Uploads: b.ingest.Active, Records: b.recordsState,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0

@@ -36,14 +36,20 @@ type boxStatus struct {
 		OK    bool   `json:"ok"`
 		Error string `json:"error"`
 	} `json:"volume"`
-	Uptime   float64    `json:"uptime_seconds"`
-	Uploads  int64      `json:"uploads"`
-	Users    int64      `json:"users"`
-	Items    int64      `json:"items"`
-	Blobs    int64      `json:"blobs"`
-	Logical  int64      `json:"logical_bytes"`
-	Physical int64      `json:"physical_bytes"`
-	Scrub    scrubState `json:"scrub"`
+	Uptime   float64 `json:"uptime_seconds"`
+	Uploads  int64   `json:"uploads"`
+	Users    int64   `json:"users"`
+	Items    int64   `json:"items"`
+	Blobs    int64   `json:"blobs"`
+	Logical  int64   `json:"logical_bytes"`
+	Physical int64   `json:"physical_bytes"`
+	Records  *struct {
+		OK          bool      `json:"ok"`
+		Error       string    `json:"error"`
+		Generations int       `json:"generations"`
+		Newest      time.Time `json:"newest"`
+	} `json:"records"`
+	Scrub scrubState `json:"scrub"`
 }
 
 func (a *app) localStatus(ctx context.Context) (boxStatus, error) {
@@ -129,10 +135,20 @@ func (a *app) statusCommand() *cobra.Command {
 				if !s.Volume.OK {
 					volume = "NOT OK: " + s.Volume.Error
 				}
+				catalogue := "not said"
+				switch r := s.Records; {
+				case r == nil:
+				case !r.OK:
+					catalogue = "NOT OK: " + shown(r.Error)
+				case r.Generations == 0:
+					catalogue = "ok, no copy in its journal yet"
+				default:
+					catalogue = fmt.Sprintf("ok, %s in its journal, the newest of %s", plural(int64(r.Generations), "copy", "copies"), r.Newest.Local().Format(time.DateTime))
+				}
 				columns(w, [][]string{
 					{"name", shown(s.Name)}, {"version", s.Version}, {"addresses", strings.Join(s.Addresses, " ")},
 					{"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
-					{"volume", volume},
+					{"volume", volume}, {"catalogue", catalogue},
 					{"disk", fmt.Sprintf("%s free of %s", problem.Bytes(s.Disk.Free), problem.Bytes(s.Disk.Total))},
 					{"memory", problem.Bytes(s.Memory.RSS)}, {"up", clock(time.Duration(s.Uptime * float64(time.Second)))},
 					{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},

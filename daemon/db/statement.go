@@ -98,7 +98,13 @@ type op struct {
 
 const unknownRows = -1
 
-func (o *ops) reset() { o.list, o.args = o.list[:0], o.args[:0] }
+// reset makes room for the next transaction, but keeps no room of a giant one.
+func (o *ops) reset() {
+	o.list, o.args = o.list[:0], o.args[:0]
+	if cap(o.args) > 1<<20 {
+		o.list, o.args = nil, nil
+	}
+}
 
 // cut undoes all but the first n.
 func (o *ops) cut(n int) {

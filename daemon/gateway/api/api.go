@@ -52,6 +52,7 @@ type Box struct {
 	Uptime    func() (seconds int64) // since the start
 	Uploads   func() int             // uploads that are open now
 	FTPPort   func() int             // where cameras connect; 0: nowhere
+	Records   func() RecordsState    // how the catalogue and its journal stand; nil: not said
 }
 
 // API serves /v1. Make one with New; it is safe for concurrent use.

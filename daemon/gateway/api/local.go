@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
@@ -109,6 +110,19 @@ type LocalStatus struct {
 	LogicalBytes  int64       `json:"logical_bytes"`
 	PhysicalBytes int64       `json:"physical_bytes"`
 	Scrub         ScrubState  `json:"scrub"`
+
+	Records *RecordsState `json:"records,omitempty"`
+}
+
+// RecordsState says whether the catalogue takes changes, and whether its journal
+// alone could bring it back. Error is null while both do.
+type RecordsState struct {
+	OK          bool      `json:"ok"`
+	Error       *string   `json:"error"`
+	Number      int64     `json:"number"`      // of the last transaction
+	Generations int       `json:"generations"` // copies in the journal
+	Newest      time.Time `json:"newest"`      // when the newest was made; the zero time: none yet
+	LogBytes    int64     `json:"log_bytes"`   // since then
 }
 
 // MemoryUse is the memory of the daemon in bytes.
@@ -153,6 +167,10 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 	if err := a.store.Err(); err != nil {
 		text := err.Error()
 		s.Volume.OK, s.Volume.Error = false, &text
+	}
+	if a.box.Records != nil {
+		records := a.box.Records()
+		s.Records = &records
 	}
 	writeJSON(w, http.StatusOK, s)
 	return nil
