@@ -77,7 +77,8 @@ type Box struct {
 	bound   chan struct{} // tells the announcement that the box got its owner
 	rebuild chan struct{} // ends Run with ErrRebuild
 
-	keepOrphans bool // see compareRecords
+	disk        vfs.FS // of a box that was opened for a rebuild
+	keepOrphans bool   // see compareRecords
 }
 
 // Open takes the state directory into use and listens on the configured

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,11 +84,14 @@ type rebuilding struct {
 	conf   config.Config
 	log    *slog.Logger
 	now    func() time.Time
+	disk   vfs.FS
 	store  *storage.Store
 	ledger func(*db.DB, *audit.Log) (*consent.Ledger, error)
 	tell   func(RebuildProgress)
 
 	report RebuildReport
+	spare  bool  // what the new records do not know is to be kept
+	opened int64 // their number of starts and stops
 }
 
 func (r *rebuilding) path(parts ...string) string {
@@ -223,7 +225,8 @@ func (r *rebuilding) same(ctx context.Context, number int64) (bool, error) {
 
 // verify holds the new records against themselves and the volume.
 func (r *rebuilding) verify(ctx context.Context) (err error) {
-	// Without a journal: what is written now is no transaction of the box.
+	// Without a journal, and only to read: what would be written now is no transaction
+	// of the box.
 	d, err := db.Open(ctx, db.Options{Path: r.fresh(), BackupDir: r.path("backup"), Log: r.log, Now: r.now})
 	if err != nil {
 		return err
@@ -257,8 +260,9 @@ func (r *rebuilding) verify(ctx context.Context) (err error) {
 	r.report.Acts, r.report.Consents = acts.Entries, consents.Entries
 	if err := d.Read(ctx, func(tx *db.Tx) error {
 		var volume string
-		if err := tx.QueryRow(`SELECT (SELECT count(*) FROM user), (SELECT count(*) FROM item), coalesce((SELECT value FROM box WHERE key = 'volume'), '')`).
-			Scan(&r.report.People, &r.report.Files, &volume); err != nil {
+		if err := tx.QueryRow(`SELECT (SELECT count(*) FROM user), (SELECT count(*) FROM item), coalesce((SELECT value FROM box WHERE key = 'volume'), ''),
+			coalesce((SELECT CAST(value AS INTEGER) FROM box WHERE key = 'opened'), 0)`).
+			Scan(&r.report.People, &r.report.Files, &volume, &r.opened); err != nil {
 			return err
 		}
 		if volume != "" && volume != r.store.VolumeID() {
@@ -268,19 +272,22 @@ func (r *rebuilding) verify(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if r.report.Found == 0 && r.report.Lost == "" && r.From == "" {
+	r.spare = r.report.Found > 0 || r.report.Lost != "" || r.From != ""
+	return nil
+}
+
+// markOrphans makes the next start find the records behind the volume: what they do
+// not know is then no orphan, for good. See compareRecords.
+func (r *rebuilding) markOrphans() error {
+	if !r.spare {
 		return nil
 	}
-	// What these records do not know is no orphan: see compareRecords. The journal
-	// learns of it by the generation that begins with the next start, because the
-	// records are ahead of it.
-	return d.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.Exec(`INSERT INTO box (key, value) VALUES ('keep_orphans', 'yes') ON CONFLICT DO NOTHING`); err != nil {
-			return err
-		}
-		_, err := tx.Exec(`UPDATE journal SET number = number + 1, mark = ?`, rand.Int64())
-		return err
-	})
+	mark, err := readRecordsMark(r.disk)
+	if err != nil {
+		return nil // a damaged one has the same effect
+	}
+	mark.opened, mark.time = max(mark.opened, r.opened)+1, r.now()
+	return vfs.WriteFile(r.disk, recordsFile, mark.marshal(), 0o600)
 }
 
 // contents compares the rows with the volume. Both come in the order of the hashes.
@@ -358,6 +365,9 @@ func (r *rebuilding) contents(ctx context.Context, tx *db.Tx) error {
 // swap puts the new records in place. Until the last step a start finds none, or
 // old ones behind their journal, and asks for a rebuild again.
 func (r *rebuilding) swap() error {
+	if err := r.markOrphans(); err != nil {
+		return err
+	}
 	aside := r.path("damaged", r.now().UTC().Format("20060102T150405.000Z"))
 	move := func(name string) error {
 		if _, err := os.Lstat(r.path(name)); errors.Is(err, fs.ErrNotExist) {

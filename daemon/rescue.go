@@ -49,10 +49,12 @@ func Rebuild(ctx context.Context, opt Options, how RebuildOptions, tell func(Reb
 
 // openForRescue takes what a rebuild needs: the volume and the keys.
 func (b *Box) openForRescue(ctx context.Context, disk vfs.FS) error {
-	if _, err := b.openVolume(ctx, disk); err != nil {
+	disk, err := b.openVolume(ctx, disk)
+	if err != nil {
 		return err
 	}
-	_, err := b.openKeys()
+	b.disk = disk
+	_, err = b.openKeys()
 	return err
 }
 
@@ -61,7 +63,7 @@ func (b *Box) rebuildRecords(ctx context.Context, how RebuildOptions, tell func(
 		tell = func(RebuildProgress) {}
 	}
 	r := &rebuilding{
-		RebuildOptions: how, conf: b.conf, log: b.log, now: b.now, store: b.store, tell: tell,
+		RebuildOptions: how, conf: b.conf, log: b.log, now: b.now, disk: b.disk, store: b.store, tell: tell,
 		ledger: func(d *db.DB, log *audit.Log) (*consent.Ledger, error) {
 			return consent.Open(ctx, d, log, b.identity.Signer())
 		},

@@ -394,3 +394,53 @@ func TestARebuildThatIsCutOffIsRunAgain(t *testing.T) {
 		}
 	}
 }
+
+// A rebuild says which contents the disk lacks. Those that no row names are counted,
+// kept, and found again by whoever sends them.
+func TestARebuildCountsContents(t *testing.T) { // R01
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	ada.Grant("album_backup")
+	blob := func(content string) string {
+		return filepath.Join(b.State, "blobs", sumOf(content)[:2], sumOf(content))
+	}
+	for _, content := range []string{"whole", "to be cut", "to be removed"} {
+		put(t, ada, strings.ReplaceAll(content, " ", "-")+".jpg", content)
+	}
+	b.Stop() // nothing is in intent/, which would mend it
+	forget(t, b)
+	if err := os.Chmod(blob("to be cut"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, blob("to be cut"), []byte("to be"))
+	if err := os.Remove(blob("to be removed")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, blob("of the last seconds"), []byte("of the last seconds"))
+	report, err := b.Rebuild(daemon.RebuildOptions{})
+	if err != nil || report.Missing != 2 || len(report.MissingNames) != 2 || report.Found != 1 || report.FoundBytes != 19 || report.Files != 3 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	b.Restart()
+	longAgo := time.Now().Add(-30 * 24 * time.Hour)
+	if err := os.Chtimes(blob("of the last seconds"), longAgo, longAgo); err != nil {
+		t.Fatal(err)
+	}
+	b.Local("POST", "/local/sweep", nil, nil)
+	if _, err := os.Stat(blob("of the last seconds")); err != nil {
+		t.Errorf("a content that a rebuild found was swept: %v", err)
+	}
+	put(t, ada, "again.jpg", "of the last seconds")
+	if r := ask(ada, "GET", "/v1/files/again.jpg", ""); string(r.body) != "of the last seconds" {
+		t.Error(r)
+	}
+	// And it remembers that after another loss.
+	b.Kill()
+	want := tables(t, b)
+	forget(t, b)
+	if report, err := b.Rebuild(daemon.RebuildOptions{}); err != nil || report.Files != 4 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	sameTables(t, "the second time", tables(t, b), want)
+}

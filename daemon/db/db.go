@@ -122,9 +122,6 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	if err := d.write.Close(); err != nil {
 		return nil, fmt.Errorf("db: %s: %w", opt.Path, translate(err))
 	}
-	if err := wholeFile(opt.Path); err != nil {
-		return nil, err
-	}
 	if err := preallocate(opt.Path + "-wal"); err != nil {
 		return nil, fmt.Errorf("db: %w", err)
 	}

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -416,33 +415,6 @@ func (d *DB) beginJournal(ctx context.Context) error {
 		return fmt.Errorf("db: %s: %w", d.path, err)
 	}
 	d.journal.begin(p, s)
-	return nil
-}
-
-// wholeFile compares the size of a database whose log was folded in with what its
-// first page says (https://www.sqlite.org/fileformat2.html#the_database_header).
-func wholeFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("db: %w", err)
-	}
-	defer f.Close()
-	var head [100]byte
-	if _, err := io.ReadFull(f, head[:]); err != nil {
-		return damaged(err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("db: %w", err)
-	}
-	size := int64(binary.BigEndian.Uint16(head[16:]))
-	if size == 1 {
-		size = 65536
-	}
-	pages := int64(binary.BigEndian.Uint32(head[28:]))
-	if string(head[24:28]) == string(head[92:96]) && pages*size != info.Size() {
-		return damaged(fmt.Errorf("%s has %d bytes where %d are said", filepath.Base(path), info.Size(), pages*size))
-	}
 	return nil
 }
 

@@ -323,6 +323,137 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
+// Generations are made while others write; what comes meanwhile is in the log, and
+// either of the two generations will do.
+func TestWritesGoOnWhileAGenerationIsMade(t *testing.T) {
+	dir := t.TempDir()
+	d := openJournalled(t, dir)
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := put(d, fmt.Sprint("key ", i)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for range 4 {
+		if err := d.Roll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	gens, err := generations(d.journal.dir)
+	if err != nil || len(gens) != 2 || gens[0].number == gens[1].number {
+		t.Fatal(gens, err)
+	}
+	want := dump(t, d.path)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range gens {
+		r, path := rebuilt(t, dir)
+		if r.Lost != "" || r.Differences != 0 {
+			t.Errorf("%+v", r)
+		}
+		same(t, dump(t, path), want)
+		if err := os.Remove(filepath.Join(dir, "journal", gens[1].name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A statement that returns rows is written down before anybody knows whether it
+// fails; where it did, it does so again.
+func TestAStatementThatFailedFailsAgain(t *testing.T) {
+	dir := t.TempDir()
+	d := openJournalled(t, dir)
+	if err := d.Write(t.Context(), func(tx *Tx) error {
+		if _, err := tx.Exec("INSERT INTO user (id, username, shown, role, password, created) VALUES (1, 'a', 'a', 'member', '', 1)"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec("INSERT INTO usage (user, items) VALUES (1, 1)"); err != nil {
+			return err
+		}
+		var n int
+		if err := tx.QueryRow("UPDATE usage SET items = items - 2 WHERE user = 1 RETURNING items").Scan(&n); err == nil {
+			t.Error("fewer than none")
+		}
+		return tx.QueryRow("UPDATE usage SET items = items + 7 WHERE user = 1 RETURNING items").Scan(&n)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r, path := rebuilt(t, dir)
+	if r.Lost != "" || r.Differences != 0 || r.Replayed != 1 {
+		t.Errorf("%+v", r)
+	}
+	same(t, dump(t, path), dump(t, d.path))
+}
+
+// A power cut may take any part of what was not synced. Together with the loss of
+// the database that costs these seconds, and never more; what is given is what was
+// there at some moment, and damage that is no end is told.
+func TestAPowerCutCostsTheLastSecondsAtMost(t *testing.T) { // R02
+	rng := seeded(t)
+	dir := t.TempDir()
+	d := openJournalled(t, dir)
+	history(t, rng, d, 20)
+	if err := d.journal.sync(); err != nil {
+		t.Fatal(err)
+	}
+	synced, name := d.journal.end.number, d.journal.current.name
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[int64]string{synced: dump(t, d.path)}
+	for range 12 {
+		history(t, rng, d, 1)
+		at[d.journal.end.number] = dump(t, d.path)
+	}
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	safe := int(info.Size())
+	for round := range 24 {
+		after := t.TempDir()
+		if err := os.CopyFS(filepath.Join(after, "journal"), os.DirFS(filepath.Join(dir, "journal"))); err != nil {
+			t.Fatal(err)
+		}
+		cut, kind := slices.Clone(whole), round%3
+		from := safe + rng.IntN(len(whole)-safe)
+		if kind == 0 {
+			cut = cut[:from]
+		} else {
+			for i := from; i < len(cut) && (kind == 1 || i < from+512); i++ {
+				cut[i] = 0
+			}
+		}
+		if err := os.WriteFile(filepath.Join(after, "journal", filepath.Base(name)), cut, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, path := rebuilt(t, after)
+		want, ok := at[r.Number]
+		if !ok || r.Number < synced || r.Differences != 0 {
+			t.Fatalf("cut %d of kind %d: %+v, at least %d is safe", from, kind, r, synced)
+		}
+		same(t, dump(t, path), want)
+		if kind == 2 && r.Number < d.journal.end.number && r.Lost == "" {
+			t.Errorf("sectors of zeros at %d, with more behind them, are taken for the end", from)
+		}
+	}
+}
+
 // CheckJournal names what is damaged.
 func TestCheckJournalFindsDamage(t *testing.T) {
 	rng := seeded(t)
@@ -416,6 +547,25 @@ func TestALostDatabaseIsRefused(t *testing.T) { // R12
 			t.Error("a new database was made in the place of the lost one")
 		}
 	}
+	// Another database that has come as far.
+	other := t.TempDir()
+	d = openJournalled(t, other)
+	for d.Journal().Number < func() int64 {
+		j, _ := openJournal(filepath.Join(dir, "journal"), slog.New(slog.DiscardHandler), time.Now)
+		return j.end.number
+	}() {
+		if err := put(d, fmt.Sprint(d.Journal().Number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, d.path, filepath.Join(dir, "box.db"))
+	if _, err := tryJournalled(t, dir); problem.KindOf(err) != problem.Damaged {
+		t.Errorf("of another box: %v", err)
+	}
+	d.path = filepath.Join(dir, "box.db")
 	// As it was it is taken.
 	if err := os.WriteFile(d.path, newest, 0o600); err != nil {
 		t.Fatal(err)
