@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -98,7 +97,7 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 		}
 		// Not unlocked: there is one try. What became of it is told in the stream.
 		close(begun)
-		report, err := b.streamRebuild(w, r)
+		report, err := b.streamRebuild(ctx, w, r)
 		if err != nil {
 			done <- nil
 		} else {
@@ -106,11 +105,8 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 		}
 		return nil
 	})
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	server := &http.Server{
 		Handler: httpd.Guard(b.log, local), ConnContext: local.ConnContext,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	ended := make(chan error, 1)
@@ -124,7 +120,7 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 		return nil, err
 	}
 	var report *RebuildReport
-	if !one.TryLock() { // it has begun, and is not left half done
+	if !one.TryLock() { // it has begun: it ends, or ends with ctx
 		report = <-done
 	}
 	stop, stopped := context.WithTimeout(context.Background(), drain)
@@ -134,7 +130,7 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 
 // streamRebuild answers with a line of JSON for each event: progress, then done or
 // error.
-func (b *Box) streamRebuild(w http.ResponseWriter, r *http.Request) (RebuildReport, error) {
+func (b *Box) streamRebuild(ctx context.Context, w http.ResponseWriter, r *http.Request) (RebuildReport, error) {
 	var how RebuildOptions
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&how); err != nil {
 		err = &problem.Error{Kind: problem.Invalid, Op: "daemon.rebuild", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
@@ -153,8 +149,9 @@ func (b *Box) streamRebuild(w http.ResponseWriter, r *http.Request) (RebuildRepo
 		RebuildProgress
 	}{"progress", RebuildProgress{Step: "records"}})
 	last := time.Now()
-	// The records are rebuilt also when nobody looks on any more.
-	report, err := b.rebuildRecords(context.WithoutCancel(r.Context()), how, func(p RebuildProgress) {
+	// Not the context of the request: it goes on when nobody looks on any more, but
+	// ends when the box does.
+	report, err := b.rebuildRecords(ctx, how, func(p RebuildProgress) {
 		if time.Since(last) < 100*time.Millisecond {
 			return
 		}

@@ -444,3 +444,90 @@ func TestARebuildCountsContents(t *testing.T) { // R01
 	}
 	sameTables(t, "the second time", tables(t, b), want)
 }
+
+// The journal of a second copy brings back what the box's own cannot, and replaces
+// records that are in good order only if somebody says so.
+func TestARebuildFromASecondCopy(t *testing.T) {
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	ada.Grant("album_backup")
+	put(t, ada, "copied.jpg", "copied")
+	b.Stop()
+	want := tables(t, b)
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(filepath.Join(b.State, "journal"))); err != nil {
+		t.Fatal(err)
+	}
+	b.Restart()
+	put(t, ada, "later.jpg", "later")
+	b.Stop()
+	later := tables(t, b)
+	if _, err := b.Rebuild(daemon.RebuildOptions{From: copied}); problem.KindOf(err) != problem.Conflict {
+		t.Errorf("good records were replaced by older ones: %v", err)
+	}
+	sameTables(t, "refused", tables(t, b), later)
+	for name, prepare := range map[string]func() daemon.RebuildOptions{
+		"on purpose": func() daemon.RebuildOptions { return daemon.RebuildOptions{From: copied, Replace: true} },
+		"all is lost": func() daemon.RebuildOptions {
+			forget(t, b)
+			forgetJournal(t, b)
+			return daemon.RebuildOptions{From: copied}
+		},
+	} {
+		report, err := b.Rebuild(prepare())
+		if err != nil || !report.Replaced || report.Found != 1 || report.Files != 1 {
+			t.Fatalf("%s: %+v, %v", name, report, err)
+		}
+		sameTables(t, name, tables(t, b), want)
+		b.Restart()
+		if r := ask(ada, "GET", "/v1/files/copied.jpg", ""); string(r.body) != "copied" {
+			t.Errorf("%s: %v", name, r)
+		}
+		ask(ada, "GET", "/v1/files/later.jpg", "").is(t, name, 404, "not-found")
+		b.Stop()
+	}
+}
+
+// Where the journal itself has lost something, nothing is changed until somebody
+// says that the loss is known: what was withdrawn in it would come back.
+func TestALossHasToBeAccepted(t *testing.T) { // R04
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	ada.Grant("album_backup")
+	put(t, ada, "a.jpg", "photo")
+	b.Stop()
+	b.Restart()
+	ada.Withdraw("album_backup")
+	b.Stop()
+	b.Restart()
+	ada.Grant("album_backup")
+	b.Stop()
+	logs, err := filepath.Glob(filepath.Join(b.State, "journal", "log-*"))
+	if err != nil || len(logs) != 6 {
+		t.Fatal(logs, err)
+	}
+	for _, name := range logs[2:4] { // both files of the second start
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget(t, b)
+	_, err = b.Rebuild(daemon.RebuildOptions{})
+	if problem.KindOf(err) != problem.Damaged || !strings.Contains(problem.Sentence(err), "--accept-loss") {
+		t.Fatalf("a gap is passed over: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(b.State, "box.db")); err == nil {
+		t.Error("records were made all the same")
+	}
+	report, err := b.Rebuild(daemon.RebuildOptions{AcceptLoss: true})
+	if err != nil || report.Lost == "" || report.Files != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if _, err := os.Stat(filepath.Join(report.Kept, "journal")); err != nil {
+		t.Errorf("the rest of the journal was not kept: %v", err)
+	}
+	b.Restart()
+	ask(ada, "GET", "/v1/files/a.jpg", "").is(t, "a.jpg", 200, "")
+}
