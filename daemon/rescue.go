@@ -20,9 +20,9 @@ import (
 
 // Rescue holds the state directory of a box whose records cannot be used, and
 // answers on its unix socket only: every question with why, and POST /local/rebuild
-// by rebuilding them. It returns after one try, with the report of a successful one:
-// open the box again. With ErrRebuild as why, it also returns when nobody asks within
-// rescuePatience. ready is called when the socket answers.
+// by rebuilding them. It returns the report once that went well: open the box again.
+// With ErrRebuild as why, it also returns after a rebuild that failed, and when nobody
+// asks within rescuePatience. ready is called when the socket answers.
 //
 // Nobody is served meanwhile. A phone finds no box and tries again, which loses
 // nothing; one that was told "error" might show it to its owner.
@@ -82,28 +82,29 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 		return nil, fmt.Errorf("local socket: %w", err)
 	}
 	b.closers = append(b.closers, closed(listener))
+	asked := errors.Is(why, ErrRebuild)
 	var nobody <-chan time.Time
-	if errors.Is(why, ErrRebuild) {
+	if asked {
 		nobody = time.After(rescuePatience)
 		why = &problem.Error{Kind: problem.Unavailable, Op: "daemon.rescue", Title: "The box is closed while its catalogue is rebuilt", Hint: "Try again in a moment."}
 	}
 	local := api.Closed(why)
 	done := make(chan *RebuildReport, 1)
-	begun := make(chan struct{})
-	var one sync.Mutex
+	var one sync.Mutex // held by a rebuild, for good by the last one
 	local.Handle("POST /local/rebuild", func(w http.ResponseWriter, r *http.Request) error {
 		if !one.TryLock() {
 			return &problem.Error{Kind: problem.Locked, Op: "daemon.rebuild", Title: "A rebuild is running already", Hint: "Wait for it."}
 		}
-		// Not unlocked: there is one try. What became of it is told in the stream.
-		close(begun)
 		report, err := b.streamRebuild(ctx, w, r)
-		if err != nil {
-			done <- nil
-		} else {
+		switch {
+		case err == nil:
 			done <- &report
+		case asked: // the records may be in good order
+			done <- nil
+		default:
+			one.Unlock()
 		}
-		return nil
+		return nil // it was told in the stream
 	})
 	server := &http.Server{
 		Handler: httpd.Guard(b.log, local), ConnContext: local.ConnContext,
@@ -112,16 +113,16 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 	ended := make(chan error, 1)
 	go func() { ended <- ignoreClosed(server.Serve(listener)) }()
 	ready()
+	var report *RebuildReport
 	select {
 	case <-ctx.Done():
-	case <-begun:
+	case report = <-done:
 	case <-nobody:
+		if !one.TryLock() {
+			report = <-done
+		}
 	case err := <-ended:
 		return nil, err
-	}
-	var report *RebuildReport
-	if !one.TryLock() { // it has begun: it ends, or ends with ctx
-		report = <-done
 	}
 	stop, stopped := context.WithTimeout(context.Background(), drain)
 	defer stopped()

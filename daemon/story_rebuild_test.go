@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -172,6 +173,8 @@ func TestDamagedRecordsComeBack(t *testing.T) { // R12
 			live(t, rng, people[rng.IntN(len(people))])
 		}
 		if round == 1 {
+			b.Stop()
+			roll(t, b)
 			b.Restart()
 			continue
 		}
@@ -197,6 +200,9 @@ func TestDamagedRecordsComeBack(t *testing.T) { // R12
 				t.Errorf("%s: %+v, %v", what, report, err)
 				continue
 			}
+			if _, err := os.Stat(filepath.Join(b.State, "box.db-wal")); err == nil {
+				t.Errorf("%s: the log of the old database lies beside the new one", what)
+			}
 			sameTables(t, what, tables(t, b), want)
 			if report.Replaced && report.Kept == "" && damage["box.db"] != nil {
 				t.Errorf("%s: what was replaced is gone", what)
@@ -209,6 +215,18 @@ func TestDamagedRecordsComeBack(t *testing.T) { // R12
 	}
 	for _, p := range people {
 		ask(p, "GET", "/v1/me", "").is(t, "a session", 200, "")
+	}
+}
+
+// roll makes a generation of the records of a box that was stopped.
+func roll(t *testing.T, b *daemontest.Box) {
+	t.Helper()
+	d, err := db.Open(t.Context(), db.Options{Path: filepath.Join(b.State, "box.db"), Journal: filepath.Join(b.State, "journal")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Roll(t.Context()), d.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -107,6 +107,7 @@ func (a *app) rebuild(ctx context.Context, c *client, how rebuildHow) error {
 		case "progress":
 			bar.note("%s: %d of %d", e.Step, e.Done, e.Total)
 		case "error":
+			a.reopened(ctx) // whatever it is like now: what comes next finds it
 			return &problem.Error{Kind: e.Kind, Op: "rebuild", Title: shown(e.Title), Detail: shown(e.Detail), Hint: shown(e.Hint)}
 		case "done":
 			done = &e
