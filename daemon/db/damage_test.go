@@ -205,6 +205,52 @@ func TestCheckJournalFindsDamage(t *testing.T) {
 	}
 }
 
+// What is damaged or removed in the journal of a running box is noticed and written
+// anew.
+func TestTheJournalHeals(t *testing.T) {
+	rng := seeded(t)
+	for what, damage := range map[string]func(t *testing.T, dir string){
+		"a damaged generation": func(t *testing.T, dir string) {
+			gens, err := generations(dir)
+			if err != nil || len(gens) == 0 {
+				t.Fatal(gens, err)
+			}
+			if err := os.Truncate(filepath.Join(dir, gens[0].name()), 4096); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"no folder": func(t *testing.T, dir string) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		dir := t.TempDir()
+		d := openJournalled(t, dir)
+		history(t, rng, d, 20)
+		if err := d.Roll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		history(t, rng, d, 20)
+		damage(t, d.journal.dir)
+		history(t, rng, d, 5)
+		d.journal.sync() // fails where the folder is gone
+		d.examine()
+		if d.journal.due() != "" { // as keeper does
+			if err := d.Roll(t.Context()); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		history(t, rng, d, 5)
+		r, path := rebuilt(t, dir)
+		if r.Lost != "" || len(r.Damaged) > 0 || r.Generation == "" {
+			t.Errorf("%s: %+v", what, r)
+		}
+		same(t, dump(t, path), dump(t, d.path))
+		d.Close()
+	}
+}
+
 // A database that is lost, damaged or older than its journal is refused at the
 // start, and never replaced by an empty one.
 func TestALostDatabaseIsRefused(t *testing.T) { // R12

@@ -149,8 +149,8 @@ func (d *DB) Roll(ctx context.Context) error { return d.roll(ctx, "somebody aske
 
 // Forget makes the journal forget what is no longer in the database: when it
 // returns nil, nothing that was removed before the call can be found in it. Others
-// need not call it: two generations later, which is at most two days on which
-// something changes, the same holds.
+// need not call it: two generations later the same holds, which is after two days on
+// which something changes, and after two weeks for a catalogue of more than 448 MiB.
 func (d *DB) Forget(ctx context.Context) error {
 	for range keptGenerations {
 		if err := d.roll(ctx, "something is to be forgotten"); err != nil {
@@ -169,11 +169,18 @@ func (d *DB) roll(ctx context.Context, why string) error {
 	defer j.rolling.Unlock()
 	// The log goes on in a new segment, so that the old ones can go as a whole.
 	j.mu.Lock()
+	nothing := j.end.number == 0
 	j.leave()
 	gap := j.gap
 	j.mu.Unlock()
+	if nothing {
+		return nil
+	}
 	if err := j.sync(); err != nil {
-		return err
+		d.log.Warn("the end of the journal's log is lost; a new copy of the database takes its place", "err", err)
+		j.mu.Lock()
+		gap = j.gap
+		j.mu.Unlock()
 	}
 	g, err := d.makeGeneration(ctx)
 	if err != nil {

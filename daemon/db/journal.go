@@ -23,9 +23,16 @@ const (
 	// killed daemon, but no power cut; see docs/decisions/0020.
 	syncDelay = 2 * time.Second
 	// A new generation is made when the log since the last one is longer than that,
-	// but not below minGrown bytes, and after a day with changes.
+	// but not below minGrown bytes, and when something changes a day after it was made.
+	// Of a large database that would wear a small disk: it takes a day for each
+	// perDay bytes, and a week at most.
 	minGrown      = 32 << 20
 	generationAge = 24 * time.Hour
+	perDay        = 64 << 20
+	mostDays      = 7
+	// examineAfter a start, which has better things to do, database and journal are
+	// read through.
+	examineAfter = 30 * time.Second
 	// retryRoll is how long a generation that could not be made is not tried again.
 	retryRoll = 10 * time.Minute
 )
@@ -308,6 +315,9 @@ func (g *segment) sync(size int64) (err error) {
 	if g.synced && g.copied == size {
 		return nil
 	}
+	if _, err := os.Stat(g.name); err != nil {
+		return err // somebody removed it: what is appended would be nowhere
+	}
 	g.synced = false
 	if g.twin == nil {
 		if g.twin, err = os.OpenFile(g.name+copySuffix, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
@@ -357,8 +367,8 @@ func (j *journal) due() string {
 		return j.wanted
 	case j.grown > max(minGrown, j.newest.size):
 		return "the log has grown"
-	case j.newest.number < j.end.number && age.Abs() > generationAge:
-		return "the last one is a day old"
+	case j.newest.number < j.end.number && age.Abs() > j.newest.lasts():
+		return "the last one is old"
 	}
 	return ""
 }
@@ -418,13 +428,22 @@ func (d *DB) beginJournal(ctx context.Context) error {
 	return nil
 }
 
+// lasts is how long a generation stands while things change.
+func (g generation) lasts() time.Duration {
+	return generationAge * time.Duration(min(max(g.size/perDay, 1), mostDays))
+}
+
 // keeper syncs the journal and makes its generations, behind the writer. Nobody
 // waits for it, and an idle box does not hear it.
 func (d *DB) keeper() {
 	defer d.done.Done()
+	examine := time.After(examineAfter)
 	for {
 		select {
 		case <-d.journal.wake:
+		case <-examine:
+			d.examine()
+			continue
 		case <-d.stop:
 			return
 		}
@@ -447,6 +466,22 @@ func (d *DB) keeper() {
 			}
 			d.log.Error("a generation of the database could not be made", "err", err, "what to do", "run yunboxctl rebuild, which keeps what it replaces")
 		}
+	}
+}
+
+// examine reads database and journal through. Damage to the database ends all
+// writing: see Check. Damage to the journal is healed by new generations.
+func (d *DB) examine() {
+	if err := d.QuickCheck(d.stopping); err != nil {
+		return // it was logged
+	}
+	bad, err := d.CheckJournal(d.stopping)
+	if err == nil && len(bad) > 0 {
+		d.log.Error("the journal of the database is damaged; it is written anew", "files", bad)
+		err = d.Forget(d.stopping)
+	}
+	if err != nil && d.stopping.Err() == nil {
+		d.log.Error("the journal of the database could not be checked or written anew", "err", err)
 	}
 }
 

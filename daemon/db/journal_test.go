@@ -251,6 +251,9 @@ func copyFile(t *testing.T, from, to string) {
 func TestWritesGoOnWhileAGenerationIsMade(t *testing.T) {
 	dir := t.TempDir()
 	d := openJournalled(t, dir)
+	if err := put(d, "first"); err != nil {
+		t.Fatal(err)
+	}
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for i := 0; ; i++ {
@@ -266,7 +269,10 @@ func TestWritesGoOnWhileAGenerationIsMade(t *testing.T) {
 			}
 		}
 	}()
-	for range 4 {
+	for i := range 4 {
+		for d.Journal().Number < int64(5*i) {
+			time.Sleep(time.Millisecond)
+		}
 		if err := d.Roll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
