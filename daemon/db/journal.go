@@ -297,7 +297,7 @@ func (j *journal) sync() error {
 		errs = append(errs, g.close())
 	}
 	if fresh {
-		errs = append(errs, syncDir(j.dir))
+		errs = append(errs, syncDir(j.dir), syncDir(filepath.Dir(j.dir)))
 	}
 	return errors.Join(errs...)
 }
