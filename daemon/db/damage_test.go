@@ -449,9 +449,27 @@ func TestADamagedPageEndsWriting(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d = openJournalled(t, dir) // nothing that a start looks at
-	if err := d.QuickCheck(t.Context()); problem.KindOf(err) != problem.Damaged {
-		t.Fatalf("not found: %v", err)
+	scan := func(tx *Tx) error { return tx.QueryRow("SELECT sum(length(key)) FROM box NOT INDEXED").Scan(new(int)) }
+	for what, meet := range map[string]func(*DB) error{
+		"a check": func(d *DB) error { return d.QuickCheck(t.Context()) },
+		"a read":  func(d *DB) error { return d.Read(t.Context(), scan) },
+		"a write": func(d *DB) error { return d.Write(t.Context(), scan) },
+	} {
+		d = openJournalled(t, dir) // nothing that a start looks at
+		if err := d.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := meet(d); problem.KindOf(err) != problem.Damaged {
+			t.Fatalf("%s does not meet it: %v", what, err)
+		}
+		if problem.KindOf(d.Err()) != problem.Damaged {
+			t.Errorf("%s met it, and changes are still accepted", what)
+		}
+		d.Close()
+	}
+	d = openJournalled(t, dir)
+	if err := d.QuickCheck(t.Context()); err == nil {
+		t.Fatal("not found")
 	}
 	if err := put(d, "more"); problem.KindOf(err) != problem.Damaged || !strings.Contains(problem.Sentence(err), "yunboxctl rebuild") {
 		t.Errorf("a change is accepted: %v", err)
