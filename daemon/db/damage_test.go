@@ -232,6 +232,9 @@ func TestTheJournalHeals(t *testing.T) {
 			t.Fatal(err)
 		}
 		history(t, rng, d, 20)
+		if err := d.journal.sync(); err != nil { // both files of the segment are open
+			t.Fatal(err)
+		}
 		damage(t, d.journal.dir)
 		history(t, rng, d, 5)
 		d.journal.sync() // fails where the folder is gone
