@@ -15,6 +15,8 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/backup"
+	"yunbox.local/daemon/backup/target"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/consent"
@@ -65,6 +67,7 @@ type Box struct {
 	ingest   *ingest.Ingest
 	inbox    *inbox.Inbox
 	health   *health.Health
+	backup   *backup.Backup
 
 	front       *httpd.Server
 	maintenance *api.Local
@@ -121,6 +124,7 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 	if err := b.openRecords(ctx, disk, keys); err != nil {
 		return err
 	}
+	b.openBackup(disk, keys)
 	if err := b.listen(); err != nil {
 		return err
 	}
@@ -143,6 +147,9 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 		}
 		b.closers = append(b.closers, dir.Close)
 		disk = dir
+	}
+	if err := refuseHalfRestored(b.path(target.RestoringFile)); err != nil {
+		return nil, err
 	}
 	if err := refuseEmptyVolume(disk, b.path("box.db")); err != nil {
 		return nil, err
@@ -217,6 +224,9 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.compareRecords(ctx, disk)
 	b.audit = audit.New(b.db)
+	if err := b.settleRestore(ctx); err != nil {
+		return err
+	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
 		Name: b.Name(), Log: b.log, Now: b.now, OnBound: b.onBound,

@@ -27,6 +27,8 @@ daemon/source            :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/audit             : daemon/db daemon/ident daemon/problem
+daemon/backup/target     : daemon/problem storage storage/vfs
+daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/problem storage storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage
@@ -42,11 +44,11 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/ident daemon/problem discovery
+cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports

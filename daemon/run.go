@@ -118,7 +118,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Uploads: b.ingest.Active, Records: b.recordsState,
+			Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -176,6 +176,7 @@ func (b *Box) openInbox() (err error) {
 		return err
 	}
 	b.inbox.Routes(b.maintenance.Handle)
+	b.backup.Routes(b.maintenance.Handle)
 	return nil
 }
 
@@ -223,6 +224,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })
+	parts.Go(func() { b.backup.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

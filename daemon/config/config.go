@@ -64,6 +64,8 @@ type Config struct {
 	ScrubDays int `mapstructure:"scrub-days"`
 	// ScrubMiB is how many MiB a second it reads then; 0: no limit.
 	ScrubMiB int `mapstructure:"scrub-mib"`
+	// File is where the settings were read from, absolute; empty: no file.
+	File string `mapstructure:"-"`
 }
 
 // Error is a setting that makes no sense. The program ends with a usage error.
@@ -155,14 +157,24 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(hook)); err != nil {
 		return Config{}, errorf("settings: %w", err)
 	}
+	if c.File = fileOf(flags); c.File != "" {
+		if c.File, err = filepath.Abs(c.File); err != nil {
+			return Config{}, errorf("config: %w", err)
+		}
+	}
 	return c, c.validate()
 }
 
-func readFile(v *viper.Viper, flags *pflag.FlagSet) error {
-	file, _ := flags.GetString("config")
-	if file == "" {
-		file = os.Getenv("YUNBOX_CONFIG")
+// fileOf is the file that a person names, "" if none.
+func fileOf(flags *pflag.FlagSet) string {
+	if file, _ := flags.GetString("config"); file != "" {
+		return file
 	}
+	return os.Getenv("YUNBOX_CONFIG")
+}
+
+func readFile(v *viper.Viper, flags *pflag.FlagSet) error {
+	file := fileOf(flags)
 	if file == "" {
 		return nil
 	}

@@ -7,6 +7,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -53,6 +54,8 @@ type Box struct {
 	Uploads   func() int             // uploads that are open now
 	FTPPort   func() int             // where cameras connect; 0: nowhere
 	Records   func() RecordsState    // how the catalogue and its journal stand; nil: not said
+	// SecondCopies lists those that are kept on other disks; nil: none are.
+	SecondCopies func(context.Context) ([]SecondCopy, error)
 }
 
 // API serves /v1. Make one with New; it is safe for concurrent use.

@@ -229,11 +229,13 @@ type StorageUse struct {
 	Mine MyUse   `json:"mine"`
 	Box  *BoxUse `json:"box" doc:"The box as a whole; null for everybody but admins"`
 	Care Care    `json:"care"`
+	SecondCopy *CopyState `json:"second_copy" doc:"The best copy of the box on another disk; null: there is none"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
 func (StorageUse) TransformSchema(r huma.Registry, s *huma.Schema) *huma.Schema {
 	s.Properties["box"] = nullable[BoxUse](r)
+	s.Properties["second_copy"] = nullable[CopyState](r)
 	return s
 }
 
@@ -275,6 +277,9 @@ func (a *API) storageUse(ctx context.Context, _ *struct{}) (*storageAnswer, erro
 		Mine: MyUse{Items: usage.Items, Bytes: usage.Bytes, DistinctBytes: usage.Distinct, SavedBytes: usage.Bytes - usage.Distinct},
 	}}
 	if out.Body.Care, err = a.care(ctx, p.User); err != nil {
+		return nil, err
+	}
+	if out.Body.SecondCopy, err = a.bestCopy(ctx); err != nil {
 		return nil, err
 	}
 	if p.Admin() {

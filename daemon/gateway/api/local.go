@@ -110,6 +110,7 @@ type LocalStatus struct {
 	LogicalBytes  int64       `json:"logical_bytes"`
 	PhysicalBytes int64       `json:"physical_bytes"`
 	Scrub         ScrubState  `json:"scrub"`
+	SecondCopies  []localCopy `json:"second_copies"`
 
 	Records *RecordsState `json:"records,omitempty"`
 }
@@ -163,6 +164,9 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 		Volume:        VolumeState{ID: a.store.VolumeID(), OK: true},
 		UptimeSeconds: a.box.Uptime(), Uploads: a.box.Uploads(), Users: int64(len(people)),
 		Items: totals.Items, Blobs: totals.Blobs, LogicalBytes: totals.LogicalBytes, PhysicalBytes: totals.PhysicalBytes, Scrub: scrub,
+	}
+	if s.SecondCopies, err = a.localCopies(ctx); err != nil {
+		return err
 	}
 	if err := a.store.Err(); err != nil {
 		text := err.Error()
