@@ -50,6 +50,8 @@ type boxStatus struct {
 		Newest      time.Time `json:"newest"`
 	} `json:"records"`
 	Scrub scrubState `json:"scrub"`
+
+	SecondCopies []secondCopy `json:"second_copies"`
 }
 
 func (a *app) localStatus(ctx context.Context) (boxStatus, error) {
@@ -145,7 +147,7 @@ func (a *app) statusCommand() *cobra.Command {
 				default:
 					catalogue = fmt.Sprintf("ok, %s in its journal, the newest of %s", plural(int64(r.Generations), "copy", "copies"), r.Newest.Local().Format(time.DateTime))
 				}
-				columns(w, [][]string{
+				rows := [][]string{
 					{"name", shown(s.Name)}, {"version", s.Version}, {"addresses", strings.Join(s.Addresses, " ")},
 					{"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
 					{"volume", volume}, {"catalogue", catalogue},
@@ -155,7 +157,14 @@ func (a *app) statusCommand() *cobra.Command {
 					{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
 					{"read back", s.Scrub.coverage(time.Now())}, {"damage", s.Scrub.damage()},
 					{"uploads", fmt.Sprintf("%d running", s.Uploads)},
-				})
+				}
+				for _, c := range s.SecondCopies {
+					rows = append(rows, []string{"second copy", shown(c.Name) + ": " + c.summary(time.Now())})
+				}
+				if len(s.SecondCopies) == 0 {
+					rows = append(rows, []string{"second copy", "none: add one with `yunboxctl backup add`"})
+				}
+				columns(w, rows)
 			})
 		},
 	}

@@ -225,10 +225,10 @@ type storageAnswer struct {
 
 // StorageUse says where the space went.
 type StorageUse struct {
-	Disk DiskUse `json:"disk"`
-	Mine MyUse   `json:"mine"`
-	Box  *BoxUse `json:"box" doc:"The box as a whole; null for everybody but admins"`
-	Care Care    `json:"care"`
+	Disk       DiskUse    `json:"disk"`
+	Mine       MyUse      `json:"mine"`
+	Box        *BoxUse    `json:"box" doc:"The box as a whole; null for everybody but admins"`
+	Care       Care       `json:"care"`
 	SecondCopy *CopyState `json:"second_copy" doc:"The best copy of the box on another disk; null: there is none"`
 }
 
