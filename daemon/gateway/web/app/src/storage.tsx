@@ -20,6 +20,7 @@ export function StoragePage() {
                 { kind: 'rest', label: t('storage.other'), bytes: Math.max(0, s.disk.total - s.disk.free - s.mine.distinct_bytes) },
                 { kind: 'free', label: t('storage.freeShort'), bytes: s.disk.free },
               ]} />
+              <p class="hint">{secondCopy(s.second_copy)}</p>
             </section>
             <section class="card">
               <h2>{t('storage.mine')}</h2>
@@ -83,6 +84,14 @@ function DamagedFiles({ n }: { n: number }) {
       </Show>
     </Note>
   );
+}
+
+/** How the box's copy on another disk stands, in one sentence. */
+function secondCopy(c: Storage['second_copy']): string {
+  if (c === null) return t('storage.copyNone');
+  const when = date(c.time);
+  if (!c.complete) return t('storage.copyPartly', { when });
+  return c.current ? t('storage.copyCurrent', { when }) : t('storage.copyDone', { when });
 }
 
 interface Part { kind: 'mine' | 'rest' | 'free'; label: string; bytes: number }
