@@ -20,6 +20,7 @@ import (
 	"yunbox.local/daemon/backup/target"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
+	"yunbox.local/storage/vfs"
 	"yunbox.local/storage/vfs/vfstest"
 )
 
@@ -335,6 +336,9 @@ func TestADamagedBoxDoesNotSpoilItsCopy(t *testing.T) {
 	if err != nil || r.Missing != 2 || r.Complete || r.Contents != 1 {
 		t.Fatalf("%+v %v", r, err)
 	}
+	if len(w.doubted) != 2 || !slices.Contains(w.doubted, fresh) || !slices.Contains(w.doubted, gone) {
+		t.Errorf("the box is told of %v", w.doubted)
+	}
 	if list, err := w.b.List(t.Context()); err != nil || list[0].State != "incomplete" || list[0].Missing != 2 {
 		t.Errorf("%+v %v", list, err)
 	}
@@ -347,6 +351,46 @@ func TestADamagedBoxDoesNotSpoilItsCopy(t *testing.T) {
 	w.plug(nil)
 	if _, err := w.b.Open(t.Context(), good); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("healing without the disk: %v", err)
+	}
+}
+
+// A run looks at what is really on the target: what somebody removed there is copied
+// again. What was deleted and came back while a generation still has it is not
+// written over.
+func TestWhatIsOnTheTargetCounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.add()
+	back := []byte("deleted and back")
+	w.keep([]byte("stays"))
+	ref := w.keep(back)
+	_, err := w.run()
+	must(t, err)
+	keys, err := w.key.Keys()
+	must(t, err)
+	name := func(ref storage.Ref) string {
+		n := keys.Name(ref)
+		return fmt.Sprintf("data/%02x/%x.age", n[0], n[:])
+	}
+	before, err := vfs.ReadFile(w.disk, name(ref))
+	must(t, err)
+	w.forget(ref)
+	_, err = w.run()
+	must(t, err)
+	w.keep(back)
+	r, err := w.run()
+	must(t, err)
+	if after, err := vfs.ReadFile(w.disk, name(ref)); err != nil || r.Copied != 0 || !bytes.Equal(after, before) {
+		t.Errorf("%+v, written over: %t, %v", r, !bytes.Equal(after, before), err)
+	}
+	must(t, w.disk.Remove(name(ref)))
+	w.keep([]byte("something new"))
+	r, err = w.run()
+	if err != nil || r.Copied != 2 {
+		t.Errorf("%+v %v", r, err)
+	}
+	if _, got, err := w.restore(w.disk); err != nil || !same(got, w.kept) {
+		t.Errorf("%v, %d contents", err, len(got))
 	}
 }
 

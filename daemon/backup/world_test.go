@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,11 +35,12 @@ type world struct {
 	keys  *vfs.Dir
 	key   target.Recovery
 
-	mu   sync.Mutex
-	disk *vfstest.Disk // nil: it is not plugged in
-	now  time.Time
-	busy bool
-	kept map[storage.Ref][]byte // what the box keeps
+	mu      sync.Mutex
+	disk    *vfstest.Disk // nil: it is not plugged in
+	now     time.Time
+	busy    bool
+	doubted []storage.Ref
+	kept    map[storage.Ref][]byte // what the box keeps
 }
 
 // plugged is the disk as the box opens it.
@@ -82,6 +84,12 @@ func newWorld(t testing.TB) *world {
 	w.b = backup.New(backup.Options{
 		DB: w.db, Audit: audit.New(w.db), Store: w.store, Disk: disk, Keys: w.keys, State: state, Box: "testbox", Now: clock,
 		Busy: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.busy },
+		Doubt: func(_ context.Context, ref storage.Ref) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.doubted = append(w.doubted, ref)
+			return nil
+		},
 		Open: func(string) (backup.Folder, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
