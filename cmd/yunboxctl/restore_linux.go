@@ -31,7 +31,8 @@ consents, files and keys, as they were when the copy was made. It needs no runni
 Each content is held against its SHA-256; what is damaged in the copy is left out and
 named. It may be interrupted: the same command goes on where it was.
 
-Afterwards start yunboxd on NEWDIR. Everybody signs in again with their password; app
+Afterwards give NEWDIR to the user that the box runs as (chown -R) and start yunboxd
+on it. Everybody signs in again with their password; app
 tokens of phones and programs go on working. What was deleted, revoked or withdrawn
 after the copy was made is not known to the restored box: do it again. Never run the
 old box and the restored one at the same time.

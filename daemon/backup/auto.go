@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"yunbox.local/daemon/backup/target"
@@ -24,6 +25,10 @@ func (b *Backup) Run(ctx context.Context) {
 	b.mu.Lock()
 	b.running = ctx
 	b.mu.Unlock()
+	// Of a run that was killed: what is deleted later must not stay in it.
+	if err := removeSnapshot(filepath.Join(b.scratch(), snapshot)); err != nil {
+		b.log.Warn("a copy of the records that is not needed any more stays", "err", err)
+	}
 	for pause := time.Minute; ; pause = lookEvery { // a start has better things to do first
 		timer := time.NewTimer(pause)
 		select {

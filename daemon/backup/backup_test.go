@@ -435,6 +435,8 @@ func TestWhoAsksGoesFirst(t *testing.T) {
 	w := newWorld(t)
 	w.add()
 	w.keep(bytes.Repeat([]byte("a long film "), 1<<20))
+	left := filepath.Join(w.state, "backup", "second-copy.db") // of a run that was killed
+	must(t, errors.Join(os.MkdirAll(filepath.Dir(left), 0o700), os.WriteFile(left, nil, 0o600)))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.b.Run(ctx) }() // Add has woken it: the run takes seconds, for it gives others half of the time
@@ -443,6 +445,9 @@ func TestWhoAsksGoesFirst(t *testing.T) {
 			break
 		}
 		time.Sleep(time.Millisecond)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Error("a copy of the records stays on the box")
 	}
 	r, err := w.run()
 	if err != nil || r.Contents != 1 {
