@@ -441,18 +441,23 @@ func (b *Backup) claim(ctx context.Context) (release func(), err error) {
 		Detail: "One thing at a time happens to the copies.", Hint: "`yunboxctl backup status` shows how far it is. Try again when it is done."}
 }
 
+// Name is what the copies are called where damage is healed from one of them.
+func (b *Backup) Name() string { return "second copy" }
+
 // Open opens a content as one of the copies has it, decrypted while it is read: for
-// whoever heals the box. The caller holds it against the SHA-256. fs.ErrNotExist:
-// no copy that is there has it.
+// whoever heals the box. The caller holds it against the SHA-256.
+// storage.ErrNotFound: no copy has it. target.ErrAbsent: none that is there has it.
 func (b *Backup) Open(ctx context.Context, ref storage.Ref) (io.ReadCloser, error) {
 	list, err := b.Targets(ctx)
 	if err != nil {
 		return nil, err
 	}
+	missed := fmt.Errorf("second copy of %s: %w", ref, storage.ErrNotFound)
 	for _, t := range list {
 		tt, done, err := b.open(t)
 		if err != nil {
-			continue // absent
+			missed = err // another may have it
+			continue
 		}
 		r, err := tt.Content(ctx, ref)
 		if err == nil {
@@ -463,7 +468,7 @@ func (b *Backup) Open(ctx context.Context, ref storage.Ref) (io.ReadCloser, erro
 			return nil, context.Cause(ctx)
 		}
 	}
-	return nil, fmt.Errorf("second copy of %s: %w", ref, fs.ErrNotExist)
+	return nil, missed
 }
 
 type content struct {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -345,11 +344,11 @@ func TestADamagedBoxDoesNotSpoilItsCopy(t *testing.T) {
 	if b, err := readAll(w.b.Open(t.Context(), good)); err != nil || string(b) != "was copied in time" {
 		t.Errorf("healing: %q %v", b, err)
 	}
-	if _, err := w.b.Open(t.Context(), fresh); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.b.Open(t.Context(), fresh); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("healing what was never copied: %v", err)
 	}
 	w.plug(nil)
-	if _, err := w.b.Open(t.Context(), good); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.b.Open(t.Context(), good); !errors.Is(err, target.ErrAbsent) {
 		t.Errorf("healing without the disk: %v", err)
 	}
 }

@@ -211,12 +211,6 @@ func (f *file) Evict(off, n int64) error {
 	return err
 }
 
-// DropCache has the kernel forget what it keeps of a file that was synced, so that
-// the next read shows what the device has. It is advice (posix_fadvise).
-func (f *file) DropCache() error {
-	return control(f.File, "fadvise", func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) })
-}
-
 // control runs a system call on the descriptor of f, which stays open while it
 // runs, again when a signal interrupted it, and names the file in the error.
 func control(f *os.File, op string, call func(fd int) error) error {

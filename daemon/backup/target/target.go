@@ -247,7 +247,7 @@ func (t *Target) Lock() (io.Closer, error) {
 
 // Content opens a content as it is in the copy. It is decrypted while it is read;
 // its end proves that nothing is missing and that the box wrote it, and the caller
-// holds it against the SHA-256. ErrAbsent or fs.ErrNotExist: it is not there.
+// holds it against the SHA-256. fs.ErrNotExist: it is not there.
 func (t *Target) Content(ctx context.Context, ref storage.Ref) (io.ReadCloser, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

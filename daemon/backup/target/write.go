@@ -126,8 +126,10 @@ func (t *Target) fill(out io.Writer, plain bool, fill func(io.Writer) error) err
 
 // readBack hashes a file as the device has it.
 func (t *Target) readBack(ctx context.Context, f vfs.File) (sum [32]byte, err error) {
-	if c, ok := f.(interface{ DropCache() error }); ok {
-		_ = c.DropCache() // where the system refuses, reading back proves less
+	if c, ok := f.(interface{ Evict(off, n int64) error }); ok {
+		if err := c.Evict(0, 0); err != nil { // so that the device answers, not the page cache
+			return sum, err
+		}
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return sum, err
