@@ -198,6 +198,10 @@ func (r *restore) begin() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return r.fail(err)
 	}
+	if n, err := ReadNotice(r.state); err == nil && n.Copy == r.Copy && n.Generation == r.Generation.Number {
+		return &problem.Error{Kind: problem.Conflict, Op: "backup.restore", Title: "The box has been restored here already",
+			Hint: "Start yunboxd on that directory."}
+	}
 	for _, e := range list {
 		if e.Name() != "lost+found" && e.Name() != RestoringFile+tempSuffix {
 			return &problem.Error{Kind: problem.Conflict, Op: "backup.restore", Title: "The directory is not empty",
