@@ -41,7 +41,7 @@ func (b *Box) openBackup(disk, keys vfs.FS) {
 	b.backup = backup.New(backup.Options{
 		DB: b.db, Audit: b.audit, Store: b.store, Disk: disk, Keys: keys, State: b.conf.State, Box: b.identity.ID(), Now: b.now, Log: b.log,
 		Busy: func() bool { return b.ingest.Active() > 0 },
-		Doubt: func(ctx context.Context, ref storage.Ref) error {
+		Doubt: func(ctx context.Context, ref storage.Ref, _ int64) error {
 			b.store.Doubt(ref)
 			return b.catalog.Doubt(ctx, ref, true)
 		},

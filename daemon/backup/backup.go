@@ -64,8 +64,9 @@ type Options struct {
 
 	// Busy says whether the box has better things to do; nil: never.
 	Busy func() bool
-	// Doubt is told of a content that is damaged on the box itself; nil: nobody.
-	Doubt func(context.Context, storage.Ref) error
+	// Doubt is told of a content of so many bytes that is damaged on the box
+	// itself; nil: nobody.
+	Doubt func(ctx context.Context, ref storage.Ref, size int64) error
 	// Config returns the box's settings as they were given; nil: there are none.
 	Config func() ([]byte, error)
 	// Open opens a folder on a target; nil: vfs.OpenDir.

@@ -533,7 +533,7 @@ func (r *runner) content(c *target.Copier, known *follower, rec target.Record, w
 	case old.ok:
 		return old, nil // better a damaged one in both places than in none
 	}
-	return copied{}, r.missing(w, ref, err)
+	return copied{}, r.missing(w, ref, rec.Size, err)
 }
 
 func (r *runner) put(c *target.Copier, ref storage.Ref) (target.Entry, error) {
@@ -552,7 +552,7 @@ func (r *runner) put(c *target.Copier, ref storage.Ref) (target.Entry, error) {
 
 // missing tells a content that the box lost from one that a person deleted after
 // the records were copied.
-func (r *runner) missing(w *target.Writer, ref storage.Ref, cause error) error {
+func (r *runner) missing(w *target.Writer, ref storage.Ref, size int64, cause error) error {
 	var live bool
 	if err := r.b.opt.DB.Read(r.ctx, func(tx *db.Tx) error {
 		return tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM blob WHERE ref = ? AND dead IS NULL)`, ref[:]).Scan(&live)
@@ -567,7 +567,7 @@ func (r *runner) missing(w *target.Writer, ref storage.Ref, cause error) error {
 	if r.b.opt.Doubt == nil {
 		return nil
 	}
-	return r.b.opt.Doubt(r.ctx, ref)
+	return r.b.opt.Doubt(r.ctx, ref, size)
 }
 
 // step tells how far the run is, at most twice a second.

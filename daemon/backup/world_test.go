@@ -84,7 +84,7 @@ func newWorld(t testing.TB) *world {
 	w.b = backup.New(backup.Options{
 		DB: w.db, Audit: audit.New(w.db), Store: w.store, Disk: disk, Keys: w.keys, State: state, Box: "testbox", Now: clock,
 		Busy: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.busy },
-		Doubt: func(_ context.Context, ref storage.Ref) error {
+		Doubt: func(_ context.Context, ref storage.Ref, _ int64) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.doubted = append(w.doubted, ref)
