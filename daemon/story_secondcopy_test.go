@@ -285,14 +285,14 @@ func TestASecondCopyIsIncremental(t *testing.T) {
 	c := addCopy(t, b, t.TempDir())
 	c.must()
 	before := c.files()
-	rows := written(t, b)
+	rows := recordsMoved(t, b)
 	if r := c.must(); r.Fresh || r.Copied != 0 || r.Contents != 20 {
 		t.Errorf("%+v", r)
 	}
 	if after := c.files(); !maps.Equal(after, before) {
 		t.Errorf("a run without anything new changed the target")
 	}
-	if n := written(t, b); n != rows {
+	if n := recordsMoved(t, b); n != rows {
 		t.Errorf("a run without anything new wrote %d times to the box's records", n-rows)
 	}
 
@@ -345,8 +345,8 @@ func contents(c *secondCopy) (n int) {
 	return n
 }
 
-// written counts changes of the records: those of box.db and its log on the disk.
-func written(t *testing.T, b *daemontest.Box) int64 {
+// recordsMoved counts changes of the records: those of box.db and its log on the disk.
+func recordsMoved(t *testing.T, b *daemontest.Box) int64 {
 	t.Helper()
 	var tail struct {
 		Entries []struct{ Seq int64 }
@@ -381,10 +381,10 @@ func TestDamageOfASecondCopy(t *testing.T) {
 		}
 	}
 	slices.Sort(data)
-	flip(t, data[0], 0)  // the header of age
-	flip(t, data[1], -1) // the last byte
-	truncate(t, data[2], -1)
-	truncate(t, data[3], 10)
+	spoilFile(t, data[0], 0)  // the header of age
+	spoilFile(t, data[1], -1) // the last byte
+	shorten(t, data[2], -1)
+	shorten(t, data[3], 10)
 	if err := os.Remove(data[4]); err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +431,7 @@ func TestDamageOfASecondCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		newest := gens[len(gens)-1]
-		flip(t, filepath.Join(newest, file), -2)
+		spoilFile(t, filepath.Join(newest, file), -2)
 		v, _ := c.verify(true)
 		if v.Damaged == 0 && v.Error == "" && v.Generation >= int64(len(gens)) && file != "SEAL" && file != "SHA256SUMS" {
 			t.Errorf("%s: damage was not found: %+v", file, v)
@@ -472,7 +472,7 @@ func TestDamageOfASecondCopy(t *testing.T) {
 	}
 }
 
-func flip(t *testing.T, name string, at int) {
+func spoilFile(t *testing.T, name string, at int) {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -487,7 +487,7 @@ func flip(t *testing.T, name string, at int) {
 	}
 }
 
-func truncate(t *testing.T, name string, to int64) {
+func shorten(t *testing.T, name string, to int64) {
 	t.Helper()
 	info, err := os.Stat(name)
 	if err != nil {
