@@ -125,6 +125,7 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 		return err
 	}
 	b.openBackup(disk, keys)
+	b.health.AddSource(b.backup)
 	if err := b.listen(); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"yunbox.local/daemon/backup"
+	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -41,9 +42,12 @@ func (b *Box) openBackup(disk, keys vfs.FS) {
 	b.backup = backup.New(backup.Options{
 		DB: b.db, Audit: b.audit, Store: b.store, Disk: disk, Keys: keys, State: b.conf.State, Box: b.identity.ID(), Now: b.now, Log: b.log,
 		Busy: func() bool { return b.ingest.Active() > 0 },
-		Doubt: func(ctx context.Context, ref storage.Ref, _ int64) error {
-			b.store.Doubt(ref)
-			return b.catalog.Doubt(ctx, ref, true)
+		Doubt: func(ctx context.Context, ref storage.Ref, size int64) error {
+			found, err := b.store.Inspect(ctx, ref, size, nil)
+			if err != nil {
+				return err
+			}
+			return b.catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: ref, Damage: found, Time: b.now()}})
 		},
 		Config: func() ([]byte, error) {
 			if b.conf.File == "" {
