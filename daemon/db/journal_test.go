@@ -269,8 +269,8 @@ func TestWritesGoOnWhileAGenerationIsMade(t *testing.T) {
 			}
 		}
 	}()
-	for i := range 4 {
-		for d.Journal().Number < int64(5*i) {
+	for range 4 {
+		for last := d.Journal().Number; d.Journal().Number < last+5; {
 			time.Sleep(time.Millisecond)
 		}
 		if err := d.Roll(t.Context()); err != nil {
