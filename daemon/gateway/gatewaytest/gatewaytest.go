@@ -91,11 +91,11 @@ type Terse interface {
 
 // What a Client says of its protocol.
 type (
-	// Drive: people open their files by it, too. A credential of no device is theirs.
+	// Drive says that people open their files by it, too. A credential of no device is theirs.
 	Drive interface{ Drive() }
-	// Wordless: it has no word for File.Again.
+	// Wordless says that it has no word for File.Again.
 	Wordless interface{ CannotSayAgain() }
-	// HashComesLast: the hash is announced after the bytes.
+	// HashComesLast says that the hash is announced after the bytes.
 	HashComesLast interface{ HashComesLast() }
 )
 
