@@ -307,7 +307,7 @@ test('storage shows what keeping each content once saves', async () => { // R13
   await mine.getByText('700 kB').waitFor(); // same.bin and its copy
   await page.getByRole('heading', { name: 'The whole box' }).waitFor();
   const care = page.locator('.card', { hasText: 'Is everything whole?' });
-  await care.getByText('0 days').waitFor();
+  await care.getByText('0 days', { exact: true }).waitFor();
   await care.getByText('within 30 days').waitFor();
   assert.equal(await care.getByText('damaged').count(), 0);
 });
