@@ -84,7 +84,8 @@ func (m *media) survive(rng *rand.Rand, old *inode, made map[*inode]*inode) *ino
 		return n
 	}
 	n := m.newInode(old.mode)
-	n.mtime = old.mtime
+	n.num, n.mtime = old.num, old.mtime
+	m.inodes = max(m.inodes, n.num)
 	made[old] = n
 	if !old.mode.IsDir() {
 		n.disk = old.surviving(rng)

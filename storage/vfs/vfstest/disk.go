@@ -289,6 +289,74 @@ func (d *Disk) rename(oldname, newname string) error {
 	return nil
 }
 
+// Link gives a file a second name, which must be free.
+func (d *Disk) Link(oldname, newname string) error {
+	if err := d.begin(OpLink, oldname); err != nil {
+		return err
+	}
+	defer d.m.mu.Unlock()
+	n, err := d.m.lookup(oldname)
+	if err == nil && n.mode.IsDir() {
+		err = syscall.EPERM
+	}
+	if err == nil {
+		var dir *inode
+		var base string
+		if dir, base, err = d.m.parent(newname); err == nil && dir.entries[base] != nil {
+			err = syscall.EEXIST
+		}
+		if err == nil {
+			dir.apply(set(base, n))
+			n.links++
+		}
+	}
+	if err != nil {
+		return &fs.PathError{Op: "link", Path: oldname, Err: err}
+	}
+	return nil
+}
+
+// Exchange swaps what two names of one directory mean, as renameat2 with
+// RENAME_EXCHANGE does: a cut shows both as they were, or both swapped.
+func (d *Disk) Exchange(a, b string) error {
+	if err := d.begin(OpRename, a); err != nil {
+		return err
+	}
+	defer d.m.mu.Unlock()
+	dir, first, err := d.m.parent(a)
+	if err == nil {
+		other, second, failed := d.m.parent(b)
+		switch err = failed; {
+		case err != nil:
+		case dir != other:
+			err = syscall.EXDEV // enough for what is tested
+		case dir.entries[first] == nil || dir.entries[second] == nil:
+			err = syscall.ENOENT
+		default:
+			x, y := dir.entries[first], dir.entries[second]
+			dir.apply(append(set(first, y), set(second, x)...))
+		}
+	}
+	if err != nil {
+		return &fs.PathError{Op: "exchange", Path: a, Err: err}
+	}
+	return nil
+}
+
+// Identity tells files apart, as inode numbers do: it is the same for all names of
+// one, and after a cut. Links is how many names it has.
+func (d *Disk) Identity(name string) (number uint64, links int, err error) {
+	if err := d.begin(OpStat, name); err != nil {
+		return 0, 0, err
+	}
+	defer d.m.mu.Unlock()
+	n, err := d.m.lookup(name)
+	if err != nil {
+		return 0, 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return n.num, n.links, nil
+}
+
 func (d *Disk) Remove(name string) error {
 	if err := d.begin(OpRemove, name); err != nil {
 		return err

@@ -31,6 +31,7 @@ const (
 	OpClose
 	OpSpace
 	OpLock
+	OpLink
 
 	numOps = iota
 )
@@ -40,7 +41,7 @@ const OpAny Op = 1<<numOps - 1
 
 var opNames = [numOps]string{
 	"open", "create", "read", "write", "sync", "syncdir", "syncall", "writeback", "evict", "rename", "remove",
-	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock",
+	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock", "link",
 }
 
 // String names a single kind.
