@@ -21,6 +21,7 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/duplicates"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
@@ -68,6 +69,8 @@ type Box struct {
 	inbox    *inbox.Inbox
 	health   *health.Health
 	backup   *backup.Backup
+
+	duplicates *duplicates.Room
 
 	front       *httpd.Server
 	maintenance *api.Local

@@ -20,6 +20,7 @@ const layout = `
 storage/vfs              :
 storage/vfs/vfstest      : storage/vfs
 storage                  : storage/vfs
+dedup                    : storage storage/vfs
 discovery                :
 daemon/ident             :
 daemon/problem           :
@@ -35,6 +36,7 @@ daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem st
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
+daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem dedup storage storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
 daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/nextcloud : daemon/account daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem storage
@@ -44,7 +46,7 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem

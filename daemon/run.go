@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/duplicates"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/gateway/ftp"
@@ -177,7 +178,20 @@ func (b *Box) openInbox() (err error) {
 	}
 	b.inbox.Routes(b.maintenance.Handle)
 	b.backup.Routes(b.maintenance.Handle)
+	b.openDuplicates()
 	return nil
+}
+
+func (b *Box) openDuplicates() {
+	b.duplicates = duplicates.New(duplicates.Options{
+		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Folder: b.inbox.Folder, Dir: b.path("dedup"), Log: b.log,
+		Named: func(ctx context.Context, name string) (ident.UserID, error) {
+			u, err := b.accounts.UserNamed(ctx, name)
+			return u.ID, err
+		},
+	})
+	b.duplicates.Routes(b.maintenance.Handle)
+	b.closers = append(b.closers, b.duplicates.Close)
 }
 
 func (b *Box) openCameras() error {
@@ -225,6 +239,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })
 	parts.Go(func() { b.backup.Run(ctx) })
+	parts.Go(func() { b.duplicates.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

@@ -150,16 +150,6 @@ func (d *fold) run(acts []act) error {
 			return err
 		}
 	}
-	// Names that were removed must not come back once the results are durable.
-	dirs := map[string]bool{}
-	for i := range acts {
-		if dir := path.Dir(string(acts[i].Path)); acts[i].Act == Hardlink && !dirs[dir] {
-			dirs[dir] = true
-			if err := d.disk.sync(dir); err != nil && !gone(err) {
-				return err
-			}
-		}
-	}
 	return nil
 }
 
@@ -378,7 +368,8 @@ func (d *fold) hardlink(a *jline, p *pair) error {
 		err = d.swapped(name, temp, p)
 	}
 	if err == nil {
-		return d.disk.remove(temp)
+		// The name must not come back after this counts as done.
+		return errors.Join(d.disk.remove(temp), d.disk.sync(path.Dir(name)))
 	}
 	return errors.Join(err, d.unswap(name, temp, p.keepWas))
 }
@@ -395,7 +386,7 @@ func (d *fold) unswap(name, temp string, keep Facts) error {
 	if err := d.disk.sync(path.Dir(name)); err != nil {
 		return err
 	}
-	return d.removeLink(temp)
+	return errors.Join(d.removeLink(temp), d.disk.sync(path.Dir(name)))
 }
 
 // swapped says whether name and temp mean what they should, and the bytes of the
@@ -434,22 +425,19 @@ func (d *fold) isFile(name string, was Facts) error {
 
 // removeLink removes a name of ours if it is one of several of its file.
 func (d *fold) removeLink(temp string) error {
-	f, err := d.disk.open(temp)
+	links, err := d.disk.links(temp)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	m, err := f.meta()
-	if err != nil {
-		return err
-	}
-	if m.Links < 2 {
+	if links < 2 {
 		return fmt.Errorf("%s stays: it is the only name of its file", path.Base(temp))
 	}
 	return d.disk.remove(temp)
 }
 
-// trash moves a file to the trash folder. Nothing is removed.
+// trash moves a file to the trash folder. Nothing is removed. The file gets its name
+// there before it loses the one that it has: not every file system keeps a name in the
+// middle of a move through a cut.
 func (d *fold) trash(a *jline, p *pair) error {
 	name, to := string(a.Path), string(a.To)
 	if err := d.makeFolders(path.Dir(to)); err != nil {
@@ -458,23 +446,65 @@ func (d *fold) trash(a *jline, p *pair) error {
 	if err := d.unchanged(p); err != nil {
 		return err
 	}
-	if err := d.disk.move(name, to); err != nil {
+	linked, err := d.linkTo(name, to, p.dupWas)
+	if err != nil {
 		return err
 	}
-	err := d.isFile(to, p.dupWas)
+	away := to
+	if linked {
+		away = d.away(a)
+	}
+	// A move, and not the removal of a name that might mean another file by now.
+	if err := d.disk.move(name, away); err != nil {
+		if linked {
+			err = errors.Join(err, d.removeLink(to))
+		}
+		return err
+	}
+	err = d.isFile(away, p.dupWas)
 	if err == nil && (!p.keep.undisturbed() || !p.dup.undisturbed()) {
 		err = errChanged
 	}
-	if err == nil {
-		// The name that stays, too, must still mean what was compared.
-		if e := d.isFile(string(a.Keep), p.keepWas); e != nil {
-			err = errKeepGone
+	if err == nil && d.isFile(string(a.Keep), p.keepWas) != nil {
+		err = errKeepGone // the name that stays must still mean what was compared
+	}
+	switch {
+	case err != nil:
+		if back := d.disk.move(away, name); back != nil {
+			return errors.Join(err, back)
+		}
+		if linked {
+			err = errors.Join(err, d.removeLink(to))
+		}
+		return errors.Join(err, d.syncBoth(to, name))
+	case linked:
+		if err := d.removeLink(away); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return errors.Join(err, d.disk.move(to, name), d.syncBoth(name, to))
-	}
 	return d.syncBoth(name, to)
+}
+
+// away is the name that a file has for a moment on its way to the trash.
+func (d *fold) away(a *jline) string {
+	return join(path.Dir(string(a.To)), fmt.Sprint(tempPrefix, d.plan.ID, "-", a.N))
+}
+
+// linkTo gives the file of name another name, durably. It is false where the file
+// system has no links.
+func (d *fold) linkTo(name, to string, was Facts) (bool, error) {
+	switch err := d.disk.link(name, to); {
+	case errors.Is(err, fs.ErrExist):
+		return true, d.isFile(to, was) // by a run that was cut off, or it is in the way
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	if err := d.isFile(to, was); err != nil {
+		return false, errors.Join(err, d.removeLink(to))
+	}
+	return true, d.disk.sync(path.Dir(to))
 }
 
 // syncBoth makes a move durable: first where it led to.
@@ -569,6 +599,11 @@ func (d *fold) settleAct(l *jline) error {
 			return err
 		}
 	}
+	if l.Act == Trash {
+		if err := d.settleAway(l); err != nil {
+			return err
+		}
+	}
 	at, err := d.disk.stat(string(l.Path))
 	switch {
 	case err == nil && l.Act == Hardlink && at.same(*l.Kept):
@@ -581,6 +616,21 @@ func (d *fold) settleAct(l *jline) error {
 		}
 	}
 	return errSincePlan
+}
+
+// settleAway sees to the name that a file has for a moment on its way to the trash.
+func (d *fold) settleAway(l *jline) error {
+	away := d.away(l)
+	at, err := d.disk.stat(away)
+	switch {
+	case gone(err):
+		return nil
+	case err != nil:
+		return err
+	case at.same(*l.Dup):
+		return errors.Join(d.removeLink(away), d.disk.sync(path.Dir(away))) // it is in the trash already
+	}
+	return d.disk.move(away, string(l.Path)) // another one had its name, and gets it back
 }
 
 // settleLink sees to the name that a hard link has for a moment.
@@ -636,7 +686,7 @@ func (d *fold) settleLink(l *jline) error {
 		err = d.swapped(name, temp, p)
 	}
 	if err == nil {
-		return d.disk.remove(temp)
+		return errors.Join(d.disk.remove(temp), d.disk.sync(path.Dir(name)))
 	}
 	return errors.Join(err, d.unswap(name, temp, *l.Kept))
 }

@@ -18,6 +18,9 @@ type disk interface {
 	open(name string) (file, error)
 	// stat says what is at a name, without following it.
 	stat(name string) (Facts, error)
+	// links says how many names the file of a name has. It opens nothing, so that
+	// it breaks no lease.
+	links(name string) (uint64, error)
 	// link gives a file another name; it never replaces one.
 	link(name, other string) error
 	// exchange swaps what two names of one folder mean, at once.
@@ -233,6 +236,16 @@ func (t *tree) stat(name string) (f Facts, err error) {
 		return nil
 	})
 	return f, err
+}
+
+func (t *tree) links(name string) (n uint64, err error) {
+	err = t.in("stat", name, func(dir int, base string) error {
+		var st unix.Stat_t
+		err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+		n = uint64(st.Nlink)
+		return err
+	})
+	return n, err
 }
 
 // factsOf turns the answer of stat into Facts; fd is open on the same file system.

@@ -389,7 +389,7 @@ func TestCancelAndGoOn(t *testing.T) {
 // equal, and what was not equal has its bytes. R13
 func TestAdversarialPairs(t *testing.T) {
 	pairs := 1000
-	if os.Getenv("YUNBOX_DEDUP_LONG") != "" {
+	if long() {
 		pairs = 10_000
 	}
 	seed := uint64(time.Now().UnixNano())

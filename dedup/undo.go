@@ -95,11 +95,12 @@ func (u *undo) take(l *jline, done bool) error {
 			return nil
 		}
 	}
-	if !done && l.Act == Hardlink {
+	switch {
+	case !done && l.Act == Hardlink:
 		err = u.settleLink(l)
-	} else if l.Act == Trash {
+	case l.Act == Trash:
 		err = u.untrash(l)
-	} else {
+	default:
 		err = u.unlink(l)
 	}
 	if err != nil && u.ctx.Err() != nil {
@@ -134,14 +135,25 @@ func (u *undo) untrash(l *jline) error {
 	if !at.same(*l.Dup) {
 		return errSincePlan
 	}
+	if now, err := u.disk.stat(name); err == nil && now.same(*l.Dup) { // it has both names
+		return errors.Join(u.removeLink(to), u.disk.sync(path.Dir(to)))
+	}
+	linked, err := u.linkTo(to, name, at)
+	switch {
+	case errors.Is(err, errChanged), errors.Is(err, errNotAFile):
+		return errTaken
+	case err != nil:
+		return err
+	case linked:
+		return errors.Join(u.removeLink(to), u.disk.sync(path.Dir(to)))
+	}
 	switch err := u.disk.move(to, name); {
 	case errors.Is(err, fs.ErrExist):
 		return errTaken
 	case err != nil:
 		return err
 	}
-	// First the place that it is in now.
-	return u.syncBoth(to, name)
+	return u.syncBoth(to, name) // first the place that it is in now
 }
 
 func (u *undo) fromKept(l *jline) error {
@@ -239,7 +251,7 @@ func (u *undo) unlink(l *jline) error {
 	if !was.same(*l.Kept) {
 		if was.Size == l.Dup.Size && was.Mtime == l.Dup.Mtime { // taken back before
 			if err := u.isFile(temp, *l.Kept); err == nil {
-				return u.removeLink(temp)
+				return errors.Join(u.removeLink(temp), u.disk.sync(path.Dir(name)))
 			}
 			return nil
 		}
@@ -287,5 +299,5 @@ func (u *undo) unlink(l *jline) error {
 		}
 		return errors.Join(err, u.disk.remove(temp))
 	}
-	return u.removeLink(temp) // it is the link now
+	return errors.Join(u.removeLink(temp), u.disk.sync(path.Dir(name))) // it is the link now
 }

@@ -1,0 +1,263 @@
+package duplicates
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"yunbox.local/daemon/problem"
+	"yunbox.local/dedup"
+)
+
+// Events, one JSON value a line. The last line is always done; without it the work
+// was cut off.
+type (
+	progressEvent struct {
+		Event string `json:"event"` // "progress"
+		dedup.Progress
+	}
+	groupEvent struct { // equal files, large ones first
+		Event string `json:"event"` // "group"
+		dedup.PlanGroup
+	}
+	alikeEvent struct { // pictures that look alike: a suggestion
+		Event string `json:"event"` // "alike"
+		dedup.Alike
+	}
+	doneEvent struct {
+		Event  string               `json:"event"` // "done"
+		Scan   *dedup.Report        `json:"scan,omitempty"`
+		Alike  *dedup.SimilarReport `json:"alike,omitempty"`
+		Plan   *dedup.PlanInfo      `json:"plan,omitempty"`
+		Fold   *dedup.FoldResult    `json:"folded,omitempty"`
+		Undo   *dedup.UndoResult    `json:"undo,omitempty"`
+		Failed *failure             `json:"failed,omitempty"`
+	}
+	// failure is a problem that came up after the answer had begun.
+	failure struct {
+		Kind    problem.Kind   `json:"kind"`
+		Title   string         `json:"title"`
+		Detail  string         `json:"detail,omitempty"`
+		Hint    string         `json:"hint,omitempty"`
+		Members map[string]any `json:"members,omitempty"`
+	}
+)
+
+// Routes mounts the operations of the administrator, who can consent for nobody.
+func (r *Room) Routes(handle func(pattern string, h func(http.ResponseWriter, *http.Request) error)) {
+	for name, do := range r.verbs() {
+		handle("POST /local/dedup/"+name, func(w http.ResponseWriter, req *http.Request) error {
+			return r.serve(w, req, Asker{Via: "socket"}, do)
+		})
+	}
+	handle("POST /local/dedup/plans", r.servePlans)
+}
+
+// verb does a task; emit takes events.
+type verb struct {
+	needGrant bool
+	do        func(s *session, who Asker, emit func(any)) (doneEvent, error)
+}
+
+func (r *Room) verbs() map[string]verb {
+	return map[string]verb{
+		"scan":  {true, (*session).scan},
+		"plan":  {true, (*session).plan},
+		"apply": {true, (*session).apply},
+		"undo":  {false, (*session).undo},
+	}
+}
+
+func (r *Room) serve(w http.ResponseWriter, req *http.Request, who Asker, v verb) error {
+	var t Task
+	if err := readJSON(w, req, &t); err != nil {
+		return err
+	}
+	s, end, err := r.begin(req.Context(), who, t, v.needGrant)
+	if err != nil {
+		return err
+	}
+	defer end()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	s.ctx = ctx
+	out := &lines{w: w, rc: http.NewResponseController(w), cancel: cancel}
+	done, err := v.do(s, who, out.emit)
+	done.Event = "done"
+	if err = s.explain(err); err != nil {
+		p := problem.As(err)
+		if p.Kind == problem.Internal {
+			r.log.Error("looking for duplicates failed", "err", err)
+		}
+		done.Failed = &failure{p.Kind, p.Title, p.Detail, p.Hint, p.Members}
+	}
+	out.emit(done)
+	return nil
+}
+
+// lines writes events. Nobody reads any more: the work ends.
+type lines struct {
+	mu      sync.Mutex
+	w       io.Writer
+	rc      *http.ResponseController
+	cancel  context.CancelFunc
+	flushed time.Time
+}
+
+func (l *lines) emit(v any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	enc := json.NewEncoder(l.w)
+	enc.SetEscapeHTML(false)
+	err := errors.Join(l.rc.SetWriteDeadline(time.Now().Add(time.Minute)), enc.Encode(v))
+	// Groups may be hundreds of thousands; a packet for each would take longer than
+	// to find them.
+	if _, group := v.(groupEvent); !group || time.Since(l.flushed) > time.Second {
+		l.flushed = time.Now()
+		err = errors.Join(err, l.rc.Flush())
+	}
+	if err != nil {
+		l.cancel()
+	}
+}
+
+func (s *session) options(emit func(any)) dedup.ScanOptions {
+	return dedup.ScanOptions{
+		OtherMounts: s.task.OtherMounts, All: s.task.All, Known: s.known(),
+		Progress: func(p dedup.Progress) { emit(progressEvent{"progress", p}) },
+	}
+}
+
+func (s *session) scan(_ Asker, emit func(any)) (done doneEvent, err error) {
+	done.Scan, err = s.folder.Scan(s.ctx, s.options(emit), func(g dedup.Group) error {
+		if s.task.Groups {
+			emit(groupEvent{"group", asPlanGroup(g)})
+		}
+		return s.ctx.Err()
+	})
+	if err != nil || !s.task.Similar {
+		return done, err
+	}
+	done.Alike, err = s.folder.Similar(s.ctx, s.options(emit), func(a dedup.Alike) error {
+		if s.task.Groups {
+			emit(alikeEvent{"alike", a})
+		}
+		return s.ctx.Err()
+	})
+	return done, err
+}
+
+// asPlanGroup shows a group of a scan, in which nothing was chosen yet.
+func asPlanGroup(g dedup.Group) dedup.PlanGroup {
+	out := dedup.PlanGroup{Ref: g.Ref, Size: g.Size, InBox: g.InBox, Fold: make([]dedup.PlanFile, 0, len(g.Files))}
+	for i, m := range g.Files {
+		f := dedup.PlanFile{Path: m.Path, Facts: m.Facts}
+		if i == 0 {
+			out.Keep = f
+		} else {
+			out.Fold = append(out.Fold, f)
+		}
+	}
+	return out
+}
+
+func (s *session) plan(_ Asker, emit func(any)) (done doneEvent, err error) {
+	p := dedup.Plan{Action: s.task.Action, AnyTime: s.task.AnyTime, Choice: dedup.Choice{Rule: s.task.Rule}}
+	if p.Action == "" {
+		p.Action = dedup.Reflink
+	}
+	if p.Choice.Prefer, err = s.below(s.task.Prefer); err != nil {
+		return done, err
+	}
+	if p.Choice.Stay, err = s.below(s.task.Stay); err != nil {
+		return done, err
+	}
+	var seen func(dedup.PlanGroup) error
+	if s.task.Groups {
+		seen = func(g dedup.PlanGroup) error { emit(groupEvent{"group", g}); return s.ctx.Err() }
+	}
+	made, sum, report, err := s.folder.MakePlan(s.ctx, p, s.options(emit), seen)
+	if err != nil {
+		return done, err
+	}
+	done.Scan, done.Plan = report, &dedup.PlanInfo{Plan: made, PlanSum: sum, State: dedup.Planned}
+	return done, nil
+}
+
+func (s *session) apply(who Asker, emit func(any)) (done doneEvent, err error) {
+	info, err := s.work.Plan(dedup.Path(s.root), s.task.Plan)
+	if err != nil {
+		return done, err
+	}
+	if err := s.check(); err != nil {
+		return done, err
+	}
+	if err := s.audited(who, "dedup.apply", info.ID, map[string]string{"action": string(info.Action), "files": strconv.FormatInt(info.Files, 10)}); err != nil {
+		return done, err
+	}
+	r, err := s.folder.Apply(s.ctx, info.ID, func(p dedup.Progress) { emit(progressEvent{"progress", p}) })
+	done.Plan, done.Fold = &info, &r
+	return done, err
+}
+
+func (s *session) undo(who Asker, emit func(any)) (done doneEvent, err error) {
+	info, err := s.work.Plan(dedup.Path(s.root), s.task.Plan)
+	if err != nil {
+		return done, err
+	}
+	if err := s.audited(who, "dedup.undo", info.ID, map[string]string{"action": string(info.Action)}); err != nil {
+		return done, err
+	}
+	r, err := s.folder.Undo(s.ctx, info.ID, func(p dedup.Progress) { emit(progressEvent{"progress", p}) })
+	done.Plan, done.Undo = &info, &r
+	return done, err
+}
+
+// servePlans lists the plans of a folder, the newest last.
+func (r *Room) servePlans(w http.ResponseWriter, req *http.Request) error {
+	var t Task
+	if err := readJSON(w, req, &t); err != nil {
+		return err
+	}
+	s, end, err := r.begin(req.Context(), Asker{Via: "socket"}, t, true)
+	if err != nil {
+		return err
+	}
+	defer end()
+	list, err := s.work.Plans()
+	if err != nil {
+		return err
+	}
+	mine := []dedup.PlanInfo{}
+	for _, p := range list {
+		if p.Root == dedup.Path(s.root) {
+			mine = append(mine, p)
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(map[string]any{"plans": mine}) // fails only if the client is gone
+	return nil
+}
+
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(v)
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.New("more than one value")
+	}
+	return &problem.Error{Kind: problem.Invalid, Op: "duplicates", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
+}

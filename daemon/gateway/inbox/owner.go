@@ -1,0 +1,28 @@
+package inbox
+
+import (
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
+)
+
+// Folder finds the folder that an absolute path names, as Add does, and says for whom
+// the box watches it, one that holds it, or some in it; zero: for nobody. Folders of
+// several people are problem.Conflict.
+func (in *Inbox) Folder(path string) (real string, owner ident.UserID, err error) {
+	if real, _, err = in.place(path); err != nil {
+		return "", 0, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, f := range in.folders {
+		if !within(real, f.conf.Path) && !within(f.conf.Path, real) && real != f.conf.Path {
+			continue
+		}
+		if owner != 0 && owner != f.conf.User {
+			return "", 0, &problem.Error{Kind: problem.Conflict, Op: "inbox.folder", Title: "Folders of several people lie in it",
+				Detail: "The box watches some of them for one person and some for another.", Hint: "Name a folder that is one person's."}
+		}
+		owner = f.conf.User
+	}
+	return real, owner, nil
+}
