@@ -327,7 +327,7 @@ func rounds() int {
 	if long() {
 		return 10_000
 	}
-	return 300
+	return 200
 }
 
 // long says that there is time: YUNBOX_DEDUP_LONG=1 go test ./dedup

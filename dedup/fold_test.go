@@ -388,7 +388,7 @@ func TestCancelAndGoOn(t *testing.T) {
 // Pairs made to be mistaken for each other, thousands of them: what is folded was
 // equal, and what was not equal has its bytes. R13
 func TestAdversarialPairs(t *testing.T) {
-	pairs := 1000
+	pairs := 500
 	if long() {
 		pairs = 10_000
 	}

@@ -193,7 +193,7 @@ func brightness(img image.Image) func(x, y int) float64 {
 // alike is how many bits two looks of one picture differ in, at most, and bands into
 // how many parts a look is cut: of two that differ in alike bits one part is equal.
 const (
-	alike    = 6
+	alike    = 8
 	bands    = alike + 1
 	bandBits = 63 / bands
 )

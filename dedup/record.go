@@ -97,8 +97,8 @@ func (s *scratch) file() (vfs.File, error) {
 	return f, nil
 }
 
-// runLength is how many records are sorted in memory: 3.5 MiB.
-const runLength = 32 << 10
+// runLength is how many records are sorted in memory: about 1 MiB.
+const runLength = 8 << 10
 
 // A sorter takes records in any order and gives them back in its own. Beyond a
 // run's length they wait in a file.
@@ -237,7 +237,7 @@ type cursor struct {
 
 func (c *cursor) next() (bool, error) {
 	if len(c.buf) == 0 {
-		n := min(c.end-c.at, 512)
+		n := min(c.end-c.at, 128)
 		if n == 0 {
 			return false, nil
 		}
@@ -277,7 +277,7 @@ type names struct {
 }
 
 const (
-	namesTail = 1 << 20
+	namesTail = 256 << 10
 	noFolder  = -1 // the root
 )
 

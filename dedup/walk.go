@@ -102,7 +102,7 @@ type dirent struct {
 }
 
 // batchLength bounds how much of a folder is sorted at once.
-const batchLength = 16 << 10
+const batchLength = 8 << 10
 
 // folder lists one. Its own troubles are counted; the error is what ends the walk.
 func (l *lister) folder(folder int64, path string) error {
