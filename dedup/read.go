@@ -6,7 +6,6 @@ import (
 	"errors"
 	"iter"
 	"os"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +17,11 @@ const (
 	// wholeLimit is up to which size a file is read whole at once: a look at both
 	// ends costs a disk as much.
 	wholeLimit = 256 << 10
-	// pieceSize is how much is read at a time.
+	// pieceSize is how much is compared at a time; a quarter of it is read and hashed.
 	pieceSize = 1 << 20
+	// readers is how many files are read at once: disks without a head answer many
+	// questions as fast as one.
+	readers = 16
 )
 
 var errChanged = errors.New("it changed meanwhile")
@@ -32,8 +34,7 @@ type reader struct {
 	out   func(*record) // one call at a time
 
 	head sync.Mutex // of a hard disk
-	mu   sync.Mutex // guards out, log, report, meter
-	err  error
+	mu   sync.Mutex // guards out, report, meter
 }
 
 // job is a file to read: its names are records of one inode.
@@ -47,9 +48,9 @@ func (s *scan) pass(ctx context.Context, stage Stage, in iter.Seq2[*record, erro
 	defer cancel(nil)
 	jobs := make(chan job, 64)
 	var wg sync.WaitGroup
-	for range max(4, 2*runtime.GOMAXPROCS(0)) {
+	for range readers {
 		wg.Go(func() {
-			buf := make([]byte, pieceSize)
+			buf := make([]byte, pieceSize/4)
 			for j := range jobs {
 				if ctx.Err() == nil {
 					if err := r.take(ctx, j, buf); err != nil {
@@ -253,7 +254,7 @@ func readWhole(ctx context.Context, fd int, rec *record, buf []byte, spins bool,
 		}
 		if spins {
 			// What comes next is on its way before another file has its turn.
-			_ = unix.Fadvise(fd, off+int64(len(b)), 4*pieceSize, unix.FADV_WILLNEED)
+			_ = unix.Fadvise(fd, off+int64(len(b)), 4<<20, unix.FADV_WILLNEED)
 			head.Unlock()
 		}
 		h.Write(b)
