@@ -494,8 +494,11 @@ func (d *fold) away(a *jline) string {
 // system has no links.
 func (d *fold) linkTo(name, to string, was Facts) (bool, error) {
 	switch err := d.disk.link(name, to); {
-	case errors.Is(err, fs.ErrExist):
-		return true, d.isFile(to, was) // by a run that was cut off, or it is in the way
+	case errors.Is(err, fs.ErrExist): // by a run that was killed, or it is in the way
+		if err := d.isFile(to, was); err != nil {
+			return false, err
+		}
+		return true, d.disk.sync(path.Dir(to))
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
 		return false, nil
 	case err != nil:
@@ -540,7 +543,6 @@ func (d *fold) makeFolders(dir string) error {
 // it began. Acts without a result are brought to an end, in one direction or the other.
 func (d *fold) recover() (last int64, err error) {
 	open := map[int64]*jline{}
-	var found []jline
 	_, err = d.work.readJournal(d.plan.ID, func(l *jline) error {
 		switch l.Op {
 		case opIntent:
@@ -566,6 +568,13 @@ func (d *fold) recover() (last int64, err error) {
 	if err != nil || len(open) == 0 {
 		return last, err
 	}
+	// A killed run may have left its last lines in memory only: opening makes them
+	// durable, before anything is done by them.
+	j, err := d.work.openJournal(d.plan.ID)
+	if err != nil {
+		return last, err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
 	for _, n := range slices.Sorted(maps.Keys(open)) {
 		l := open[n]
 		if d.ctx.Err() != nil {
@@ -576,18 +585,11 @@ func (d *fold) recover() (last int64, err error) {
 			r.Result, r.Why = resLeft, reasonOf(err)
 		}
 		d.count(l.Path, l.Dup.Size, r.Result, r.Why)
-		found = append(found, r)
-	}
-	j, err := d.work.openJournal(d.plan.ID)
-	if err != nil {
-		return last, err
-	}
-	for _, r := range found {
 		if err := j.add(r); err != nil {
-			return last, errors.Join(err, j.close())
+			return last, err
 		}
 	}
-	return last, j.close()
+	return last, nil
 }
 
 // settleAct ends an act of which only the intent is known, by what is found on the

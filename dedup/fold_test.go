@@ -578,3 +578,48 @@ func TestTreeStaysInside(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Files with other attributes are no links of each other.
+func TestHardlinkLeavesOtherAttributes(t *testing.T) {
+	p := newPlace(t)
+	p.put("a", []byte("same"))
+	p.put("b", []byte("same"))
+	if err := unix.Setxattr(p.path("b"), "user.yunbox", []byte("x"), 0); err != nil {
+		t.Skipf("no attributes here: %v", err)
+	}
+	plan, _ := p.plan(Plan{Action: Hardlink, AnyTime: true})
+	if r := p.apply(plan.ID); r.Left.N != 1 || r.Left.List[0].Reason != errMode.Error() {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An intent behind a gap was never durable with those before it: nothing was begun, and
+// all acts are still to be done.
+func TestJournalWithAGap(t *testing.T) {
+	p := newPlace(t)
+	p.family()
+	plan, _ := p.plan(Plan{Action: Trash})
+	d := p.open().newFold(context.Background(), plan)
+	var acts []act
+	if err := p.work.Groups(plan.ID, func(g PlanGroup) error {
+		for i, f := range g.Fold {
+			acts = append(acts, d.newAct(int64(i+1), &g, f))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	j, err := p.work.openJournal(plan.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range acts[1:] {
+		j.add(a.jline)
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.apply(plan.ID); r.Done != 3 || r.Left.N != 0 {
+		t.Errorf("%+v", r)
+	}
+}

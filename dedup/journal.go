@@ -71,19 +71,19 @@ type journal struct {
 	buf []byte
 }
 
-// openJournal opens the journal of a plan, made durably when there is none.
+// openJournal opens the journal of a plan, made when there is none. It is durable
+// then, with all that is in it.
 func (w Work) openJournal(id string) (*journal, error) {
 	name := w.path(id + journalEnd)
 	f, err := w.FS.OpenFile(name, vfs.ReadWrite, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = w.FS.OpenFile(name, vfs.CreateNew, 0o600); err == nil {
-			if err = w.FS.SyncDir(w.Dir); err != nil {
-				err = errors.Join(err, f.Close())
-			}
-		}
+		f, err = w.FS.OpenFile(name, vfs.CreateNew, 0o600)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := errors.Join(f.Sync(), w.FS.SyncDir(w.Dir)); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	info, err := f.Stat()
 	if err != nil {

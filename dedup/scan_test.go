@@ -215,6 +215,18 @@ func TestScanFindsWhatIsEqual(t *testing.T) { // R13
 	}
 }
 
+// The links of one file, and files of a size of their own, are not read.
+func TestScanReadsNoLinks(t *testing.T) {
+	p := newPlace(t)
+	p.put("a", []byte("linked"))
+	p.link("a", "b")
+	p.link("a", "c")
+	p.put("d", []byte("of another size"))
+	if r, groups := p.scan(ScanOptions{}); r.ReadFiles != 0 || r.Linked != 2 || len(groups) != 0 {
+		t.Errorf("%+v %q", r, groups)
+	}
+}
+
 // A file whose change a clock could not tell from the reading of it is not remembered.
 func TestScanForgetsWhatIsTooYoung(t *testing.T) {
 	p := newPlace(t)

@@ -135,7 +135,7 @@ func (u *undo) untrash(l *jline) error {
 	if !at.same(*l.Dup) {
 		return errSincePlan
 	}
-	if now, err := u.disk.stat(name); err == nil && now.same(*l.Dup) { // it has both names
+	if now, err := u.disk.stat(name); err == nil && now.same(at) { // it has both names
 		return errors.Join(u.removeLink(to), u.disk.sync(path.Dir(to)))
 	}
 	linked, err := u.linkTo(to, name, at)
@@ -159,8 +159,8 @@ func (u *undo) untrash(l *jline) error {
 func (u *undo) fromKept(l *jline) error {
 	name := string(l.Path)
 	switch at, err := u.disk.stat(name); {
-	case err == nil && (at.same(*l.Dup) || at.Size == l.Dup.Size && at.Mtime == l.Dup.Mtime):
-		return nil // taken back before
+	case err == nil && at.Size == l.Dup.Size && at.Mtime == l.Dup.Mtime:
+		return nil // taken back before; the number of an inode alone may be another file's by now
 	case err == nil || !gone(err):
 		return errTaken
 	}
