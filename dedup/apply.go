@@ -143,8 +143,8 @@ func (d *fold) run(acts []act) error {
 			return context.Cause(d.ctx)
 		}
 		err := d.do(&acts[i])
-		if err != nil && d.ctx.Err() != nil && errors.Is(err, context.Cause(d.ctx)) {
-			return err
+		if err != nil && d.ctx.Err() != nil {
+			return err // the next run finds out how it stands
 		}
 		if err := d.note(acts[i].N, acts[i].Path, acts[i].size, err); err != nil {
 			return err
@@ -582,6 +582,9 @@ func (d *fold) recover() (last int64, err error) {
 		}
 		r := jline{Op: opResult, N: l.N, Result: resDone}
 		if err := d.settleAct(l); err != nil {
+			if d.ctx.Err() != nil {
+				return last, err
+			}
 			r.Result, r.Why = resLeft, reasonOf(err)
 		}
 		d.count(l.Path, l.Dup.Size, r.Result, r.Why)

@@ -63,7 +63,14 @@ func (s *scan) pass(ctx context.Context, stage Stage, in iter.Seq2[*record, erro
 	var now job
 	var failed error
 	send := func() {
-		if len(now) > 0 {
+		switch {
+		case len(now) == 0:
+		case now[0].known&r.wanted(&now[0]) != 0: // there is nothing to read
+			if err := r.take(ctx, now, nil); err != nil {
+				cancel(err)
+			}
+			now = now[:0]
+		default:
 			select {
 			case jobs <- now:
 			case <-ctx.Done():

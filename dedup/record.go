@@ -11,7 +11,7 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
+	"sync"
 
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
@@ -130,7 +130,7 @@ func (s *sorter) add(r record) {
 }
 
 func (s *sorter) spill() (err error) {
-	s.sort()
+	order := s.sort()
 	if s.file == nil {
 		if s.file, err = s.scratch.file(); err != nil {
 			return err
@@ -142,10 +142,10 @@ func (s *sorter) spill() (err error) {
 	}
 	const batch = 1024
 	b := make([]byte, 0, batch*recordSize)
-	for part := range slices.Chunk(s.run, batch) {
+	for part := range slices.Chunk(order, batch) {
 		b = b[:len(part)*recordSize]
-		for i := range part {
-			part[i].put(b[i*recordSize:])
+		for i, n := range part {
+			s.run[n].put(b[i*recordSize:])
 		}
 		if _, err := s.file.WriteAt(b, at*recordSize); err != nil {
 			return err
@@ -157,8 +157,14 @@ func (s *sorter) spill() (err error) {
 	return nil
 }
 
-func (s *sorter) sort() {
-	slices.SortFunc(s.run, func(a, b record) int { return s.order(&a, &b) })
+// sort returns the order of the run, whose records are too large to be moved about.
+func (s *sorter) sort() []int32 {
+	order := make([]int32, len(s.run))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return s.order(&s.run[a], &s.run[b]) })
+	return order
 }
 
 // each gives all records in order and then lets go of them. The record is valid
@@ -171,8 +177,7 @@ func (s *sorter) each() iter.Seq2[*record, error] {
 			return
 		}
 		if len(s.runs) == 0 {
-			s.sort()
-			for i := range s.run {
+			for _, i := range s.sort() {
 				if !yield(&s.run[i], nil) {
 					return
 				}
@@ -274,7 +279,13 @@ type names struct {
 	file    vfs.File
 	flushed int64
 	tail    []byte // what is not in the file yet
+
+	mu      sync.Mutex
+	folders map[int64]string // paths of folders that were asked for lately
 }
+
+// someFolders is how many of those are kept.
+const someFolders = 256
 
 const (
 	namesTail = 256 << 10
@@ -330,17 +341,28 @@ func (n *names) entry(at int64) (folder int64, name string, err error) {
 
 // path is the whole path of a name below the root.
 func (n *names) path(at int64) (string, error) {
-	var parts []string
-	for at != noFolder {
-		folder, name, err := n.entry(at)
-		if err != nil {
-			return "", fmt.Errorf("names: %w", err)
-		}
-		parts = append(parts, name)
-		at = folder
+	folder, name, err := n.entry(at)
+	if err != nil {
+		return "", fmt.Errorf("names: %w", err)
 	}
-	slices.Reverse(parts)
-	return strings.Join(parts, "/"), nil
+	if folder == noFolder {
+		return name, nil
+	}
+	n.mu.Lock()
+	above, ok := n.folders[folder]
+	n.mu.Unlock()
+	if !ok {
+		if above, err = n.path(folder); err != nil {
+			return "", err
+		}
+		n.mu.Lock()
+		if n.folders == nil || len(n.folders) >= someFolders {
+			n.folders = make(map[int64]string, someFolders)
+		}
+		n.folders[folder] = above
+		n.mu.Unlock()
+	}
+	return above + "/" + name, nil
 }
 
 func (n *names) close() {
