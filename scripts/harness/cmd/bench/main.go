@@ -34,6 +34,7 @@ Stages (default: all):
   cuts     one cut in the middle of a film: what each gateway is sent twice
   memory   the box's resident memory while it takes 10,000 files, and one 4 GB file
   rerun    the same backup twice: yunboxctl push, restic, rsync
+  dedup    finding duplicates, cold and again: the box, jdupes, rdfind, rmlint, duperemove
   giant    the box's memory while it takes one file of 20 GB by each gateway; only
            if it is named, as it needs as much room below --work and some minutes
   syncs    whether a server syncs before it answers (by strace)
@@ -78,6 +79,7 @@ type bench struct {
 	manyFiles               int
 	hugeBytes               int64
 	rerunFiles              int
+	equalFiles              int
 	partyTime               time.Duration
 	giantBytes              int64
 	without                 []string
@@ -104,13 +106,13 @@ func run(ctx context.Context, args []string) (err error) {
 	b := &bench{
 		out: os.Stdout, seed: uint64(time.Now().UnixNano()),
 		smallFiles: 2000, smallRounds: 3, largeBytes: 2 << 30, largeRounds: 3, slowFiles: 400, loneFiles: 200,
-		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000,
+		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000, equalFiles: 50_000,
 		partyTime: 8 * time.Second, giantBytes: 20_000_000_000,
 		without: strings.Split(*without, ","),
 	}
 	if *quick {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
-		b.slowFiles, b.loneFiles, b.manyFiles, b.hugeBytes, b.rerunFiles = 160, 60, 3000, 1<<30, 1000
+		b.slowFiles, b.loneFiles, b.manyFiles, b.hugeBytes, b.rerunFiles, b.equalFiles = 160, 60, 3000, 1<<30, 1000, 10_000
 		b.partyTime, b.giantBytes = 3*time.Second, 2_000_000_000
 	}
 	if *asJSON {
@@ -139,7 +141,7 @@ func run(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, leave()) }()
 	stages := []stage{
 		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
-		{"gateways", b.gateways}, {"cuts", b.cuts}, {"memory", b.memory}, {"rerun", b.rerun}, {"syncs", b.syncStage},
+		{"gateways", b.gateways}, {"cuts", b.cuts}, {"memory", b.memory}, {"rerun", b.rerun}, {"dedup", b.dedup}, {"syncs", b.syncStage},
 		{"giant", b.giant},
 	}
 	for _, name := range flags.Args() {
