@@ -36,7 +36,7 @@ daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem st
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
-daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem dedup storage storage/vfs
+daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem dedup storage storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
 daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/nextcloud : daemon/account daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem storage

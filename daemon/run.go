@@ -157,11 +157,11 @@ func (b *Box) openFront() error {
 	immich.New(immich.Options{
 		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db, Files: originals,
 	}).Register(b.front)
-	return b.openInbox()
+	return b.openInbox(face)
 }
 
 // openInbox reads which folders of this computer the box takes files in from.
-func (b *Box) openInbox() (err error) {
+func (b *Box) openInbox(face *api.API) (err error) {
 	b.inbox, err = inbox.New(context.Background(), inbox.Options{
 		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, State: b.conf.State, Log: b.log,
 		Named: func(ctx context.Context, name string) (ident.UserID, error) {
@@ -178,19 +178,20 @@ func (b *Box) openInbox() (err error) {
 	}
 	b.inbox.Routes(b.maintenance.Handle)
 	b.backup.Routes(b.maintenance.Handle)
-	b.openDuplicates()
+	b.openDuplicates(face)
 	return nil
 }
 
-func (b *Box) openDuplicates() {
+func (b *Box) openDuplicates(face *api.API) {
 	b.duplicates = duplicates.New(duplicates.Options{
-		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Folder: b.inbox.Folder, Dir: b.path("dedup"), Log: b.log,
+		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Folder: b.inbox.Folder, Watches: b.inbox.Watches, Dir: b.path("dedup"), Log: b.log,
 		Named: func(ctx context.Context, name string) (ident.UserID, error) {
 			u, err := b.accounts.UserNamed(ctx, name)
 			return u.ID, err
 		},
 	})
 	b.duplicates.Routes(b.maintenance.Handle)
+	b.duplicates.Register(b.front, face.OpenAPI())
 	b.closers = append(b.closers, b.duplicates.Close)
 }
 

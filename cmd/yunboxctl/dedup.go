@@ -144,7 +144,9 @@ that was plugged in, an old backup. First scan says what there is, then plan say
 would be done, and apply does it. undo takes it back.
 
 It is done for one person, who must have consented to file_dedup on the box's page; a
-folder that the box watches for somebody (yunboxctl inbox) is that person's. Pictures
+folder that the box watches for somebody (yunboxctl inbox) is that person's. With --state
+the administrator names the person; without it you are the person, the folder is one
+that the box watches for you, and you are told what the box has already. Pictures
 that only look alike are shown by scan --similar and never touched.
 
 With --json each line is an event; the last one is {"event":"done", …}:
@@ -158,10 +160,23 @@ With --json each line is an event; the last one is {"event":"done", …}:
 
 // dedupFlags are those of all its commands.
 func dedupFlags(c *cobra.Command, t *dedupTask) {
-	c.Flags().StringVar(&t.User, "user", "", "the person whose folder it is")
-	if err := c.MarkFlagRequired("user"); err != nil {
-		panic(err) // the flag is defined above
+	c.Flags().StringVar(&t.User, "user", "", "with --state: the person whose folder it is")
+}
+
+// dedupClient speaks to the box as its administrator, with --state, or as a person.
+func (a *app) dedupClient(ctx context.Context, t *dedupTask) (c *client, prefix string, err error) {
+	if a.state == "" {
+		if t.User != "" {
+			return nil, "", usagef("--user goes with --state DIR; without that it is you")
+		}
+		c, err = a.person(ctx)
+		return c, "/v1/duplicates/", err
 	}
+	if t.User == "" {
+		return nil, "", usagef("whose folder is it? Name the person with --user")
+	}
+	c, err = a.local()
+	return c, "/local/dedup/", err
 }
 
 func dedupScanFlags(c *cobra.Command, t *dedupTask) {
@@ -187,6 +202,7 @@ func (a *app) dedupScanCommand() *cobra.Command {
 	}
 	dedupScanFlags(c, &t)
 	c.Flags().BoolVar(&t.Similar, "similar", false, "also suggest pictures that look alike")
+	c.Flags().BoolVar(&t.All, "in-box", false, "read every file, to say which the box has already; without --state")
 	return c
 }
 
@@ -213,7 +229,7 @@ the others, and does none of it.
 			}
 			a.tellPlan(p)
 			if p.Files > 0 {
-				a.say("to do it: yunboxctl dedup apply %s --user %s\n", shown(args[0]), shown(t.User))
+				a.say("to do it: the same with apply instead of plan\n")
 			}
 			return nil
 		},
@@ -293,14 +309,14 @@ func (a *app) dedupPlan(ctx context.Context, path string, t *dedupTask) (p dedup
 	if t.Path, err = filepath.Abs(path); err != nil {
 		return p, err
 	}
-	c, err := a.local()
+	c, prefix, err := a.dedupClient(ctx, t)
 	if err != nil {
 		return p, err
 	}
 	var out struct {
 		Plans []dedupPlan `json:"plans"`
 	}
-	if err := c.call(ctx, "POST", "/local/dedup/plans", dedupTask{Path: t.Path, User: t.User}, &out); err != nil {
+	if err := c.call(ctx, "POST", prefix+"plans", dedupTask{Path: t.Path, User: t.User}, &out); err != nil {
 		return p, err
 	}
 	for _, have := range out.Plans {
@@ -326,7 +342,7 @@ func (a *app) dedup(ctx context.Context, verb, path string, t *dedupTask) (e ded
 			}
 		}
 	}
-	c, err := a.local()
+	c, prefix, err := a.dedupClient(ctx, t)
 	if err != nil {
 		return e, err
 	}
@@ -334,7 +350,7 @@ func (a *app) dedup(ctx context.Context, verb, path string, t *dedupTask) (e ded
 	if err != nil {
 		return e, err
 	}
-	req, err := c.request(ctx, "POST", "/local/dedup/"+verb, strings.NewReader(string(body)))
+	req, err := c.request(ctx, "POST", prefix+verb, strings.NewReader(string(body)))
 	if err != nil {
 		return e, err
 	}

@@ -40,6 +40,9 @@ type Options struct {
 	// Folder finds the folder that an absolute path names, refuses what belongs to
 	// the box, and says for whom the box watches it, or what it holds; zero: for nobody.
 	Folder func(path string) (real string, owner ident.UserID, err error)
+	// Watches says, without looking at any disk, whether a path lies in a folder that
+	// the box watches for a person.
+	Watches func(u ident.UserID, path string) bool
 	// Dir is where the room keeps its notes, one folder a person. It need not exist.
 	Dir string
 	Log *slog.Logger
@@ -194,9 +197,8 @@ func (r *Room) watch(running context.Context, g consent.Grant) {
 // Asker is who has something done, and for whom.
 type Asker struct {
 	// Person is set when a person asks for themselves; their folders are those
-	// that the box watches for them. Zero: the administrator asks, for User.
+	// that the box watches for them. Zero: the administrator asks, for Task.User.
 	Person ident.UserID
-	User   string // the name of the person, from the administrator
 	Via    string // for the audit record
 }
 
@@ -239,6 +241,9 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 			return nil, nil, err
 		}
 	}
+	if s.person && !r.opt.Watches(s.user, t.Path) { // who asks learns nothing about other paths
+		return nil, nil, notTheirs()
+	}
 	var undo []func() // what end does, the last first
 	leave := func() {
 		for _, fn := range slices.Backward(undo) {
@@ -263,9 +268,7 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 		return nil, nil, err
 	}
 	if owner != 0 && owner != s.user || owner == 0 && s.person {
-		return nil, nil, &problem.Error{Kind: problem.Forbidden, Op: "duplicates.begin", Title: "That folder is not this person's",
-			Detail: "The box looks for duplicates in folders that it watches for a person, for that person only.",
-			Hint:   "yunboxctl inbox list says which folder is whose."}
+		return nil, nil, notTheirs()
 	}
 	r.mu.Lock()
 	running := r.running
@@ -293,6 +296,12 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	}
 	undo = append(undo, func() { s.folder.Close() }) // only read
 	return s, leave, nil
+}
+
+func notTheirs() error {
+	return &problem.Error{Kind: problem.Forbidden, Op: "duplicates.begin", Title: "That folder is not this person's",
+		Detail: "The box looks for duplicates in folders that it watches for a person, for that person only.",
+		Hint:   "yunboxctl inbox list says which folder is whose."}
 }
 
 func unreadable(err error) error {

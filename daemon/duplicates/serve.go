@@ -55,7 +55,9 @@ func (r *Room) Routes(handle func(pattern string, h func(http.ResponseWriter, *h
 			return r.serve(w, req, Asker{Via: "socket"}, do)
 		})
 	}
-	handle("POST /local/dedup/plans", r.servePlans)
+	handle("POST /local/dedup/plans", func(w http.ResponseWriter, req *http.Request) error {
+		return r.servePlans(w, req, Asker{Via: "socket"})
+	})
 }
 
 // verb does a task; emit takes events.
@@ -221,12 +223,12 @@ func (s *session) undo(who Asker, emit func(any)) (done doneEvent, err error) {
 }
 
 // servePlans lists the plans of a folder, the newest last.
-func (r *Room) servePlans(w http.ResponseWriter, req *http.Request) error {
+func (r *Room) servePlans(w http.ResponseWriter, req *http.Request, who Asker) error {
 	var t Task
 	if err := readJSON(w, req, &t); err != nil {
 		return err
 	}
-	s, end, err := r.begin(req.Context(), Asker{Via: "socket"}, t, true)
+	s, end, err := r.begin(req.Context(), who, t, true)
 	if err != nil {
 		return err
 	}

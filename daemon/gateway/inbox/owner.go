@@ -1,6 +1,8 @@
 package inbox
 
 import (
+	"path/filepath"
+
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 )
@@ -25,4 +27,18 @@ func (in *Inbox) Folder(path string) (real string, owner ident.UserID, err error
 		owner = f.conf.User
 	}
 	return real, owner, nil
+}
+
+// Watches says whether a path is, or lies in, a folder that the box watches for u. It
+// goes by the names alone.
+func (in *Inbox) Watches(u ident.UserID, path string) bool {
+	path = filepath.Clean(path)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, f := range in.folders {
+		if rel, err := filepath.Rel(f.conf.Path, path); f.conf.User == u && err == nil && filepath.IsLocal(rel) {
+			return true
+		}
+	}
+	return false
 }
