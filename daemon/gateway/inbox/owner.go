@@ -29,9 +29,9 @@ func (in *Inbox) Folder(path string) (real string, owner ident.UserID, err error
 	return real, owner, nil
 }
 
-// Watches says whether a path is, or lies in, a folder that the box watches for u. It
+// WatchedFor says whether a path is, or lies in, a folder that the box watches for u. It
 // goes by the names alone.
-func (in *Inbox) Watches(u ident.UserID, path string) bool {
+func (in *Inbox) WatchedFor(u ident.UserID, path string) bool {
 	path = filepath.Clean(path)
 	in.mu.Lock()
 	defer in.mu.Unlock()
