@@ -279,6 +279,7 @@ type names struct {
 	file    vfs.File
 	flushed int64
 	tail    []byte // what is not in the file yet
+	limit   int    // how long that may get; 0: namesTail
 
 	mu      sync.Mutex
 	folders map[int64]string // paths of folders that were asked for lately
@@ -288,7 +289,7 @@ type names struct {
 const someFolders = 256
 
 const (
-	namesTail = 256 << 10
+	namesTail = 4 << 20
 	noFolder  = -1 // the root
 )
 
@@ -301,7 +302,7 @@ func (n *names) add(folder int64, name []byte) (int64, error) {
 	n.tail = binary.LittleEndian.AppendUint64(n.tail, uint64(folder))
 	n.tail = binary.LittleEndian.AppendUint16(n.tail, uint16(len(name)))
 	n.tail = append(n.tail, name...)
-	if len(n.tail) < namesTail {
+	if limit := cmp.Or(n.limit, namesTail); len(n.tail) < limit {
 		return at, nil
 	}
 	if n.file == nil {

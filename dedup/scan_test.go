@@ -341,7 +341,7 @@ func TestSorterSpills(t *testing.T) {
 
 func TestNamesSpill(t *testing.T) {
 	p := newPlace(t)
-	n := &names{scratch: &scratch{work: p.work}}
+	n := &names{scratch: &scratch{work: p.work}, limit: 64 << 10}
 	defer n.close()
 	dir := int64(noFolder)
 	var at []int64
