@@ -35,6 +35,9 @@ const (
 	renewDays = 30
 )
 
+// mergeLength is how many entries of the log are merged at a time: about 4 MiB.
+const mergeLength = 32 << 10
+
 const storageRefSize = len(storage.Ref{})
 
 // entry is what is remembered of a file.
@@ -244,10 +247,11 @@ func (w Work) settle(today uint32) error {
 	}
 	defer log.close()
 	// The log of a scan of millions is merged in parts.
+	fresh := make([]entry, 0, mergeLength)
 	for {
-		var fresh []entry
+		fresh = fresh[:0]
 		for log.next(); log.ok; log.next() {
-			if fresh = append(fresh, log.now); len(fresh) == 64<<10 {
+			if fresh = append(fresh, log.now); len(fresh) == mergeLength {
 				break
 			}
 		}
