@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/catalog"
@@ -52,8 +53,8 @@ type Options struct {
 type Room struct {
 	opt Options
 	log *slog.Logger
-	// One thing at a time: a small box has one slow disk.
-	busy sync.Mutex
+	// Holds one while something is done: a small box has one slow disk.
+	busy chan struct{}
 
 	mu      sync.Mutex
 	running context.Context // ends when the box stops; nil: it does not run
@@ -63,7 +64,7 @@ type Room struct {
 
 // New makes the room. It touches no disk.
 func New(opt Options) *Room {
-	r := &Room{opt: opt, log: opt.Log, watched: map[ident.UserID]bool{}}
+	r := &Room{opt: opt, log: opt.Log, watched: map[ident.UserID]bool{}, busy: make(chan struct{}, 1)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -162,8 +163,8 @@ func (r *Room) forgetWithdrawn(ctx context.Context) error {
 // forget removes fingerprints, and plans that were not begun; how to undo what was
 // done is kept.
 func (r *Room) forget(u ident.UserID) error {
-	r.busy.Lock()
-	defer r.busy.Unlock()
+	r.busy <- struct{}{}
+	defer func() { <-r.busy }()
 	w, err := r.work(u)
 	if err != nil {
 		return err
@@ -276,11 +277,17 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	if running == nil || running.Err() != nil {
 		return nil, nil, &problem.Error{Kind: problem.Unavailable, Op: "duplicates.begin", Title: "The box is starting or stopping", Hint: "Try again in a moment."}
 	}
-	if !r.busy.TryLock() {
+	wait := time.NewTimer(patience)
+	defer wait.Stop()
+	select {
+	case r.busy <- struct{}{}:
+	case <-s.ctx.Done():
+		return nil, nil, context.Cause(s.ctx)
+	case <-wait.C:
 		return nil, nil, &problem.Error{Kind: problem.Locked, Op: "duplicates.begin", Title: "The box is looking for duplicates already",
 			Detail: "One folder is looked through at a time, so that the disk has time for other things.", Hint: "Wait until that has ended, or end it, then try again."}
 	}
-	undo = append(undo, r.busy.Unlock)
+	undo = append(undo, func() { <-r.busy })
 	within, cancel := context.WithCancelCause(s.ctx)
 	s.ctx = within
 	stop := context.AfterFunc(running, func() { cancel(context.Cause(running)) })
@@ -297,6 +304,10 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	undo = append(undo, func() { s.folder.Close() }) // only read
 	return s, leave, nil
 }
+
+// patience is how long a task waits for the one before: long enough for what ends by
+// itself, such as the removal of notes, and no longer.
+const patience = 3 * time.Second
 
 func notTheirs() error {
 	return &problem.Error{Kind: problem.Forbidden, Op: "duplicates.begin", Title: "That folder is not this person's",
