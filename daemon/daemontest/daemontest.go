@@ -42,6 +42,7 @@ type Box struct {
 	disk  vfs.FS
 	ahead atomic.Int64 // nanoseconds by which the box's clock is ahead
 	log   testLog
+	lines slog.Handler // where the box's log goes
 	t     testing.TB
 	stop  func()
 	off   bool // the power is off: errors of stopping are what a cut looks like
@@ -60,7 +61,19 @@ func StartOn(t testing.TB, state string, disk vfs.FS) *Box {
 // StartWith is StartOn with other settings.
 func StartWith(t testing.TB, state string, disk vfs.FS, set func(*config.Config)) *Box {
 	t.Helper()
-	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, conf: config.Config{
+	return start(t, state, disk, slog.NewTextHandler(testLog{t}, nil), set)
+}
+
+// StartLogged is StartWith on a fresh state directory, with the box's log at its most
+// talkative in w, which is written to from several goroutines.
+func StartLogged(t testing.TB, w io.Writer, set func(*config.Config)) *Box {
+	t.Helper()
+	return start(t, t.TempDir(), nil, slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}), set)
+}
+
+func start(t testing.TB, state string, disk vfs.FS, lines slog.Handler, set func(*config.Config)) *Box {
+	t.Helper()
+	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, lines: lines, conf: config.Config{
 		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64, ScrubDays: 30,
 	}}
 	set(&b.conf)
@@ -142,8 +155,7 @@ func (b *Box) For(t testing.TB) {
 func (b *Box) run() {
 	b.t.Helper()
 	b.off = false
-	log := slog.New(slog.NewTextHandler(b.log, nil))
-	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now})
+	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: slog.New(b.lines), Disk: b.disk, Now: b.now})
 	if err != nil {
 		b.t.Fatal(err)
 	}
