@@ -126,7 +126,7 @@ func TestUnknownAddressesAreProblems(t *testing.T) {
 		method, target string
 		status         int
 	}{
-		{"GET", "/v1/nothing", 404}, {"GET", "/v2/me", 404}, {"POST", "/v1/me", 405}, {"PATCH", "/v1/files/a.jpg", 405}, {"GET", "/v1/session", 405},
+		{"GET", "/v1/nothing", 404}, {"GET", "/v2/me", 404}, {"POST", "/v1/me", 405}, {"PATCH", "/v1/files/a.jpg", 405}, {"GET", "/v1/session", 405}, {"TRACE", "/v1/me", 405},
 	} {
 		a := send(t, w, tt.method, tt.target)
 		if a.status != tt.status || a.header.Get("Content-Type") != "application/problem+json" {

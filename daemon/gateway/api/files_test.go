@@ -40,7 +40,7 @@ func TestPutAndGet(t *testing.T) {
 	}
 	for k, want := range map[string]string{
 		"ETag": `"` + s.SHA256 + `"`, "Content-Type": "image/jpeg", "X-Content-Type-Options": "nosniff",
-		"Content-Security-Policy": "sandbox; default-src 'none'", "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT",
+		"Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox", "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT",
 		"Content-Disposition": "attachment; filename*=utf-8''%C3%A9%20%E5%BE%AE.jpg", "Repr-Digest": reprDigest(content),
 	} {
 		if got := get.header.Get(k); got != want {

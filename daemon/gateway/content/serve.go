@@ -63,7 +63,6 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request, item catalog.Item,
 	h.Set("Content-Type", Type(item.Name))
 	h.Set("Content-Disposition", attachment(item.Name))
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", ETag(item.Ref))
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")

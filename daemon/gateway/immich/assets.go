@@ -20,7 +20,7 @@ func parseSum(s string) (storage.SHA1, error) {
 	if sum, err := storage.ParseSHA1(s); err == nil {
 		return sum, nil
 	}
-	if b, err := base64.StdEncoding.DecodeString(s); err == nil && len(b) == len(storage.SHA1{}) {
+	if b, err := base64.StdEncoding.Strict().DecodeString(s); err == nil && len(b) == len(storage.SHA1{}) {
 		return storage.SHA1(b), nil
 	}
 	return storage.SHA1{}, &problem.Error{
