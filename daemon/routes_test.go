@@ -19,7 +19,7 @@ import (
 func routes(t *testing.T) []httpd.Route {
 	t.Helper()
 	box, err := daemon.Open(t.Context(), daemon.Options{Config: config.Config{
-		State: t.TempDir(), HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, MemoryMiB: 64,
+		State: t.TempDir(), HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, MemoryMiB: 64, ScrubDays: 30,
 	}})
 	if err != nil {
 		t.Fatal(err)
