@@ -24,6 +24,11 @@ import (
 const opens = `
 daemon refuseEmptyVolume         a fixed name in the state directory
 daemon settledClock              fixed names in the state directory
+daemon refuseNewRecords          fixed names in the state directory
+daemon run                       likewise, while the database is rebuilt
+daemon inspect                   likewise
+daemon swap                      likewise
+daemon syncFolder                likewise
 daemon listenLocal               a fixed name in the state directory
 daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
