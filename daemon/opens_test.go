@@ -33,6 +33,12 @@ daemon listenLocal               a fixed name in the state directory
 daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
 daemon/health busy                likewise
+daemon refuseHalfRestored        a fixed name in the state directory
+daemon openBackup                the settings that the daemon was started with
+daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory
+daemon/backup/target *           likewise
+daemon/duplicates below          a folder that root named, or that lies in one which root had watched: it is asked for, nothing is opened
+dedup *                          the same folders, opened part by part and never through a link
 daemon/db *                      box.db, what SQLite puts beside it and its copies, in the state directory
 daemon/gateway/inbox place       a folder that root named over the unix socket
 daemon/gateway/inbox ownFolder   the state directory, to keep such a folder out of it
