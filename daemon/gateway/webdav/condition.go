@@ -194,7 +194,7 @@ func (h *Handler) stateOf(tx *db.Tx, v *visit, own resource, named string, known
 }
 
 // pathOn returns the path that a URL in a header of v names. A URL of another
-// host is problem.Misdirected, one outside of the mount problem.Forbidden.
+// host or scheme is problem.Misdirected, one outside of the mount problem.Forbidden.
 func (v *visit) pathOn(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" && !strings.HasPrefix(address, "/") {
@@ -204,7 +204,8 @@ func (v *visit) pathOn(address string) (string, error) {
 			Hint:   "Percent-encode it as UTF-8.", Err: err,
 		}
 	}
-	if u.Host != "" && !strings.EqualFold(hostPort(u.Host, u.Scheme), hostPort(v.r.Host, v.scheme())) {
+	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" ||
+		u.Host != "" && !strings.EqualFold(hostPort(u.Host, u.Scheme), hostPort(v.r.Host, v.scheme())) {
 		return "", &problem.Error{
 			Kind: problem.Misdirected, Op: "webdav.url", Title: "The destination is on another server",
 			Detail: "The box moves and copies among your own files only.", Hint: "Download the file and upload it there.",
