@@ -89,8 +89,14 @@ func (s *session) GetSettings() (*ftpserver.Settings, error) {
 	return &settings, nil
 }
 
-// GetTLSConfig implements ftpserver.MainDriver.
-func (s *session) GetTLSConfig() (*tls.Config, error) { return s.g.TLS, nil }
+// GetTLSConfig implements ftpserver.MainDriver. The library would put TLS into TLS as
+// often as AUTH is said, and each layer costs memory before anybody has signed in.
+func (s *session) GetTLSConfig() (*tls.Config, error) {
+	if c := s.context; c != nil && c.GetLastCommand() == "AUTH" && c.HasTLSForControl() {
+		return nil, errors.New("this connection is encrypted already")
+	}
+	return s.g.TLS, nil
+}
 
 // ClientConnected implements ftpserver.MainDriver.
 func (s *session) ClientConnected(c ftpserver.ClientContext) (string, error) {

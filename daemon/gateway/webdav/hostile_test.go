@@ -340,7 +340,9 @@ func TestDestinationsInEveryEncoding(t *testing.T) {
 		}
 	}
 	w.holds("dir/a.txt", "ada's")
-	var page struct{ Items []struct{ Path, SHA256 string } }
+	var page struct {
+		Items []struct{ Path, SHA256 string }
+	}
 	w.bob.Call("GET", "/v1/items?recursive=true&limit=1000", nil, &page)
 	if len(page.Items) != 1 || page.Items[0].Path != "bobs.txt" {
 		t.Errorf("bob has %+v", page.Items)

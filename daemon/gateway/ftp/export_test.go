@@ -1,0 +1,4 @@
+package ftp
+
+// DefaultLimits are those of a box.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
