@@ -27,11 +27,13 @@ func TestXMLBombs(t *testing.T) {
 			case strings.HasPrefix(path, uploads):
 				status = 207 // it tells all, whatever is asked
 			}
-			r := w.ada.Request(method, path, nil)
-			r.Header.Set("Depth", "0")
-			got, _, body := w.ada.Refuse(t, r, &daemontest.Flood{Head: `<?xml version="1.0"?>`, Again: `<a b="c">`})
-			if got != status {
-				t.Errorf("%s %s without an end: %d, want %d: %s", method, path, got, status, body)
+			if method == "PROPFIND" || method == "REPORT" {
+				r := w.ada.Request(method, path, nil)
+				r.Header.Set("Depth", "0")
+				got, _, body := w.ada.Refuse(t, r, &daemontest.Flood{Head: `<?xml version="1.0"?>`, Again: `<a b="c">`})
+				if got != status {
+					t.Errorf("%s %s without an end: %d, want %d: %s", method, path, got, status, body)
+				}
 			}
 			if status == 413 {
 				status = 400
