@@ -52,7 +52,6 @@ func TestBounceToThirdHosts(t *testing.T) {
 			fmt.Sprintf("PORT 127,0,0,3,%d,%d", port>>8, port&255), fmt.Sprintf("PORT 0127,0,0,03,%d,%d", port>>8, port&255), "PORT 10,0,0,1,0,25", "PORT 127,0,0,3,999,999",
 			"PORT 127,0,0,1,0,22", "PORT", "PORT ,,,,,", "PORT -1,-1,-1,-1,-1,-1",
 			fmt.Sprintf("EPRT |1|127.0.0.3|%d|", port), fmt.Sprintf("EPRT |2|::ffff:127.0.0.3|%d|", port), "EPRT |2|::1|22|", "EPRT |3|localhost|22|", "EPRT", "EPRT |||||", "EPRT |1|169.254.169.254|80|",
-			"LPRT 4,4,127,0,0,3,2,0,80",
 		} {
 			if code, text := c.say(command); code < 400 {
 				t.Errorf("%s: %s: %d %s", what, command, code, text)
