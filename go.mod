@@ -39,3 +39,6 @@ require (
 	golang.org/x/mod v0.42.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 )
+
+// v0.32.0 with one lock more: see third_party/ftpserverlib/README.md.
+replace github.com/fclairamb/ftpserverlib => ./third_party/ftpserverlib
