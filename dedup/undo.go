@@ -136,6 +136,9 @@ func (u *undo) untrash(l *jline) error {
 		return errSincePlan
 	}
 	if now, err := u.disk.stat(name); err == nil && now.same(at) { // it has both names
+		if err := u.disk.sync(path.Dir(name)); err != nil { // a killed run may not have come to that
+			return err
+		}
 		return errors.Join(u.removeLink(to), u.disk.sync(path.Dir(to)))
 	}
 	linked, err := u.linkTo(to, name, at)
@@ -160,7 +163,7 @@ func (u *undo) fromKept(l *jline) error {
 	name := string(l.Path)
 	switch at, err := u.disk.stat(name); {
 	case err == nil && at.Size == l.Dup.Size && at.Mtime == l.Dup.Mtime:
-		return nil // taken back before; the number of an inode alone may be another file's by now
+		return u.disk.sync(path.Dir(name)) // taken back before; the number of an inode alone may be another file's by now
 	case err == nil || !gone(err):
 		return errTaken
 	}
