@@ -29,7 +29,7 @@ daemon/config            :
 daemon/db                : daemon/problem
 daemon/audit             : daemon/db daemon/ident daemon/problem
 daemon/backup/target     : daemon/problem storage storage/vfs
-daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/problem storage storage/vfs
+daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage
@@ -43,7 +43,7 @@ daemon/gateway/nextcloud : daemon/account daemon/catalog daemon/consent daemon/d
 daemon/gateway/resumable : daemon/catalog daemon/consent daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
-daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/source storage
+daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/web       :
 daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs

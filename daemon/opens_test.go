@@ -42,7 +42,6 @@ dedup *                          the same folders, opened part by part and never
 daemon/db *                      box.db, what SQLite puts beside it and its copies, in the state directory
 daemon/gateway/inbox place       a folder that root named over the unix socket
 daemon/gateway/inbox ownFolder   the state directory, to keep such a folder out of it
-daemon/gateway/inbox within      the same, and the folders above it
 daemon/gateway/inbox ownBelow    the same
 daemon/gateway/inbox find        a folder that root named over the unix socket
 daemon/gateway/inbox here        a folder that root had added; what is in it goes through an os.Root

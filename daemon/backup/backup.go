@@ -268,7 +268,7 @@ func (b *Backup) check(w Wish) (t Target, err error) {
 	if err != nil {
 		return t, err
 	}
-	if within(top, b.opt.State) {
+	if vfs.Within(top, b.opt.State) {
 		return t, invalid("That folder belongs to the box itself", "It lies in the box's state directory.", "Choose a folder on another disk.")
 	}
 	if device(info) == device(state) && !w.SameDisk {
@@ -290,24 +290,6 @@ func (b *Backup) check(w Wish) (t Target, err error) {
 		return t, invalid("A copy every moment wears the disk out", "A minute is the least.", "Say --every 24h, for example.")
 	}
 	return t, nil
-}
-
-// within says whether path is top or lies below it, by whatever name.
-func within(path, top string) bool {
-	want, err := os.Stat(top)
-	if err != nil {
-		return false
-	}
-	for {
-		if info, err := os.Stat(path); err == nil && os.SameFile(info, want) {
-			return true
-		}
-		up := filepath.Dir(path)
-		if up == path {
-			return false
-		}
-		path = up
-	}
 }
 
 func device(info fs.FileInfo) uint64 {

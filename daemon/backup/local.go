@@ -2,13 +2,11 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"time"
 
 	"yunbox.local/daemon/backup/target"
+	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 )
 
@@ -118,7 +116,7 @@ func (b *Backup) serveList(w http.ResponseWriter, r *http.Request) error {
 		present := b.present(list[i])
 		list[i].Present = &present
 	}
-	answer(w, http.StatusOK, map[string]any{"backups": list})
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"backups": list})
 	return nil
 }
 
@@ -140,7 +138,7 @@ func (b *Backup) serveAdd(w http.ResponseWriter, r *http.Request) error {
 		Master    string `json:"master"`
 		SameDisk  bool   `json:"same_disk"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxBody); err != nil {
 		return err
 	}
 	const most = int64(365 * 24 * time.Hour / time.Second)
@@ -154,7 +152,7 @@ func (b *Backup) serveAdd(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusCreated, map[string]any{"id": t.ID, "name": t.Name, "path": t.Path, "every_seconds": int64(t.Every / time.Second)})
+	httpd.WriteJSON(w, http.StatusCreated, map[string]any{"id": t.ID, "name": t.Name, "path": t.Path, "every_seconds": int64(t.Every / time.Second)})
 	return nil
 }
 
@@ -163,14 +161,14 @@ func (b *Backup) serveRemove(w http.ResponseWriter, r *http.Request) error {
 		Name  string `json:"name"`
 		Erase bool   `json:"erase"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxBody); err != nil {
 		return err
 	}
 	t, err := b.Remove(r.Context(), in.Name, in.Erase)
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, map[string]any{"id": t.ID, "name": t.Name, "path": t.Path, "erased": in.Erase})
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"id": t.ID, "name": t.Name, "path": t.Path, "erased": in.Erase})
 	return nil
 }
 
@@ -178,7 +176,7 @@ func (b *Backup) serveRun(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		Name string `json:"name"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxBody); err != nil {
 		return err
 	}
 	if _, err := b.Find(r.Context(), in.Name); err != nil {
@@ -196,7 +194,7 @@ func (b *Backup) serveVerify(w http.ResponseWriter, r *http.Request) error {
 		Name string `json:"name"`
 		Full bool   `json:"full"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxBody); err != nil {
 		return err
 	}
 	if _, err := b.Find(r.Context(), in.Name); err != nil {
@@ -230,19 +228,18 @@ func (b *Backup) closing(line any, event, said *string, err error) any {
 	}{"done", p.Title, p.Kind, p.Detail, p.Hint, line}
 }
 
+const maxBody = 64 << 10 // of a question: paths and names
+
 // stream is an answer of one JSON value a line. It ends the work when nobody reads
 // it any more.
 type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	rc     *http.ResponseController
-	enc    *json.Encoder
+	say    func(line any) error
 }
 
 func (b *Backup) newStream(w http.ResponseWriter, r *http.Request) (s *stream, end func()) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	s = &stream{rc: http.NewResponseController(w), enc: json.NewEncoder(w)}
-	s.enc.SetEscapeHTML(false)
+	s = &stream{say: httpd.Lines(w)}
 	s.ctx, s.cancel = context.WithCancel(r.Context())
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -254,29 +251,7 @@ func (b *Backup) newStream(w http.ResponseWriter, r *http.Request) (s *stream, e
 }
 
 func (s *stream) emit(line any) {
-	if err := errors.Join(s.rc.SetWriteDeadline(time.Now().Add(time.Minute)), s.enc.Encode(line), s.rc.Flush()); err != nil {
+	if s.say(line) != nil {
 		s.cancel()
 	}
-}
-
-func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		err = errors.New("more than one value")
-	}
-	return &problem.Error{Kind: problem.Invalid, Op: "backup", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.Encode(v) // fails only if the client is gone
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/dedup"
 )
@@ -77,7 +78,7 @@ func (r *Room) verbs() map[string]verb {
 
 func (r *Room) serve(w http.ResponseWriter, req *http.Request, who Asker, v verb) error {
 	var t Task
-	if err := readJSON(w, req, &t); err != nil {
+	if err := httpd.ReadJSON(w, req, &t, 1<<20); err != nil {
 		return err
 	}
 	s, end, err := r.begin(req.Context(), who, t, v.needGrant)
@@ -225,7 +226,7 @@ func (s *session) undo(who Asker, emit func(any)) (done doneEvent, err error) {
 // servePlans lists the plans of a folder, the newest last.
 func (r *Room) servePlans(w http.ResponseWriter, req *http.Request, who Asker) error {
 	var t Task
-	if err := readJSON(w, req, &t); err != nil {
+	if err := httpd.ReadJSON(w, req, &t, 1<<20); err != nil {
 		return err
 	}
 	s, end, err := r.begin(req.Context(), who, t, true)
@@ -243,23 +244,6 @@ func (r *Room) servePlans(w http.ResponseWriter, req *http.Request, who Asker) e
 			mine = append(mine, p)
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.Encode(map[string]any{"plans": mine}) // fails only if the client is gone
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"plans": mine})
 	return nil
-}
-
-func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		err = errors.New("more than one value")
-	}
-	return &problem.Error{Kind: problem.Invalid, Op: "duplicates", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
 }

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -122,15 +120,6 @@ func asRun(event string, p health.Progress) scrubRun {
 	}
 }
 
-// lines begins an answer of several JSON values, one a line.
-func lines(w http.ResponseWriter) (emit func(line any) error) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
-	return func(line any) error {
-		return errors.Join(rc.SetWriteDeadline(time.Now().Add(time.Minute)), enc.Encode(line), rc.Flush())
-	}
-}
-
 const scrubInterval = 500 * time.Millisecond // between two looks at a run
 
 // scrub begins a run, and with wait stays until it has ended. The run goes on when
@@ -140,11 +129,11 @@ func (l *Local) scrub(w http.ResponseWriter, r *http.Request) error {
 		Whole bool `json:"whole"`
 		Wait  bool `json:"wait"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxJSON); err != nil {
 		return err
 	}
 	number := l.api.keeper.Begin(in.Whole)
-	emit := lines(w)
+	emit := httpd.Lines(w)
 	err := emit(scrubRun{Event: "begun", Whole: in.Whole})
 	tick := time.NewTicker(scrubInterval)
 	defer tick.Stop()
@@ -194,10 +183,10 @@ type (
 
 // repair goes through the list of damages and heals what can be healed here.
 func (l *Local) repair(w http.ResponseWriter, r *http.Request) error {
-	if err := readJSON(w, r, &struct{}{}); err != nil {
+	if err := httpd.ReadJSON(w, r, &struct{}{}, maxJSON); err != nil {
 		return err
 	}
-	emit := lines(w)
+	emit := httpd.Lines(w)
 	done := repairDone{Event: "done"}
 	err := l.api.keeper.Repair(r.Context(), func(x health.Repaired) error {
 		line := repairLine{Event: "healed", SHA256: x.Ref.String(), Size: x.Size, Damage: string(x.Kind), By: string(x.Ending), Copy: x.Copy}
@@ -261,7 +250,7 @@ func (l *Local) damage(w http.ResponseWriter, r *http.Request) error {
 		}
 		entries = append(entries, e)
 	}
-	writeJSON(w, http.StatusOK, struct {
+	httpd.WriteJSON(w, http.StatusOK, struct {
 		Damage []damageEntry `json:"damage"`
 	}{entries})
 	return nil

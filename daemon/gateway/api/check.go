@@ -7,6 +7,7 @@ import (
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
 )
@@ -74,7 +75,7 @@ func (l *Local) check(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		Deep bool `json:"deep"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxJSON); err != nil {
 		return err
 	}
 	totals, err := l.api.catalog.Totals(r.Context())
@@ -83,7 +84,7 @@ func (l *Local) check(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := &checker{
 		store: l.api.store, catalog: l.api.catalog, db: l.api.db, deep: in.Deep, total: totals.Blobs, size: totals.PhysicalBytes, found: checkDone{Event: "done"},
-		emit: lines(w),
+		emit: httpd.Lines(w),
 	}
 	if err := c.run(r.Context()); err != nil {
 		c.found.Error = problem.Sentence(err)

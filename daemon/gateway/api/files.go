@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -103,7 +102,7 @@ func (a *API) putFile(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusCreated
 	}
 	w.Header().Set("ETag", content.ETag(result.Item.Ref))
-	writeJSON(w, status, StoredFile{
+	httpd.WriteJSON(w, status, StoredFile{
 		ID: result.Item.ID, Path: result.Item.Path, SHA256: result.Item.Ref, Size: result.Item.Size,
 		Stored: result.Stored, MTime: momentOrNull(result.Item.MTime),
 	})
@@ -300,13 +299,4 @@ func (a *API) lookup(r *http.Request) (catalog.Item, error) {
 		return catalog.Item{}, err
 	}
 	return a.catalog.Lookup(r.Context(), principal(r.Context()).User, p)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.Encode(v) // fails only if the client is gone
 }

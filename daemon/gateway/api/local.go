@@ -2,9 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -176,7 +173,7 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 		records := a.box.Records()
 		s.Records = &records
 	}
-	writeJSON(w, http.StatusOK, s)
+	httpd.WriteJSON(w, http.StatusOK, s)
 	return nil
 }
 
@@ -185,7 +182,7 @@ func (l *Local) label(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	httpd.WriteJSON(w, http.StatusOK, struct {
 		Serial  string  `json:"serial"`
 		Code    *string `json:"code"`
 		PairURI *string `json:"pair_uri"`
@@ -199,20 +196,20 @@ func (l *Local) users(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, list)
+	httpd.WriteJSON(w, http.StatusOK, list)
 	return nil
 }
 
 func (l *Local) createUser(w http.ResponseWriter, r *http.Request) error {
 	var in NewUser
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxJSON); err != nil {
 		return err
 	}
 	u, err := l.api.createUser(r.Context(), actor(), in)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusCreated, u)
+	httpd.WriteJSON(w, http.StatusCreated, u)
 	return nil
 }
 
@@ -223,7 +220,7 @@ func (l *Local) patchUser(w http.ResponseWriter, r *http.Request) error {
 		UserChange
 		Password *string `json:"password"`
 	}
-	if err := readJSON(w, r, &in); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxJSON); err != nil {
 		return err
 	}
 	u, err := l.api.accounts.UserNamed(r.Context(), r.PathValue("name"))
@@ -239,7 +236,7 @@ func (l *Local) patchUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, changed)
+	httpd.WriteJSON(w, http.StatusOK, changed)
 	return nil
 }
 
@@ -261,7 +258,7 @@ func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	httpd.WriteJSON(w, http.StatusOK, struct {
 		chainReport
 		Consent chainReport `json:"consent"`
 	}{chainReport(acts), chainReport(consents)})
@@ -283,7 +280,7 @@ func (l *Local) auditTail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	httpd.WriteJSON(w, http.StatusOK, struct {
 		Entries []audit.Entry `json:"entries"`
 	}{append([]audit.Entry{}, entries...)})
 	return nil
@@ -295,28 +292,10 @@ func (l *Local) sweep(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	httpd.WriteJSON(w, http.StatusOK, struct {
 		Uploads int   `json:"uploads"`
 		Blobs   int   `json:"blobs"`
 		Bytes   int64 `json:"bytes"`
 	}{swept.Uploads, swept.Blobs, swept.Bytes})
 	return nil
-}
-
-// readJSON reads a small JSON body strictly: one value, no unknown members.
-func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	return readJSONUpTo(w, r, v, maxJSON)
-}
-
-func readJSONUpTo(w http.ResponseWriter, r *http.Request, v any, limit int64) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		err = errors.New("more than one value")
-	}
-	return &problem.Error{Kind: problem.Invalid, Op: "api.local", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
 }

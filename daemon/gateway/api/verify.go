@@ -136,7 +136,7 @@ func (a *API) verify(w http.ResponseWriter, r *http.Request) {
 			case begun:
 				json.NewEncoder(w).Encode(x.receipt) // fails only if the client is gone
 			default:
-				writeJSON(w, http.StatusOK, x.receipt)
+				httpd.WriteJSON(w, http.StatusOK, x.receipt)
 			}
 			return
 		}
@@ -148,7 +148,7 @@ func verifyQuestion(w http.ResponseWriter, r *http.Request) (refs []storage.Ref,
 		SHA256 *[]string `json:"sha256"`
 		Read   bool      `json:"read"`
 	}
-	if err := readJSONUpTo(w, r, &in, maxVerifyBody); err != nil {
+	if err := httpd.ReadJSON(w, r, &in, maxVerifyBody); err != nil {
 		return nil, false, err
 	}
 	if in.SHA256 == nil || len(*in.SHA256) > maxVerify {

@@ -41,6 +41,7 @@ import (
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/source"
+	"yunbox.local/storage/vfs"
 )
 
 // What becomes of a file that was taken in.
@@ -295,25 +296,7 @@ func (in *Inbox) ownFolder(path string) bool {
 	if err != nil {
 		state = filepath.Clean(in.opt.State)
 	}
-	return within(path, state) || within(state, path)
-}
-
-// within says whether path is top or lies below it.
-func within(path, top string) bool {
-	want, err := os.Stat(top)
-	if err != nil {
-		return false
-	}
-	for {
-		if info, err := os.Stat(path); err == nil && os.SameFile(info, want) {
-			return true
-		}
-		up := filepath.Dir(path)
-		if up == path {
-			return false
-		}
-		path = up
-	}
+	return vfs.Within(path, state) || vfs.Within(state, path)
 }
 
 // Add begins to watch a folder.
@@ -326,7 +309,7 @@ func (in *Inbox) Add(ctx context.Context, w Wish) (Config, error) {
 	}
 	in.mu.Lock()
 	for _, f := range in.folders {
-		if within(c.Path, f.conf.Path) || within(f.conf.Path, c.Path) || c.Path == f.conf.Path {
+		if vfs.Within(c.Path, f.conf.Path) || vfs.Within(f.conf.Path, c.Path) || c.Path == f.conf.Path {
 			err = &problem.Error{Kind: problem.Conflict, Op: "inbox.add", Title: "That folder is watched already",
 				Detail: "The box watches it, a folder in it, or one that holds it. Its files would be taken twice.",
 				Hint:   "Remove the other one first; yunboxctl inbox list names it."}

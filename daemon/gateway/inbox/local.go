@@ -3,15 +3,13 @@ package inbox
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"time"
 
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 )
 
@@ -151,13 +149,13 @@ func (in *Inbox) serveList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, map[string]any{"inboxes": list})
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"inboxes": list})
 	return nil
 }
 
 func (in *Inbox) serveAdd(w http.ResponseWriter, r *http.Request) error {
 	var wish Wish
-	if err := readJSON(w, r, &wish); err != nil {
+	if err := httpd.ReadJSON(w, r, &wish, maxBody); err != nil {
 		return err
 	}
 	c, err := in.Add(r.Context(), wish)
@@ -172,7 +170,7 @@ func (in *Inbox) serveAdd(w http.ResponseWriter, r *http.Request) error {
 	if s.User, _, err = in.opt.Person(r.Context(), c.User); err != nil {
 		return err
 	}
-	answer(w, http.StatusCreated, s)
+	httpd.WriteJSON(w, http.StatusCreated, s)
 	return nil
 }
 
@@ -183,21 +181,21 @@ type which struct {
 
 func (in *Inbox) serveRemove(w http.ResponseWriter, r *http.Request) error {
 	var body which
-	if err := readJSON(w, r, &body); err != nil {
+	if err := httpd.ReadJSON(w, r, &body, maxBody); err != nil {
 		return err
 	}
 	c, err := in.Remove(r.Context(), body.Inbox)
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, map[string]any{"id": c.ID, "path": c.Path})
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"id": c.ID, "path": c.Path})
 	return nil
 }
 
 // serveScan has a folder, or all, looked through now.
 func (in *Inbox) serveScan(w http.ResponseWriter, r *http.Request) error {
 	var body which
-	if err := readJSON(w, r, &body); err != nil {
+	if err := httpd.ReadJSON(w, r, &body, maxBody); err != nil {
 		return err
 	}
 	list := in.all()
@@ -211,7 +209,7 @@ func (in *Inbox) serveScan(w http.ResponseWriter, r *http.Request) error {
 	for _, f := range list {
 		f.lookAgain()
 	}
-	answer(w, http.StatusAccepted, map[string]any{"inboxes": len(list)})
+	httpd.WriteJSON(w, http.StatusAccepted, map[string]any{"inboxes": len(list)})
 	return nil
 }
 
@@ -251,9 +249,11 @@ type (
 	}
 )
 
+const maxBody = 64 << 10 // of a question: paths and names
+
 func (in *Inbox) serveImport(w http.ResponseWriter, r *http.Request) error {
 	var wish Wish
-	if err := readJSON(w, r, &wish); err != nil {
+	if err := httpd.ReadJSON(w, r, &wish, maxBody); err != nil {
 		return err
 	}
 	c, err := in.check(r.Context(), wish)
@@ -263,9 +263,7 @@ func (in *Inbox) serveImport(w http.ResponseWriter, r *http.Request) error {
 	if wish.Originals != "" && wish.Originals != Keep {
 		return invalid("An import leaves the originals where they are", "Only a watched folder can move them to its trash.", "Leave --originals out.")
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
+	say := httpd.Lines(w)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	in.mu.Lock()
@@ -274,32 +272,10 @@ func (in *Inbox) serveImport(w http.ResponseWriter, r *http.Request) error {
 	}
 	in.mu.Unlock()
 	emit := func(line any) {
-		if err := errors.Join(rc.SetWriteDeadline(time.Now().Add(time.Minute)), enc.Encode(line), rc.Flush()); err != nil {
+		if say(line) != nil {
 			cancel() // nobody reads any more
 		}
 	}
 	emit(in.run(ctx, c, emit))
 	return nil
-}
-
-func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		err = errors.New("more than one value")
-	}
-	return &problem.Error{Kind: problem.Invalid, Op: "inbox", Title: "The body is not the JSON that is expected", Err: err, Hint: "This yunboxctl may be older or newer than the box."}
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.Encode(v) // fails only if the client is gone
 }

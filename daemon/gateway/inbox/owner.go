@@ -5,6 +5,7 @@ import (
 
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/storage/vfs"
 )
 
 // Folder finds the folder that an absolute path names, as Add does, and says for whom
@@ -17,7 +18,7 @@ func (in *Inbox) Folder(path string) (real string, owner ident.UserID, err error
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, f := range in.folders {
-		if !within(real, f.conf.Path) && !within(f.conf.Path, real) && real != f.conf.Path {
+		if !vfs.Within(real, f.conf.Path) && !vfs.Within(f.conf.Path, real) && real != f.conf.Path {
 			continue
 		}
 		if owner != 0 && owner != f.conf.User {
