@@ -86,29 +86,39 @@ func (s *scan) today() uint32 { return uint32(s.began.Unix() / 86400) }
 // Scan looks for equal files and gives groups of them, large files first. It ends
 // with the error of ctx or of yield, if there is one; what was read until then is
 // remembered.
-func (f *Folder) Scan(ctx context.Context, opt ScanOptions, yield func(Group) error) (_ *Report, err error) {
+func (f *Folder) Scan(ctx context.Context, opt ScanOptions, yield func(Group) error) (r *Report, err error) {
+	err = f.list(ctx, opt, bySize, func(s *scan, listed *sorter) error {
+		equal, err := s.sift(ctx, listed)
+		if err != nil {
+			return err
+		}
+		defer equal.drop()
+		r = s.report
+		return s.group(ctx, equal, yield)
+	})
+	return r, err
+}
+
+// list walks the tree, gives do the files in an order, and lets the cache remember
+// what do read.
+func (f *Folder) list(ctx context.Context, opt ScanOptions, order func(a, b *record) int, do func(*scan, *sorter) error) (err error) {
 	s := &scan{Folder: f, opt: opt, scratch: &scratch{work: f.work}, report: &Report{}, log: &cacheLog{w: f.work}, began: time.Now()}
 	s.names = &names{scratch: s.scratch}
 	defer s.names.close()
 	f.tree.xdev = opt.OtherMounts
 	if err := f.work.settle(s.today()); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.log.close(), f.work.settle(s.today())) }()
-	listed := newSorter(s.scratch, bySize)
+	listed := newSorter(s.scratch, order)
 	defer listed.drop()
 	w := &walk{t: f.tree, names: s.names, out: listed, r: s.report, meter: newMeter(opt.Progress, Listing, 0, 0)}
 	err = w.run(ctx)
 	w.meter.end()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	equal, err := s.sift(ctx, listed)
-	if err != nil {
-		return nil, err
-	}
-	defer equal.drop()
-	return s.report, s.group(ctx, equal, yield)
+	return do(s, listed)
 }
 
 // tally counts what a sorter holds: files and bytes, further names not counted.

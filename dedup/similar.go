@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"path"
 	"strings"
-	"time"
 
 	"yunbox.local/storage"
 )
@@ -66,42 +65,29 @@ func isPicture(name string) bool {
 // Similar looks at all pictures of the tree and gives groups of those that show the
 // same. Files of one content count as one. A scan should come first: what that
 // remembers spares work.
-func (f *Folder) Similar(ctx context.Context, opt ScanOptions, yield func(Alike) error) (_ *SimilarReport, err error) {
-	s := &scan{Folder: f, opt: opt, scratch: &scratch{work: f.work}, report: &Report{}, log: &cacheLog{w: f.work}, began: time.Now()}
-	s.names = &names{scratch: s.scratch}
-	defer s.names.close()
-	f.tree.xdev = opt.OtherMounts
-	if err := f.work.settle(s.today()); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.log.close(), f.work.settle(s.today())) }()
-	listed := newSorter(s.scratch, byInode)
-	defer listed.drop()
-	w := &walk{t: f.tree, names: s.names, out: listed, r: s.report, meter: newMeter(opt.Progress, Listing, 0, 0)}
-	err = w.run(ctx)
-	w.meter.end()
-	if err != nil {
-		return nil, err
-	}
-	r := &SimilarReport{Unreadable: s.report.Unreadable}
-	pics, err := s.lookAll(ctx, listed, r)
-	if err != nil {
-		return nil, err
-	}
-	err = cluster(pics, func(group []int) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		a, err := s.alike(pics, group)
+func (f *Folder) Similar(ctx context.Context, opt ScanOptions, yield func(Alike) error) (r *SimilarReport, err error) {
+	err = f.list(ctx, opt, byInode, func(s *scan, listed *sorter) error {
+		r = &SimilarReport{Unreadable: s.report.Unreadable}
+		pics, err := s.lookAll(ctx, listed, r)
 		if err != nil {
+			r = nil
 			return err
 		}
-		r.Groups++
-		for _, p := range a.Files {
-			r.Alike++
-			r.Bytes += p.Size
-		}
-		return yield(a)
+		return cluster(pics, func(group []int) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			a, err := s.alike(pics, group)
+			if err != nil {
+				return err
+			}
+			r.Groups++
+			for _, p := range a.Files {
+				r.Alike++
+				r.Bytes += p.Size
+			}
+			return yield(a)
+		})
 	})
 	return r, err
 }
