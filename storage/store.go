@@ -82,11 +82,11 @@ type Options struct {
 	// are then synced one by one, as large ones are.
 	Intent int64
 
-	// Acknowledged says whether a blob was acknowledged before, something
-	// committed names it, and whether it is not known to be damaged. Only then does a blob that exists stand for a copy
-	// of the same content that comes again, after it was read back. Any other
-	// may be what a crash or a failed sync of its directory left, whose name
-	// no later sync makes certain, and is replaced by the new copy. nil: none.
+	// Acknowledged says whether a blob was acknowledged before, so that something
+	// committed names it, and is not known to be damaged. Only then does a blob that
+	// exists stand for a copy of the same content that comes again, after it was read
+	// back. Any other may be what a crash or a failed sync of its directory left, whose
+	// name no later sync makes certain, and is replaced by the new copy. nil: none.
 	Acknowledged func(context.Context, Ref) (bool, error)
 
 	Now func() time.Time // nil: time.Now
