@@ -362,6 +362,10 @@ type chainReport struct {
 }
 
 func (r *chainReport) tell(w io.Writer, what string) {
+	if r.Bad != nil && r.Bad.Reason == "rewritten" {
+		fmt.Fprintf(w, "%s was rewritten, with all its hashes: entry %d or one before it is not what it was\n", what, r.Bad.Seq)
+		return
+	}
 	if r.Bad != nil {
 		fmt.Fprintf(w, "%s was tampered with: entry %d is the first bad one (%s)\n", what, r.Bad.Seq, shown(r.Bad.Reason))
 		return
@@ -371,16 +375,30 @@ func (r *chainReport) tell(w io.Writer, what string) {
 
 func (a *app) auditCommand() *cobra.Command {
 	audit := &cobra.Command{Use: "audit", Short: "Read and verify the record of what happened on the box"}
+	var heads []string
 	verify := &cobra.Command{
 		Use: "verify", Short: "Verify the chain of the record", Args: cobra.NoArgs,
-		Long: "verify recomputes the hash chain. If an entry was changed, removed or inserted it names the first bad one and exits with 1.",
+		Long: `verify recomputes the hash chain. If an entry was changed, removed or inserted it
+names the first bad one and exits with 1.
+
+Who can write box.db can rewrite the whole chain with it. What they cannot change is
+what was kept elsewhere: --head takes marks that audit keep printed on another computer,
+audit:NUMBER:HASH or consent:NUMBER:HASH, and the record must go through them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.local()
 			if err != nil {
 				return err
 			}
+			query := make(url.Values)
+			for _, h := range heads {
+				record, mark, _ := strings.Cut(h, ":")
+				if record != "audit" && record != "consent" {
+					return usagef("--head %q: a mark begins with audit: or consent:", h)
+				}
+				query.Add(record, mark)
+			}
 			var raw json.RawMessage
-			if err := c.call(cmd.Context(), "GET", "/local/audit/verify", nil, &raw); err != nil {
+			if err := c.call(cmd.Context(), "GET", "/local/audit/verify?"+query.Encode(), nil, &raw); err != nil {
 				return err
 			}
 			var r struct {
@@ -449,6 +467,7 @@ func (a *app) auditCommand() *cobra.Command {
 		},
 	}
 	tail.Flags().IntVarP(&n, "lines", "n", 20, "how many entries")
-	audit.AddCommand(verify, tail)
+	verify.Flags().StringArrayVar(&heads, "head", nil, "a mark that the record must go through (repeatable)")
+	audit.AddCommand(verify, tail, a.auditKeepCommand())
 	return audit
 }

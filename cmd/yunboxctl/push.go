@@ -81,6 +81,9 @@ consent to are left out and counted, and the others go on.
 
 What you deleted from the box is not sent again, unless you say --again.
 
+At the end push asks where the box's records of acts and consents stand, and tells
+if they were rewritten since the last time: see yunboxctl audit keep.
+
 Hashes are remembered, so that a second push of the same folder reads and sends
 nothing and asks one question for 5,000 files.
 
@@ -158,6 +161,11 @@ func (a *app) push(ctx context.Context, dir string, o pushOptions) error {
 	s, err := p.run(ctx)
 	if err != nil {
 		return p.explain(err)
+	}
+	if !o.dry {
+		if err := p.keepRecord(ctx); err != nil {
+			return err
+		}
 	}
 	if s.Failed > 0 {
 		return &codeError{problem.ExitPartly}

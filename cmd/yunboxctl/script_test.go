@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,6 +47,7 @@ import (
 //	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
 //	sql STATEMENT                  changes the stopped box's database behind its back
+//	rewrite SEQ OBJECT             changes an entry of its audit record, and every hash that follows
 //	flip FILE TEXT                 changes a letter of TEXT wherever the stopped box's FILE has it
 //	spoil FILE                     changes one byte of the stored content whose hash FILE holds
 func TestScripts(t *testing.T) {
@@ -68,7 +71,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
-			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
+			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "rewrite": cmdRewrite, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
 			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
 		},
 	})
@@ -556,6 +559,57 @@ func cmdSQL(ts *testscript.TestScript, neg bool, args []string) {
 		n, _ := res.RowsAffected()
 		ts.Logf("%d rows", n)
 	}
+}
+
+// cmdRewrite does what somebody with root and patience can do: it changes an entry of
+// the stopped box's audit record and computes every later hash anew, as audit.Chain
+// describes it, so that the chain holds.
+func cmdRewrite(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: rewrite SEQ OBJECT")
+	}
+	db, err := sql.Open("sqlite3", filepath.Join(worldOf(ts).state, "box.db"))
+	ts.Check(err)
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	ctx := context.Background()
+	do := func(s string, args ...any) {
+		_, err := db.ExecContext(ctx, s, args...)
+		ts.Check(err)
+	}
+	do("DROP TRIGGER audit_no_update")
+	do("DROP TRIGGER audit_head_update")
+	do("UPDATE audit SET object = ? WHERE seq = ?", args[1], args[0])
+	columns := []string{"time", "actor", "action", "subject", "object", "device", "via", "detail"}
+	var last int64
+	ts.Check(db.QueryRowContext(ctx, "SELECT max(seq) FROM audit").Scan(&last))
+	text := func(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) }
+	prev := make([]byte, sha256.Size)
+	for seq := int64(1); seq <= last; seq++ {
+		values := make([]any, len(columns))
+		into := make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		ts.Check(db.QueryRowContext(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM audit WHERE seq = ?", seq).Scan(into...))
+		b := append([]byte("yunbox chain 1\x00audit\x00"), prev...)
+		b = binary.BigEndian.AppendUint64(b, uint64(seq))
+		for i, v := range values {
+			b = text(b, columns[i])
+			switch v := v.(type) {
+			case int64:
+				b = binary.BigEndian.AppendUint64(append(b, 'i'), uint64(v))
+			case string:
+				b = text(append(b, 't'), v)
+			default:
+				ts.Fatalf("entry %d has a %T", seq, v)
+			}
+		}
+		sum := sha256.Sum256(b)
+		do("UPDATE audit SET prev = ?, hash = ? WHERE seq = ?", prev, sum[:], seq)
+		prev = sum[:]
+	}
+	do("UPDATE audit_head SET hash = ?", prev)
 }
 
 func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {

@@ -98,14 +98,17 @@ type verifiedItem struct {
 	when time.Time // of its receipt
 }
 
+// signedBy is the box that signed something.
+type signedBy struct {
+	Key  string `json:"key"`  // fingerprint
+	SPKI string `json:"spki"` // the public key, in base64
+}
+
 // storageReceipt is the payload of a receipt: see StorageReceipt in the box's OpenAPI
 // document.
 type storageReceipt struct {
-	Schema string `json:"schema_version"`
-	Box    struct {
-		Key  string `json:"key"`
-		SPKI string `json:"spki"`
-	} `json:"box"`
+	Schema   string         `json:"schema_version"`
+	Box      signedBy       `json:"box"`
 	Time     time.Time      `json:"time"`
 	Complete bool           `json:"complete"`
 	Items    []verifiedItem `json:"items"`
@@ -118,42 +121,58 @@ func notGenuine(detail string) error {
 	}
 }
 
-// openReceipt checks the signature of a receipt (RFC 7515, compact form, ES256)
-// against a pinned key and returns what was signed. The zero pin, of a box on this
-// machine that is spoken to without encryption, takes the key that is named.
+// openReceipt returns what a receipt says, whose signature openSigned checks.
 func openReceipt(jws string, known pin) (storageReceipt, error) {
 	var r storageReceipt
-	parts := strings.Split(jws, ".")
-	if len(parts) != 3 {
-		return r, notGenuine("It is no signed document.")
+	payload, err := openSigned(jws, "yunbox-storage-receipt+jws", known)
+	if err != nil {
+		return r, err
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &r) != nil || r.Schema != "yunbox-storage-receipt/1" {
+	if json.Unmarshal(payload, &r) != nil || r.Schema != "yunbox-storage-receipt/1" {
 		return r, notGenuine("It has a form that this version cannot read.")
-	}
-	spki, err := base64.StdEncoding.DecodeString(r.Box.SPKI)
-	signer := pin(sha256.Sum256(spki))
-	if err != nil || signer.String() != r.Box.Key || known != (pin{}) && signer != known {
-		return r, notGenuine("It was made with another key than that of the box.")
-	}
-	key, err := x509.ParsePKIXPublicKey(spki)
-	pub, ok := key.(*ecdsa.PublicKey)
-	if err != nil || !ok || pub.Curve != elliptic.P256() {
-		return r, notGenuine("Its key is of another kind.")
-	}
-	// Byte for byte: no other algorithm, key or extension.
-	if parts[0] != base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"yunbox-storage-receipt+jws","kid":"`+signer.String()+`"}`)) {
-		return r, notGenuine("It is signed in another way.")
-	}
-	sig, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
-	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if err != nil || len(sig) != 64 || !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
-		return r, notGenuine("Its signature is wrong.")
 	}
 	for i := range r.Items {
 		r.Items[i].when = r.Time
 	}
 	return r, nil
+}
+
+// openSigned checks the signature of what a box signed (RFC 7515, compact form, ES256)
+// against a pinned key and returns what was signed, which names the key under "box".
+// The zero pin, of a box on this machine that is spoken to without encryption, takes
+// the key that is named.
+func openSigned(jws, typ string, known pin) ([]byte, error) {
+	parts := strings.Split(jws, ".")
+	if len(parts) != 3 {
+		return nil, notGenuine("It is no signed document.")
+	}
+	var by struct {
+		Box signedBy `json:"box"`
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &by) != nil {
+		return nil, notGenuine("It has a form that this version cannot read.")
+	}
+	spki, err := base64.StdEncoding.DecodeString(by.Box.SPKI)
+	signer := pin(sha256.Sum256(spki))
+	if err != nil || signer.String() != by.Box.Key || known != (pin{}) && signer != known {
+		return nil, notGenuine("It was made with another key than that of the box.")
+	}
+	key, err := x509.ParsePKIXPublicKey(spki)
+	pub, ok := key.(*ecdsa.PublicKey)
+	if err != nil || !ok || pub.Curve != elliptic.P256() {
+		return nil, notGenuine("Its key is of another kind.")
+	}
+	// Byte for byte: no other algorithm, key or extension.
+	if parts[0] != base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"`+typ+`","kid":"`+signer.String()+`"}`)) {
+		return nil, notGenuine("It is signed in another way.")
+	}
+	sig, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
+	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	if err != nil || len(sig) != 64 || !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
+		return nil, notGenuine("Its signature is wrong.")
+	}
+	return payload, nil
 }
 
 // verifier checks one folder.

@@ -46,7 +46,7 @@ func signedBox(t *testing.T, change func(asked []string, r *storageReceipt)) (ur
 			receipt.Items = append(receipt.Items, item)
 		}
 		sum := sha256.Sum256(spki)
-		receipt.Box.Key, receipt.Box.SPKI = pin(sum).String(), base64.StdEncoding.EncodeToString(spki)
+		receipt.Box = signedBy{Key: pin(sum).String(), SPKI: base64.StdEncoding.EncodeToString(spki)}
 		change(q.SHA256, &receipt)
 		payload, err := json.Marshal(receipt)
 		if err != nil {

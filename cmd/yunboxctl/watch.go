@@ -27,6 +27,7 @@ const (
 // A watch is what --watch keeps from one push to the next.
 type watch struct {
 	again     bool        // the folder was pushed once: what is as it was is not told again
+	warned    bool        // it was told that the box's record does not hold
 	retrying  bool        // this round failed before, for a reason that passes
 	unsettled atomic.Bool // files were left for later, because they had just changed
 }
@@ -66,6 +67,10 @@ func (p *pusher) watch(ctx context.Context) error {
 			return ended(ctx, err)
 		}
 		p.watching.again = true
+		if err := p.keepRecord(ctx); err != nil && !p.watching.warned {
+			p.watching.warned = true // backing up goes on
+			p.app.complain(err)
+		}
 		if !p.waitForChange(ctx, w) {
 			return nil
 		}

@@ -619,6 +619,7 @@ func TestABodyThatIsNotWantedIsNoChange(t *testing.T) {
 				return
 			}
 			defer res.Body.Close()
+			w.WriteHeader(res.StatusCode)
 			io.Copy(w, res.Body)
 			return
 		}
@@ -660,6 +661,7 @@ func TestWhatWasDeletedIsNotSentAgain(t *testing.T) {
 				return
 			}
 			defer res.Body.Close()
+			w.WriteHeader(res.StatusCode)
 			io.Copy(w, res.Body)
 		}))
 		defer srv.Close()

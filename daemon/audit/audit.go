@@ -128,15 +128,26 @@ func word(s string) bool {
 }
 
 // Verify reads the whole record and says whether it holds, and if not, which
-// entry is the first bad one and why. It holds one entry in memory at a time. An
-// error means that the record could not be read.
-func (l *Log) Verify(ctx context.Context) (Report, error) {
+// entry is the first bad one and why; kept are marks that it must go through. It
+// holds one entry in memory at a time. An error means that the record could not be
+// read.
+func (l *Log) Verify(ctx context.Context, kept ...Mark) (Report, error) {
 	var report Report
 	err := l.db.Read(ctx, func(tx *db.Tx) (err error) {
-		report, err = l.chain.Verify(ctx, tx)
+		report, err = l.chain.Verify(ctx, tx, kept...)
 		return err
 	})
 	return report, err
+}
+
+// Marks returns the mark of the last entry, and of entry at as it is now: nil if
+// there is none.
+func (l *Log) Marks(ctx context.Context, at int64) (last Mark, then *Mark, err error) {
+	err = l.db.Read(ctx, func(tx *db.Tx) (err error) {
+		last, then, err = l.chain.Marks(ctx, tx, at)
+		return err
+	})
+	return last, then, err
 }
 
 // Tail returns the last n entries (1 to 10,000), oldest first.

@@ -263,6 +263,39 @@ func TestAppendAfterTruncation(t *testing.T) { // R35
 	}
 }
 
+// A chain that holds in itself is not enough for who kept a part of it elsewhere.
+func TestWhatWasKeptElsewhereMustStillBeThere(t *testing.T) { // R35
+	b, other := open(t), open(t)
+	b.fill(t, 9)
+	other.fill(t, 3)
+	other.fill(t, 4) // the same events would be the same chain: entries 4 to 7 differ
+	mark := func(b *box, at int64) audit.Mark {
+		_, then, err := b.log.Marks(t.Context(), at)
+		if err != nil || then == nil || then.Seq != at || len(then.Hash) != 64 {
+			t.Fatalf("entry %d: %v %v", at, then, err)
+		}
+		return *then
+	}
+	last, none, err := b.log.Marks(t.Context(), 10)
+	if err != nil || none != nil || last != mark(b, 9) {
+		t.Errorf("after the last entry: %v %v %v", last, none, err)
+	}
+	for what, kept := range map[string]struct {
+		marks []audit.Mark
+		bad   *audit.Bad
+	}{
+		"as it was":             {[]audit.Mark{mark(b, 0), mark(b, 3), mark(b, 9)}, nil},
+		"the common beginning":  {[]audit.Mark{mark(other, 3)}, nil},
+		"two that were others":  {[]audit.Mark{mark(other, 6), mark(other, 5), mark(other, 3)}, &audit.Bad{Seq: 5, Reason: audit.Rewritten}},
+		"one that is not there": {[]audit.Mark{mark(b, 2), {Seq: 12, Hash: last.Hash}}, &audit.Bad{Seq: 10, Reason: audit.Truncated}},
+	} {
+		r, err := b.log.Verify(t.Context(), kept.marks...)
+		if err != nil || (r.Bad == nil) != (kept.bad == nil) || r.Bad != nil && *r.Bad != *kept.bad {
+			t.Errorf("%s: %+v %v, want %+v", what, r.Bad, err, kept.bad)
+		}
+	}
+}
+
 func TestLostHeadSaysWhatToDo(t *testing.T) { // R35
 	b := open(t)
 	b.fill(t, 2)

@@ -23,7 +23,19 @@ const (
 	Reordered Reason = "reordered"
 	// Truncated: this entry and all after it were removed.
 	Truncated Reason = "truncated"
+	// Rewritten: a Mark that was kept elsewhere has another hash. This entry, or some
+	// before it, were changed together with every hash that follows.
+	Rewritten Reason = "rewritten"
 )
+
+// A Mark is an entry's number and hash, kept where who rewrites the chain cannot
+// reach it.
+type Mark struct {
+	// Seq is the number of the entry, from 1; 0: before the first.
+	Seq int64 `json:"seq"`
+	// Hash is the hash of the entry, 64 lower-case hex digits.
+	Hash string `json:"hash"`
+}
 
 // Bad is the first entry of a chain that does not hold.
 type Bad struct {
@@ -46,9 +58,50 @@ type Report struct {
 }
 
 // Verify reads the chain from its first entry to its last and says whether it
-// holds, and if not, which entry is the first bad one. Its memory does not grow
-// with the chain. An error means that it could not be read, not that it is bad.
-func (c *Chain) Verify(ctx context.Context, tx *db.Tx) (Report, error) {
+// holds, and if not, which entry is the first bad one. A chain that holds must
+// also go through every mark in kept. Its memory does not grow with the chain. An
+// error means that it could not be read, not that it is bad.
+func (c *Chain) Verify(ctx context.Context, tx *db.Tx, kept ...Mark) (Report, error) {
+	report, err := c.verify(ctx, tx)
+	if err != nil || report.Bad != nil {
+		return report, err
+	}
+	for _, k := range kept {
+		now, err := c.at(ctx, tx, k.Seq)
+		if err != nil {
+			return Report{}, fmt.Errorf("audit: verify %s: %w", c.name, err)
+		}
+		switch {
+		case now == nil:
+			report.Bad = &Bad{Seq: report.Entries + 1, Reason: Truncated}
+			return report, nil
+		case *now != k && (report.Bad == nil || k.Seq < report.Bad.Seq):
+			report.Bad = &Bad{Seq: k.Seq, Reason: Rewritten}
+		}
+	}
+	return report, nil
+}
+
+// Marks returns the mark of the last entry, and of entry at as it is now: nil if
+// there is none.
+func (c *Chain) Marks(ctx context.Context, tx *db.Tx, at int64) (last Mark, then *Mark, err error) {
+	end, err := c.head(ctx, tx)
+	if err != nil {
+		return Mark{}, nil, err
+	}
+	then, err = c.at(ctx, tx, at)
+	return Mark{Seq: end.seq, Hash: end.hash.String()}, then, err
+}
+
+func (c *Chain) at(ctx context.Context, tx *db.Tx, seq int64) (*Mark, error) {
+	hash, err := c.hashOf(ctx, tx, seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return &Mark{Seq: seq, Hash: hash}, err
+}
+
+func (c *Chain) verify(ctx context.Context, tx *db.Tx) (Report, error) {
 	w, err := c.walk(ctx, tx)
 	if err != nil {
 		return Report{}, fmt.Errorf("audit: verify %s: %w", c.name, err)

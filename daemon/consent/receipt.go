@@ -414,12 +414,12 @@ func (l *Ledger) Receipts(ctx context.Context, u ident.UserID, purpose Purpose) 
 const ReceiptBad audit.Reason = "receipt"
 
 // Verify reads the whole ledger and says whether every entry and its receipt
-// hold, and if not, which is the first bad one. An error means that it could not
-// be read.
-func (l *Ledger) Verify(ctx context.Context) (audit.Report, error) {
+// hold, and if not, which is the first bad one; kept are marks that it must go
+// through. An error means that it could not be read.
+func (l *Ledger) Verify(ctx context.Context, kept ...audit.Mark) (audit.Report, error) {
 	var report audit.Report
 	err := l.db.Read(ctx, func(tx *db.Tx) (err error) {
-		if report, err = l.chain.Verify(ctx, tx); err != nil || report.Bad != nil {
+		if report, err = l.chain.Verify(ctx, tx, kept...); err != nil || report.Bad != nil {
 			return err
 		}
 		var good audit.Hash
@@ -433,6 +433,16 @@ func (l *Ledger) Verify(ctx context.Context) (audit.Report, error) {
 		return audit.Report{}, fmt.Errorf("consent: verify: %w", err)
 	}
 	return report, nil
+}
+
+// Marks returns the mark of the last decision, and of decision at as it is now: nil
+// if there is none.
+func (l *Ledger) Marks(ctx context.Context, at int64) (last audit.Mark, then *audit.Mark, err error) {
+	err = l.db.Read(ctx, func(tx *db.Tx) (err error) {
+		last, then, err = l.chain.Marks(ctx, tx, at)
+		return err
+	})
+	return last, then, err
 }
 
 // firstBadReceipt returns 0 if all receipts hold; good becomes the hash of the

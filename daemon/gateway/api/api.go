@@ -99,6 +99,7 @@ func New(o Options) *API {
 	a.registerFiles()
 	a.registerSources()
 	a.registerVerify()
+	a.registerRecord()
 	a.registerCare()
 	a.registerEvents()
 

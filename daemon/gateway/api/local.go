@@ -248,13 +248,21 @@ type chainReport struct {
 }
 
 // auditVerify verifies both records that are chained: who did what, and who
-// consented to what.
+// consented to what. The query's audit and consent are marks that were kept elsewhere.
 func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
-	acts, err := l.api.audit.Verify(r.Context())
+	keptActs, err := keptMarks(r.URL.Query()["audit"])
 	if err != nil {
 		return err
 	}
-	consents, err := l.api.consent.Verify(r.Context())
+	keptConsents, err := keptMarks(r.URL.Query()["consent"])
+	if err != nil {
+		return err
+	}
+	acts, err := l.api.audit.Verify(r.Context(), keptActs...)
+	if err != nil {
+		return err
+	}
+	consents, err := l.api.consent.Verify(r.Context(), keptConsents...)
 	if err != nil {
 		return err
 	}

@@ -206,12 +206,16 @@ func (a *API) lookAt(ctx context.Context, u ident.UserID, refs []storage.Ref, re
 	return a.signed(StorageReceipt{Schema: storageReceipt, Principal: u, Time: moment(time.Now()), Complete: !look.left, Items: items})
 }
 
-func (a *API) signed(r StorageReceipt) (StorageReceipt, error) {
+// signingBox is who signs receipts and statements.
+func (a *API) signingBox() (ReceiptBox, error) {
 	spki, err := x509.MarshalPKIXPublicKey(a.identity.Signer().Public())
-	if err != nil {
+	return ReceiptBox{ID: a.identity.ID(), Key: a.identity.Fingerprint(), SPKI: base64.StdEncoding.EncodeToString(spki)}, err
+}
+
+func (a *API) signed(r StorageReceipt) (_ StorageReceipt, err error) {
+	if r.Box, err = a.signingBox(); err != nil {
 		return r, err
 	}
-	r.Box = ReceiptBox{ID: a.identity.ID(), Key: a.identity.Fingerprint(), SPKI: base64.StdEncoding.EncodeToString(spki)}
 	payload, err := json.Marshal(r)
 	if err != nil {
 		return r, err
