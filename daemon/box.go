@@ -120,6 +120,9 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 	if err != nil {
 		return err
 	}
+	if err := b.refuseNewKey(disk); err != nil {
+		return err
+	}
 	keys, err := b.openKeys()
 	if err != nil {
 		return err
@@ -171,6 +174,11 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 			Title:  "Another yunboxd is using this state directory",
 			Detail: b.conf.State,
 			Hint:   "Stop it first, or give this one a state directory of its own with --state."}
+	case errors.Is(err, storage.ErrWrongVolume):
+		return nil, &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
+			Title:  "The volume with the files cannot be recognised",
+			Detail: "Its identity files VOLUME and VOLUME.copy are not what this version writes.",
+			Hint:   "Nothing was changed. Is it the right disk? The second copy has the file VOLUME, too."}
 	case err != nil:
 		return nil, fmt.Errorf("volume: %w", err)
 	}
@@ -188,21 +196,47 @@ func refuseEmptyVolume(disk vfs.FS, records string) error {
 	} else if err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	if _, err := disk.Stat("VOLUME"); errors.Is(err, fs.ErrNotExist) {
+	if there, err := storage.HasVolume(disk); err != nil {
+		return fmt.Errorf("volume: %w", err)
+	} else if !there {
 		return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
 			Title:  "The volume with the files is not there",
 			Detail: "The box's records exist, but the identity file VOLUME beside them does not.",
 			Hint:   "Nothing was changed. Attach and mount the disk, then start the box again."}
-	} else if err != nil {
-		return fmt.Errorf("volume: %w", err)
 	}
 	return nil
+}
+
+// refuseNewKey keeps a box that lost its key from silently becoming another one: no
+// phone would speak to it, and its receipts would be nobody's.
+func (b *Box) refuseNewKey(disk vfs.FS) error {
+	if known, err := httpd.HasIdentity(b.path("keys")); err != nil || known {
+		return err
+	}
+	used := false
+	for _, name := range []string{recordsFile, "box.db"} {
+		_, err := disk.Stat(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		used = used || err == nil
+	}
+	if !used {
+		return nil
+	}
+	return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open",
+		Title:  "The box's key is lost",
+		Detail: "There are records and files, but the folder keys has no ca.key. The key is what phones know the box by.",
+		Hint:   "Nothing was changed. Restore the key from the second copy: `yunboxctl backup restore` onto an empty folder, and take its folder keys."}
 }
 
 func (b *Box) openKeys() (vfs.FS, error) {
 	identity, err := httpd.LoadIdentity(b.path("keys"), b.now)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
+	}
+	if mended := identity.Mended(); len(mended) > 0 {
+		b.log.Warn("files with the box's key were damaged or lost, and made again from what is left: look at the disk", "files", mended)
 	}
 	b.identity = identity
 	b.closers = append(b.closers, identity.Close)

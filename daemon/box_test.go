@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -41,7 +42,8 @@ func TestMissingAndForeignVolumesAreRefusedUntouched(t *testing.T) { // R01
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(volume); err != nil {
+	spare := filepath.Join(state, "VOLUME.copy")
+	if err := errors.Join(os.Remove(volume), os.Remove(spare)); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(t, state); problem.KindOf(err) != problem.Unavailable {
@@ -65,8 +67,35 @@ func TestMissingAndForeignVolumesAreRefusedUntouched(t *testing.T) { // R01
 	if err := os.WriteFile(volume, own, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(spare); err != nil { // it was made of the other's
+		t.Fatal(err)
+	}
 	if err := open(t, state); err != nil {
 		t.Errorf("the right volume was refused: %v", err)
+	}
+}
+
+// A box that lost its key does not silently become another one, whom no phone knows.
+func TestALostKeyIsNotMadeAnew(t *testing.T) { // R31
+	state := t.TempDir()
+	daemontest.StartOn(t, state, nil).Stop()
+	keys, away := filepath.Join(state, "keys"), filepath.Join(state, "away")
+	if err := os.Rename(keys, away); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := open(t, state); problem.KindOf(err) != problem.Unavailable {
+			t.Errorf("it started: %v", err)
+		}
+	}
+	if err := os.RemoveAll(keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, state); err != nil {
+		t.Error(err)
 	}
 }
 

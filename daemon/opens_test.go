@@ -39,6 +39,7 @@ daemon/backup *                  a folder that root named over the unix socket, 
 daemon/backup/target *           likewise
 daemon/duplicates below          a folder that root named, or that lies in one which root had watched: it is asked for, nothing is opened
 dedup *                          the same folders, opened part by part and never through a link
+daemon/httpd HasIdentity         fixed names in the state directory
 daemon/db *                      box.db, what SQLite puts beside it and its copies, in the state directory
 daemon/gateway/inbox place       a folder that root named over the unix socket
 daemon/gateway/inbox ownFolder   the state directory, to keep such a folder out of it

@@ -175,6 +175,11 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	s.volume, err = readVolume(fsys, opt.Volume)
 	if errors.Is(err, errNoVolume) {
 		s.volume, err = newVolume(fsys, s.now())
+	} else if err == nil {
+		s.mendVolume()
+		if err = s.mendDirs(); err != nil {
+			err = fmt.Errorf("mend the volume: %w", full(err))
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())

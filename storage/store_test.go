@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,6 +155,71 @@ func TestSecondStoreIsRefused(t *testing.T) {
 	both("Disk", vfstest.NewDisk())
 }
 
+// One bad sector, or an fsck that takes a folder out of the tree, does not end a box.
+func TestVolumeMends(t *testing.T) {
+	ctx := t.Context()
+	disk := vfstest.NewDisk()
+	s := mustOpen(t, disk, storage.Options{})
+	id := s.VolumeID()
+	ref := mustPut(t, s, []byte("x"))
+	volume, err := vfs.ReadFile(disk, "VOLUME")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(what string) {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = storage.Open(ctx, disk, storage.Options{Volume: id, Intent: 64 << 10}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		for _, name := range []string{"VOLUME", "VOLUME.copy"} {
+			if data, err := vfs.ReadFile(disk, name); err != nil || !bytes.Equal(data, volume) {
+				t.Errorf("%s: %s is %q, %v", what, name, data, err)
+			}
+		}
+	}
+	for _, name := range []string{"VOLUME", "VOLUME.copy"} {
+		for what, text := range map[string]string{
+			"cut":         string(volume[:len(volume)/2]),
+			"empty":       "",
+			"one bit":     strings.Replace(string(volume), "volume 1", "volume 3", 1),
+			"another bit": strings.Replace(string(volume), "created 2", "created 3", 1),
+		} {
+			if err := vfs.WriteFile(disk, name, []byte(text), 0o440); err != nil {
+				t.Fatal(err)
+			}
+			again(name + " is " + what)
+		}
+		if err := disk.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		again(name + " is lost")
+	}
+	shard := path.Join("blobs", ref.String()[:2])
+	for _, lost := range []string{shard, "staging", "blobs"} {
+		for _, instead := range []string{"nothing", "a file"} {
+			if _, err := disk.Stat("lost+found"); err != nil {
+				if err := disk.Mkdir("lost+found", 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := disk.Rename(lost, path.Join("lost+found", path.Base(lost)+instead)); err != nil {
+				t.Fatal(err)
+			}
+			if instead == "a file" {
+				if err := vfs.WriteFile(disk, lost, []byte("not a folder"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again(lost + " is " + instead)
+			mustPut(t, s, []byte("x"))
+			mustHold(t, s, ref, []byte("x"))
+		}
+	}
+}
+
 // A volume without its identity is absent, not empty, and nothing is written.
 func TestWrongVolumeIsRefused(t *testing.T) {
 	ctx := t.Context()
@@ -179,20 +245,42 @@ func TestWrongVolumeIsRefused(t *testing.T) {
 		}
 	}
 	refused("an empty directory", vfstest.NewDisk(), id)
+	other := vfstest.NewDisk()
+	if err := mustOpen(t, other, storage.Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := vfs.ReadFile(other, "VOLUME")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"VOLUME", "VOLUME.copy"} {
+		if err := vfs.WriteFile(disk, name, foreign, 0o440); err != nil {
+			t.Fatal(err)
+		}
+		refused(name+" of another volume", disk, id)
+		refused(name+" of another volume, none expected", disk, "")
+		if err := vfs.WriteFile(disk, name, volume, 0o440); err != nil {
+			t.Fatal(err)
+		}
+	}
 	refused("another volume", disk, strings.Repeat("a", 26))
 	for what, text := range map[string]string{
 		"a damaged VOLUME": strings.Replace(string(volume), "created 2", "created 3", 1),
 		"a newer VOLUME":   strings.Replace(string(volume), "volume 1", "volume 2", 1),
 		"an empty VOLUME":  "",
 	} {
-		if err := vfs.WriteFile(disk, "VOLUME", []byte(text), 0o440); err != nil {
-			t.Fatal(err)
+		for _, name := range []string{"VOLUME", "VOLUME.copy"} {
+			if err := vfs.WriteFile(disk, name, []byte(text), 0o440); err != nil {
+				t.Fatal(err)
+			}
 		}
 		refused(what, disk, id)
 		refused(what+", none expected", disk, "")
 	}
-	if err := disk.Remove("VOLUME"); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"VOLUME", "VOLUME.copy"} {
+		if err := disk.Remove(name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	refused("no VOLUME", disk, id)
 	_, err = storage.Open(ctx, disk, storage.Options{Intent: 64 << 10})

@@ -18,6 +18,7 @@ import (
 
 const (
 	volumeFile = "VOLUME"
+	volumeCopy = "VOLUME.copy" // the same once more: without it the box would take the disk for absent
 	lockFile   = "LOCK"
 	blobsDir   = "blobs"
 	stagingDir = "staging"
@@ -62,18 +63,28 @@ func (v volume) marshal() []byte {
 	return b.Bytes()
 }
 
+var (
+	errVolumeDamaged = errors.New("damaged")
+	errVolumeNewer   = errors.New("a newer layout")
+)
+
+func (v volume) same(o volume) bool { return v.id == o.id && v.created.Unix() == o.created.Unix() }
+
 func parseVolume(data []byte) (volume, error) {
 	var v volume
 	if !bytes.HasPrefix(data, []byte("yunbox volume ")) {
-		return v, errors.New("not a yunbox volume file")
+		return v, fmt.Errorf("%w: not a yunbox volume file", errVolumeDamaged)
 	}
 	if !bytes.HasPrefix(data, []byte("yunbox volume 1\n")) {
-		line, _, _ := bytes.Cut(data, []byte("\n"))
-		return v, fmt.Errorf("a newer layout, %.40q, which this version of yunbox cannot read", line)
+		line, rest, _ := bytes.Cut(data, []byte("\n"))
+		if _, err := parseVolume(append([]byte("yunbox volume 1\n"), rest...)); err == nil || len(line) > len("yunbox volume 1")+3 {
+			return v, fmt.Errorf("%w: its first line is wrong", errVolumeDamaged)
+		}
+		return v, fmt.Errorf("%w, %.40q, which this version of yunbox cannot read", errVolumeNewer, line)
 	}
 	lines := strings.Split(string(data), "\n")
 	if len(lines) != 5 || lines[4] != "" {
-		return v, errors.New("damaged: it does not have four lines")
+		return v, fmt.Errorf("%w: it does not have four lines", errVolumeDamaged)
 	}
 	field := func(line, name string) (string, bool) {
 		return strings.CutPrefix(line, fmt.Sprintf("%-8s", name))
@@ -81,14 +92,14 @@ func parseVolume(data []byte) (volume, error) {
 	crc, ok := field(lines[3], "crc")
 	sum, err := strconv.ParseUint(crc, 16, 32)
 	if !ok || err != nil || uint32(sum) != crc32.Checksum(data[:len(data)-len(lines[3])-1], castagnoli) {
-		return v, errors.New("damaged: its checksum is wrong")
+		return v, fmt.Errorf("%w: its checksum is wrong", errVolumeDamaged)
 	}
 	if v.id, ok = field(lines[1], "id"); !ok || !validID(v.id) {
-		return v, errors.New("damaged: it has no valid id")
+		return v, fmt.Errorf("%w: it has no valid id", errVolumeDamaged)
 	}
 	created, ok := field(lines[2], "created")
 	if v.created, err = time.Parse(time.RFC3339, created); !ok || err != nil {
-		return v, errors.New("damaged: it has no valid time")
+		return v, fmt.Errorf("%w: it has no valid time", errVolumeDamaged)
 	}
 	return v, nil
 }
@@ -96,25 +107,79 @@ func parseVolume(data []byte) (volume, error) {
 // errNoVolume: there is none, and none was expected.
 var errNoVolume = errors.New("no volume")
 
-// readVolume reads VOLUME. want is the id that it must have, or "".
-func readVolume(fsys vfs.FS, want string) (volume, error) {
-	data, err := vfs.ReadFile(fsys, volumeFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && want == "":
-		return volume{}, errNoVolume
-	case errors.Is(err, fs.ErrNotExist):
-		return volume{}, fmt.Errorf("%w: no %s here, expected was volume %s: is the disk mounted?", ErrWrongVolume, volumeFile, want)
-	case err != nil:
-		return volume{}, fmt.Errorf("read %s: %w", volumeFile, err)
+// HasVolume reports whether fsys is a volume, or what is left of one.
+func HasVolume(fsys vfs.FS) (bool, error) {
+	for _, name := range []string{volumeFile, volumeCopy} {
+		if _, err := fsys.Stat(name); err == nil {
+			return true, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
 	}
-	v, err := parseVolume(data)
+	return false, nil
+}
+
+// readVolume reads VOLUME, or its copy where it is damaged or lost. want is the id
+// that it must have, or "".
+func readVolume(fsys vfs.FS, want string) (volume, error) {
+	v, err := readVolumeFile(fsys, volumeFile)
+	if err == nil {
+		if spare, spareErr := readVolumeFile(fsys, volumeCopy); spareErr == nil && spare.id != v.id {
+			return v, fmt.Errorf("%w: %s is of volume %s, %s of volume %s", ErrWrongVolume, volumeFile, v.id, volumeCopy, spare.id)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVolumeDamaged) {
+		spare, spareErr := readVolumeFile(fsys, volumeCopy)
+		switch {
+		case spareErr == nil:
+			v, err = spare, nil
+		case !errors.Is(spareErr, fs.ErrNotExist):
+			err = errors.Join(err, spareErr)
+		case errors.Is(err, fs.ErrNotExist) && want == "":
+			return volume{}, errNoVolume
+		case errors.Is(err, fs.ErrNotExist):
+			return volume{}, fmt.Errorf("%w: no %s here, expected was volume %s: is the disk mounted?", ErrWrongVolume, volumeFile, want)
+		}
+	}
+	if errors.Is(err, errVolumeDamaged) || errors.Is(err, errVolumeNewer) || errors.Is(err, fs.ErrNotExist) {
+		return v, fmt.Errorf("%w: %w", ErrWrongVolume, err)
+	}
 	if err != nil {
-		return v, fmt.Errorf("%w: %s: %w", ErrWrongVolume, volumeFile, err)
+		return v, fmt.Errorf("read %s: %w", volumeFile, err)
 	}
 	if want != "" && v.id != want {
 		return v, fmt.Errorf("%w: this is volume %s, expected was %s", ErrWrongVolume, v.id, want)
 	}
 	return v, nil
+}
+
+func readVolumeFile(fsys vfs.FS, name string) (volume, error) {
+	data, err := vfs.ReadFile(fsys, name)
+	if err != nil {
+		return volume{}, err
+	}
+	v, err := parseVolume(data)
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", name, err)
+	}
+	return v, nil
+}
+
+// mendVolume writes VOLUME or its copy again where they are not what was read. A disk
+// that does not take it is no reason not to start.
+func (s *Store) mendVolume() {
+	for _, name := range []string{volumeFile, volumeCopy} {
+		v, err := readVolumeFile(s.fsys, name)
+		if err == nil && v.same(s.volume) {
+			continue
+		}
+		if name == volumeFile || !errors.Is(err, fs.ErrNotExist) { // volumes from before have no copy
+			s.log.Error("the identity file of the volume was damaged or lost, and is made again: look at the disk", "file", name, "error", err)
+		}
+		if err := vfs.WriteFile(s.fsys, name, s.volume.marshal(), blobMode); err != nil {
+			s.log.Error("the identity file of the volume cannot be written", "file", name, "error", err)
+		}
+	}
 }
 
 // newVolume makes a volume where there is no blob.
@@ -148,7 +213,7 @@ func mustHaveNoBlobs(fsys vfs.FS) error {
 }
 
 // makeVolume makes every directory that will ever be needed and makes all names
-// durable, children before parents; VOLUME comes last and says that it is so.
+// durable, children before parents; VOLUME comes after them and says that it is so.
 func makeVolume(fsys vfs.FS, v volume) error {
 	dirs := []string{stagingDir, blobsDir}
 	for i := range shards {
@@ -167,7 +232,57 @@ func makeVolume(fsys vfs.FS, v volume) error {
 	if err := fsys.SyncDir("."); err != nil {
 		return err
 	}
-	return vfs.WriteFile(fsys, volumeFile, v.marshal(), blobMode)
+	if err := vfs.WriteFile(fsys, volumeFile, v.marshal(), blobMode); err != nil {
+		return err
+	}
+	return vfs.WriteFile(fsys, volumeCopy, v.marshal(), blobMode)
+}
+
+// mendDirs makes directories again that the volume lost: fsck takes what it cannot
+// place out of the tree. What stands in the place of one is set aside. Contents that
+// were in it are missing then, and are found to be so as any other.
+func (s *Store) mendDirs() error {
+	want := map[string][]string{".": {blobsDir, stagingDir}}
+	for i := range shards {
+		want[blobsDir] = append(want[blobsDir], path.Base(shardDir(i)))
+	}
+	for _, parent := range []string{".", blobsDir} {
+		entries, err := s.fsys.ReadDir(parent)
+		if err != nil {
+			return err
+		}
+		there := make(map[string]fs.DirEntry, len(entries))
+		for _, e := range entries {
+			there[e.Name()] = e
+		}
+		var made []string
+		for _, base := range want[parent] {
+			name, e := path.Join(parent, base), there[base]
+			if e != nil && e.IsDir() {
+				continue
+			}
+			if e != nil {
+				if err := s.fsys.Rename(name, name+".damaged-"+newID()); err != nil {
+					return err
+				}
+			}
+			if err := s.fsys.Mkdir(name, dirMode); err != nil {
+				return err
+			}
+			if err := s.fsys.SyncDir(name); err != nil {
+				return err
+			}
+			made = append(made, name)
+		}
+		if len(made) == 0 {
+			continue
+		}
+		if err := s.fsys.SyncDir(parent); err != nil {
+			return err
+		}
+		s.log.Error("folders of the volume were lost, and made again: look at the disk; `yunboxctl check` says what is missing", "count", len(made), "first", made[0])
+	}
+	return nil
 }
 
 const shards = 256

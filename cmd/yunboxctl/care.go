@@ -175,7 +175,7 @@ func (a *app) check(ctx context.Context, deep bool) error {
 		return nil
 	}
 	if end.Database > 0 {
-		a.say("the catalogue has %s: stop the box and restore the newest copy from its backup folder\n", plural(end.Database, "fault", "faults"))
+		a.say("the catalogue has %s: `yunboxctl rebuild` makes it anew from the journal beside it\n", plural(end.Database, "fault", "faults"))
 	}
 	if end.Damaged > 0 {
 		a.say("%s of %d damaged or missing; `yunboxctl repair` heals what another copy has, the next backup of a device that still has the files the rest\n",

@@ -378,6 +378,23 @@ func TestDamagedLabelIsSaid(t *testing.T) {
 	}
 }
 
+func TestDamagedLabelOfABoundBox(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	b.owner()
+	path := filepath.Join(b.dir, "keys/label.json")
+	check(t, os.Remove(path))
+	check(t, os.WriteFile(path, []byte("{"), 0o400))
+	keys := openKeys(t, filepath.Join(b.dir, "keys"))
+	again, err := account.Open(t.Context(), b.db, b.audit, account.Options{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := again.Label(t.Context()); err != nil || !l.Spent || l.Code != "" || l.PairURI != "" || !again.Bound(t.Context()) {
+		t.Errorf("%+v %v", l, err)
+	}
+}
+
 func TestSerialFindsTypingErrors(t *testing.T) {
 	t.Parallel()
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

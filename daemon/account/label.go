@@ -41,31 +41,51 @@ type labelFile struct {
 // openLabel reads the label, makes it at the first start, and finishes what a
 // power cut between binding and spending has left.
 func (a *Accounts) openLabel(owner bool) error {
-	data, err := vfs.ReadFile(a.opt.Keys, labelName)
+	label, err := a.readLabel()
+	damaged := owner && errors.Is(err, errLabelDamaged) // its owner came: the label is for nothing any more
+	if damaged && a.slog != nil {
+		a.slog.Warn("the label was damaged and is made anew, spent: look at the disk", "err", err)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		a.label = labelFile{Version: 1, Serial: newSerial(), Spent: owner}
+	case damaged, errors.Is(err, fs.ErrNotExist):
+		label = labelFile{Version: 1, Serial: newSerial(), Spent: owner}
 		if !owner {
-			a.label.Code, a.label.Secret = newCode(), base64.RawURLEncoding.EncodeToString(random(16))
+			label.Code, label.Secret = newCode(), base64.RawURLEncoding.EncodeToString(random(16))
 		}
-		if err := a.writeLabel(a.label); err != nil {
+		if err := a.writeLabel(label); err != nil {
 			return err
 		}
 	case err != nil:
-		return fmt.Errorf("%s cannot be read: %w", labelName, err)
-	default:
-		if err := json.Unmarshal(data, &a.label); err != nil {
-			return fmt.Errorf("%s is damaged (remove it to get a new label): %w", labelName, err)
-		}
-		if a.label.Version != 1 || a.label.Serial == "" || !a.label.Spent && (len(a.label.Code) != 8 || len(a.label.Secret) != 22) {
-			return fmt.Errorf("%s is damaged or of a newer version (remove it to get a new label)", labelName)
-		}
+		// Without an owner a new one is not made for it: a box that lost its records, too,
+		// would be up for grabs.
+		return fmt.Errorf("%s cannot be read (remove it to get a new label): %w", labelName, err)
 	}
+	a.label = label
 	a.bound.Store(owner || a.label.Spent)
 	if owner && !a.label.Spent {
 		return a.spendLabel()
 	}
 	return nil
+}
+
+var errLabelDamaged = errors.New("it is damaged")
+
+func (a *Accounts) readLabel() (labelFile, error) {
+	var l labelFile
+	data, err := vfs.ReadFile(a.opt.Keys, labelName)
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(data, &l); err != nil {
+		return l, fmt.Errorf("%w: %w", errLabelDamaged, err)
+	}
+	if l.Version > 1 {
+		return l, errors.New("it is of a newer version of yunbox")
+	}
+	if _, ok := ParseSerial(l.Serial); l.Version != 1 || !ok || !l.Spent && (len(l.Code) != 8 || len(l.Secret) != 22) {
+		return l, errLabelDamaged
+	}
+	return l, nil
 }
 
 // writeLabel replaces the file durably.

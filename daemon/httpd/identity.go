@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,11 +27,13 @@ import (
 	"time"
 
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
 	"yunbox.local/storage/vfs"
 )
 
 const (
 	caKeyName  = "ca.key"
+	caCopyName = "ca.key.copy" // the key once more: nothing else on the disk could replace it
 	caCertName = "ca.crt"
 	leafName   = "leaf.pem" // certificate and key in one file: never a pair that does not match
 )
@@ -49,6 +52,7 @@ type Identity struct {
 	key      *ecdsa.PrivateKey
 	ca       *x509.Certificate
 	sum      [32]byte // SHA-256 of the authority's public key (SPKI)
+	mended   []string // files that were damaged or missing
 
 	mu   sync.Mutex // one certificate is made at a time
 	leaf atomic.Pointer[leaf]
@@ -69,6 +73,19 @@ func LoadIdentity(dir string, now func() time.Time) (*Identity, error) {
 		return nil, errors.Join(err, keys.Close())
 	}
 	return id, nil
+}
+
+// HasIdentity reports whether there is an identity in dir, or what is left of one. If
+// not, LoadIdentity makes one.
+func HasIdentity(dir string) (bool, error) {
+	for _, name := range []string{caKeyName, caCopyName, caCertName} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("identity: %w", err)
+		}
+	}
+	return false, nil
 }
 
 func openIdentity(keys vfs.FS, now func() time.Time) (*Identity, error) {
@@ -152,24 +169,42 @@ func isHostName(s string) bool {
 	return err != nil
 }
 
+// Mended names the files that were missing or damaged when the identity was loaded,
+// and were made again from what is left of it.
+func (id *Identity) Mended() []string { return slices.Clone(id.mended) }
+
+// loadAuthority reads the key, its copy and the certificate. Any two that belong
+// together mend the third; the key and its copy can do without a certificate. A new
+// identity is made only where there is nothing at all.
 func (id *Identity) loadAuthority() error {
-	data, err := vfs.ReadFile(id.keys, caKeyName)
+	key, keyErr := id.readKey(caKeyName)
+	spare, spareErr := id.readKey(caCopyName)
+	ca, caErr := id.readAuthority()
+	first := errors.Is(keyErr, fs.ErrNotExist) && errors.Is(spareErr, fs.ErrNotExist) && errors.Is(caErr, fs.ErrNotExist)
+	of := func(k *ecdsa.PrivateKey) bool { return k != nil && ca != nil && k.PublicKey.Equal(ca.PublicKey) }
+	is := func(k *ecdsa.PrivateKey) bool { return k != nil && k.Equal(id.key) }
+	agree := key != nil && spare != nil && key.Equal(spare)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if id.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	case first:
+		var err error
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 			return err
 		}
-		if data, err = encodeKey(id.key); err != nil {
+		id.key = key
+		if err := id.writeKey(caKeyName); err != nil {
 			return err
 		}
-		if err := id.writeKey(caKeyName, data); err != nil {
-			return err
-		}
-	case err != nil:
-		return err
+		spare = nil
+	case agree, of(key), spare == nil && ca == nil && key != nil:
+		id.key = key
+	case of(spare), key == nil && ca == nil && spare != nil:
+		id.key = spare
 	default:
-		if id.key, err = decodeKey(data); err != nil {
-			return fmt.Errorf("%s: %w", caKeyName, err)
+		return &problem.Error{
+			Kind: problem.Unavailable, Op: "httpd.identity", Title: "The box's key is damaged",
+			Detail: "What is left in the folder keys does not belong together. The key is what phones know the box by.",
+			Hint:   "Restore it from the second copy: `yunboxctl backup restore` onto an empty folder, and take its folder keys.",
+			Err:    errors.Join(keyErr, spareErr, caErr),
 		}
 	}
 	spki, err := x509.MarshalPKIXPublicKey(&id.key.PublicKey)
@@ -177,32 +212,73 @@ func (id *Identity) loadAuthority() error {
 		return err
 	}
 	id.sum = sha256.Sum256(spki)
-
-	data, err = vfs.ReadFile(id.keys, caCertName)
-	if errors.Is(err, fs.ErrNotExist) {
-		// The first start, or a cut between the two files: the key is the identity.
-		if data, err = id.makeAuthority(); err != nil {
+	if !is(key) {
+		id.mend(caKeyName, func() error { return id.writeKey(caKeyName) })
+	}
+	if spare == nil && errors.Is(spareErr, fs.ErrNotExist) { // the first start, or the first of this version
+		if err := id.writeKey(caCopyName); err != nil {
 			return err
 		}
-		err = id.writeKey(caCertName, data)
+	} else if !is(spare) {
+		id.mend(caCopyName, func() error { return id.writeKey(caCopyName) })
 	}
+	if of(id.key) {
+		id.ca = ca
+		return nil
+	}
+	// The first start, a cut between the two files, or damage: the key is the identity.
+	data, err := id.makeAuthority()
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return fmt.Errorf("%s is damaged; remove it and it is made again from %s", caCertName, caKeyName)
+	if errors.Is(caErr, fs.ErrNotExist) {
+		return vfs.WriteFile(id.keys, caCertName, data, keyMode)
 	}
-	if id.ca, err = x509.ParseCertificate(block.Bytes); err != nil {
-		return fmt.Errorf("%s is damaged; remove it and it is made again from %s: %w", caCertName, caKeyName, err)
-	}
-	if !id.key.PublicKey.Equal(id.ca.PublicKey) {
-		return fmt.Errorf("%s and %s do not belong together", caCertName, caKeyName)
-	}
+	id.mend(caCertName, func() error { return vfs.WriteFile(id.keys, caCertName, data, keyMode) })
 	return nil
 }
 
-// makeAuthority returns a new certificate for the key. Its dates are fixed: a box
+// mend notes that a file was made again. A disk that does not take it keeps nobody
+// out: what it would say is known, and the next start tries once more.
+func (id *Identity) mend(name string, write func() error) {
+	if err := write(); err != nil {
+		name += " (not written: " + err.Error() + ")"
+	}
+	id.mended = append(id.mended, name)
+}
+
+func (id *Identity) readKey(name string) (*ecdsa.PrivateKey, error) {
+	data, err := vfs.ReadFile(id.keys, name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := decodeKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
+}
+
+func (id *Identity) readAuthority() (*x509.Certificate, error) {
+	data, err := vfs.ReadFile(id.keys, caCertName)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s: there is no certificate in it", caCertName)
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err == nil {
+		err = ca.CheckSignatureFrom(ca) // a flipped bit, whatever it hits
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", caCertName, err)
+	}
+	return ca, nil
+}
+
+// makeAuthority gives the key a new certificate and returns it in PEM. Its dates are fixed: a box
 // without a clock that runs must be able to make it, and nothing is to be won by
 // an end that nobody would be there to renew.
 func (id *Identity) makeAuthority() ([]byte, error) {
@@ -229,7 +305,10 @@ func (id *Identity) makeAuthority() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+	if id.ca, err = x509.ParseCertificate(der); err != nil {
+		return nil, err
+	}
+	return id.CertificatePEM(), nil
 }
 
 // localDomains are names that mean nothing outside a local network (RFC 6762,
@@ -273,9 +352,16 @@ func newSerialNumber() (*big.Int, error) {
 	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
 }
 
-// writeKey replaces a file of the folder of keys durably, mode 0400.
-func (id *Identity) writeKey(name string, data []byte) error {
-	return vfs.WriteFile(id.keys, name, data, 0o400)
+// keyMode is of all files in the folder of keys.
+const keyMode = 0o400
+
+// writeKey replaces a file with the key durably.
+func (id *Identity) writeKey(name string) error {
+	data, err := encodeKey(id.key)
+	if err != nil {
+		return err
+	}
+	return vfs.WriteFile(id.keys, name, data, keyMode)
 }
 
 func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {

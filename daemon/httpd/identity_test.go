@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/problem"
 	"yunbox.local/storage/vfs/vfstest"
 )
 
@@ -237,17 +239,79 @@ func TestIdentityAfterCutsAndDamage(t *testing.T) { // R31
 	replace("leaf.pem", "")
 	shake(t, load(t, dir, nil), time.Now)
 
-	other := load(t, filepath.Join(t.TempDir(), "keys"), nil)
-	for name, content := range map[string]string{"damaged": "-----BEGIN", "another box's": string(other.CertificatePEM())} {
-		replace("ca.crt", content)
-		if _, err := httpd.LoadIdentity(dir, nil); err == nil || !strings.Contains(err.Error(), "ca.crt") {
-			t.Errorf("%s ca.crt: %v", name, err)
+	// Any two of the key, its copy and the certificate are the identity; the key alone is, too.
+	good := map[string]string{}
+	for _, name := range []string{"ca.key", "ca.key.copy", "ca.crt"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		check(t, err)
+		good[name] = string(data)
+	}
+	otherDir := filepath.Join(t.TempDir(), "keys")
+	other := load(t, otherDir, nil)
+	otherKey, err := os.ReadFile(filepath.Join(otherDir, "ca.key"))
+	check(t, err)
+	bad := map[string][]string{
+		"ca.key":      {"", "garbage", "-----BEGIN PRIVATE KEY-----", string(otherKey)},
+		"ca.key.copy": {"", "garbage", string(otherKey)},
+		"ca.crt":      {"", "-----BEGIN", flipped(good["ca.crt"]), string(other.CertificatePEM())},
+	}
+	mends := func(what string) {
+		t.Helper()
+		again := load(t, dir, nil)
+		if again.Fingerprint() != id.Fingerprint() {
+			t.Errorf("%s: it is another identity", what)
+		}
+		shake(t, again, time.Now)
+		if again = load(t, dir, nil); len(again.Mended()) != 0 {
+			t.Errorf("%s: mended again: %q", what, again.Mended())
 		}
 	}
-	replace("ca.key", "garbage")
-	if _, err := httpd.LoadIdentity(dir, nil); err == nil || !strings.Contains(err.Error(), "ca.key") {
-		t.Errorf("damaged ca.key: %v", err)
+	for name, contents := range bad {
+		for _, content := range contents {
+			replace(name, content)
+			mends(fmt.Sprintf("%s is %.20q", name, content))
+			replace(name, good[name])
+		}
 	}
+	for _, key := range []string{"ca.key", "ca.key.copy"} { // one key is left
+		for _, content := range []string{"", "garbage"} {
+			replace(key, content)
+			replace("ca.crt", content)
+			mends(fmt.Sprintf("%s and ca.crt are %q", key, content))
+		}
+	}
+	// What does not belong together is not guessed about, and nothing is touched.
+	for what, files := range map[string]map[string]string{
+		"both keys are damaged":       {"ca.key": "garbage", "ca.key.copy": "garbage", "ca.crt": good["ca.crt"]},
+		"both keys are lost":          {"ca.key": "", "ca.key.copy": "", "ca.crt": good["ca.crt"]},
+		"two keys, no certificate":    {"ca.key": good["ca.key"], "ca.key.copy": string(otherKey), "ca.crt": ""},
+		"a key and another's cert":    {"ca.key": good["ca.key"], "ca.key.copy": "", "ca.crt": string(other.CertificatePEM())},
+		"nothing in it can be read":   {"ca.key": "garbage", "ca.key.copy": "garbage", "ca.crt": "garbage"},
+		"a damaged key, nothing else": {"ca.key": "garbage", "ca.key.copy": "", "ca.crt": ""},
+	} {
+		for name, content := range files {
+			replace(name, content)
+		}
+		if _, err := httpd.LoadIdentity(dir, nil); problem.KindOf(err) != problem.Unavailable {
+			t.Errorf("%s: %v", what, err)
+		}
+		for name, content := range files {
+			if data, _ := os.ReadFile(filepath.Join(dir, name)); string(data) != content {
+				t.Errorf("%s: %s was changed", what, name)
+			}
+		}
+	}
+}
+
+// flipped changes one letter within.
+func flipped(s string) string {
+	b := []byte(s)
+	if i := len(b) / 2; b[i] == 'A' {
+		b[i] = 'B'
+	} else {
+		b[i] = 'A'
+	}
+	return string(b)
 }
 
 func TestIdentitySurvivesPowerCuts(t *testing.T) { // R01, R31

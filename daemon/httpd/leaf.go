@@ -189,7 +189,7 @@ func (id *Identity) storeLeaf(l *leaf) error {
 	if err != nil {
 		return err
 	}
-	return id.writeKey(leafName, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.tls.Leaf.Raw}), key...))
+	return vfs.WriteFile(id.keys, leafName, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.tls.Leaf.Raw}), key...), keyMode)
 }
 
 // loadLeaf reads the last leaf. One that cannot be used is not an error: the
