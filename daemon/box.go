@@ -82,7 +82,9 @@ type Box struct {
 
 	bound   chan struct{} // tells the announcement that the box got its owner
 	rebuild chan struct{} // ends Run with ErrRebuild
+	trouble chan struct{} // has watchVolume look at the disk
 
+	dir         vfs.FS // of the volume
 	disk        vfs.FS // of a box that was opened for a rebuild
 	keepOrphans bool   // see compareRecords
 }
@@ -105,7 +107,7 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func newBox(opt Options) *Box {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1)}
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -155,6 +157,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 		b.closers = append(b.closers, dir.Close)
 		disk = dir
 	}
+	b.dir = disk
 	if err := refuseHalfRestored(b.path(target.RestoringFile)); err != nil {
 		return nil, err
 	}
@@ -164,7 +167,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	b.now = b.settledClock(b.now, disk)
 	b.started = time.Now() // its monotonic part counts, whatever becomes of the clock
 	store, err := storage.Open(ctx, disk, storage.Options{
-		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now,
+		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble,
 		// Nothing is asked before the first upload, and the catalogue is there by then.
 		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Relied(ctx, ref) },
 	})
@@ -179,6 +182,11 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 			Title:  "The volume with the files cannot be recognised",
 			Detail: "Its identity files VOLUME and VOLUME.copy are not what this version writes.",
 			Hint:   "Nothing was changed. Is it the right disk? The second copy has the file VOLUME, too."}
+	case errors.Is(err, storage.ErrReadOnly):
+		return nil, &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
+			Title:  "The disk with the state directory can only be read",
+			Detail: b.conf.State,
+			Hint:   "Nothing was changed. Look after the disk, mount it so that it can be written, then start the box again. The files lie under blobs/ and can be read without the box."}
 	case err != nil:
 		return nil, fmt.Errorf("volume: %w", err)
 	}
@@ -252,7 +260,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err := b.refuseNewRecords(ctx, disk); err != nil {
 		return err
 	}
-	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now})
+	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now, Trouble: b.noteTrouble})
 	if err != nil {
 		return err
 	}

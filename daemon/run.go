@@ -212,7 +212,7 @@ func (b *Box) openCameras() error {
 
 // Run serves until ctx ends or a part fails, then stops taking connections,
 // gives uploads a moment to end, and returns. ready is called once, when the box
-// answers.
+// answers. See ErrRebuild, ErrAway and ErrWritable.
 func (b *Box) Run(ctx context.Context, ready func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -236,6 +236,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
+	serve("disk", func() error { return b.watchVolume(ctx) })
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })
@@ -254,7 +255,11 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	ready()
 	<-ctx.Done()
 
-	stop, done := context.WithTimeout(context.Background(), drain)
+	patience := drain
+	if errors.Is(context.Cause(ctx), ErrAway) {
+		patience = time.Second // what is being sent has nowhere to go
+	}
+	stop, done := context.WithTimeout(context.Background(), patience)
 	defer done()
 	err := errors.Join(b.front.Shutdown(stop), maintenance.Shutdown(stop))
 	parts.Wait()

@@ -44,11 +44,11 @@ func (s *Store) Get(ctx context.Context, ref Ref) (*Blob, error) {
 	}
 	f, err := s.fsys.OpenFile(ref.path(), vfs.ReadOnly, 0)
 	if err != nil {
-		return nil, blobError(ref, err)
+		return nil, blobError(ref, s.touched(err))
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, errors.Join(blobError(ref, err), f.Close())
+		return nil, errors.Join(blobError(ref, s.touched(err)), f.Close())
 	}
 	return &Blob{f, info}, nil
 }

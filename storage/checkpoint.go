@@ -61,7 +61,7 @@ func (u *Upload) record(seal bool) error {
 	first := u.seq == 0
 	if first {
 		if err := u.appear(); err != nil {
-			return fmt.Errorf("checkpoint of upload %s: %w", u.id, full(err))
+			return fmt.Errorf("checkpoint of upload %s: %w", u.id, u.s.touched(err))
 		}
 	} else if u.stateFile == nil { // resumed
 		u.stateFile, err = u.s.fsys.OpenFile(stagingDir+"/"+u.id+extState, vfs.ReadWrite, 0)
@@ -70,7 +70,7 @@ func (u *Upload) record(seal bool) error {
 		}
 	}
 	if _, err := u.stateFile.WriteAt(slot, r.slot()); err != nil {
-		return fmt.Errorf("checkpoint of upload %s: %w", u.id, full(err))
+		return fmt.Errorf("checkpoint of upload %s: %w", u.id, u.s.touched(err))
 	}
 	if err := u.syncState(first); err != nil {
 		u.void = err

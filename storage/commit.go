@@ -194,7 +194,7 @@ func (u *Upload) giveName() error {
 		err = errors.Join(u.s.setAside(u.sum), u.s.fsys.Rename(stagingDir+"/"+u.name, u.sum.path()))
 	}
 	if err != nil {
-		return fmt.Errorf("blob %s: %w", u.sum, full(err))
+		return fmt.Errorf("blob %s: %w", u.sum, u.s.touched(err))
 	}
 	if u.seq == 0 {
 		u.name = ""

@@ -203,6 +203,7 @@ func (s *Store) there() error {
 		_ = f.Close() // read only
 	}
 	if _, err := readVolume(s.fsys, s.volume.id); err != nil {
+		s.trouble(err)
 		return fmt.Errorf("the volume cannot be read any more: %w", err)
 	}
 	return nil

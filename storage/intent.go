@@ -164,7 +164,7 @@ func (l *intentLog) fill(g *segment) error {
 	for g.high < l.size {
 		n, err := g.file.WriteAt((*zeros)[:min(int64(len(*zeros)), l.size-g.high)], g.high)
 		if g.high += int64(n); err != nil {
-			return full(err)
+			return marked(err)
 		}
 	}
 	if err := g.file.Datasync(); err != nil {
@@ -351,7 +351,7 @@ func (l *intentLog) finishSettle(g *segment) {
 }
 
 func (l *intentLog) settle(g *segment) error {
-	err := l.s.unsureNames()
+	err := l.s.lost()
 	if err == nil {
 		err = l.s.fsys.SyncAll()
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -522,7 +522,7 @@ func (l *intentLog) rewrite(g *segment) (refs []Ref, err error) {
 			continue // of a batch that was not acknowledged
 		}
 		if err := l.s.rewriteBlob(ref, buf[:size]); err != nil {
-			return refs, full(err)
+			return refs, marked(err)
 		}
 		refs = append(refs, ref)
 	}

@@ -31,6 +31,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"yunbox.local/storage/vfs"
@@ -62,6 +63,9 @@ var (
 	// ErrSync: a sync failed, and what it was to make durable must be taken
 	// for lost. It wraps the error of the system call.
 	ErrSync = errors.New("the disk did not keep the data")
+	// ErrReadOnly: the volume can only be read, as a file system does after an error
+	// of its own.
+	ErrReadOnly = errors.New("the volume can only be read")
 )
 
 // Options of Open; the zero value is usable.
@@ -90,6 +94,10 @@ type Options struct {
 	Acknowledged func(context.Context, Ref) (bool, error)
 
 	Now func() time.Time // nil: time.Now
+
+	// Trouble is told, perhaps often, of an error by which a volume may show that it
+	// is failing or gone. It must not block. nil: nobody.
+	Trouble func(error)
 }
 
 // Store keeps blobs on one volume. All methods are safe for concurrent use.
@@ -98,6 +106,7 @@ type Store struct {
 	log     *slog.Logger
 	acked   func(context.Context, Ref) (bool, error)
 	now     func() time.Time
+	trouble func(error)
 	reserve int64 // as in Options
 	volume  volume
 	lock    io.Closer
@@ -116,7 +125,10 @@ type Store struct {
 	removing map[Ref]chan struct{} // blobs that Sweep is about to remove
 	damaged  map[Ref]struct{}      // found by Inspect: replaced when sent again
 	failed   error                 // the first failed sync
+	lossy    error                 // the first after which the disk is not to be relied on
 	unsure   error                 // a failed sync after which no name can be trusted
+
+	readOnly atomic.Bool // the last try to make a file found it so
 }
 
 // maxSyncs bounds the syncs of data, and those of names, that run side by side,
@@ -146,6 +158,7 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 		log:       opt.Log,
 		now:       opt.Now,
 		acked:     opt.Acknowledged,
+		trouble:   opt.Trouble,
 		reserve:   opt.Reserve,
 		open:      make(map[string]*Upload),
 		pins:      make(map[Ref]int),
@@ -158,6 +171,9 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if s.trouble == nil {
+		s.trouble = func(error) {}
+	}
 	if s.acked == nil {
 		s.acked = func(context.Context, Ref) (bool, error) { return false, nil }
 	}
@@ -169,7 +185,7 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	if errors.Is(err, vfs.ErrLocked) {
 		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
 	} else if err != nil {
-		return nil, fmt.Errorf("lock the volume: %w", full(err))
+		return nil, fmt.Errorf("lock the volume: %w", marked(err))
 	}
 	s.lock = lock
 	s.volume, err = readVolume(fsys, opt.Volume)
@@ -216,13 +232,50 @@ func (s *Store) Space() (vfs.Space, error) { return s.fsys.Space() }
 // come.
 func (s *Store) Receiving() bool { return s.promised.Load() > 0 }
 
-// Err returns the first failed sync since Open, nil while there was none. The
-// volume should then be looked after: the disk loses data.
+// Err says what is wrong with the volume, nil while nothing is. After the first
+// failed sync, ErrSync, it takes no more data until it is opened again: the disk
+// loses data and should be looked after. (One that failed for want of room is told,
+// and no more.) ErrReadOnly lasts until something can be written.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed == nil && s.readOnly.Load() {
+		return ErrReadOnly
+	}
 	return s.failed
 }
+
+// Writable tries whether a file can be made on the volume.
+func (s *Store) Writable() error {
+	err := s.touched(writable(s.fsys))
+	if err == nil {
+		s.readOnly.Store(false)
+	}
+	return err
+}
+
+// Present says whether fsys is the volume with that id, there to be read and
+// written: nil, or what is wrong, such as ErrWrongVolume and ErrReadOnly. It
+// changes nothing.
+func Present(fsys vfs.FS, id string) error {
+	if _, err := readVolume(fsys, id); err != nil {
+		return err
+	}
+	return marked(writable(fsys))
+}
+
+func writable(fsys vfs.FS) error {
+	name := stagingDir + "/" + newID() + extTemp
+	f, err := fsys.OpenFile(name, vfs.CreateNew, stageMode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), fsys.Remove(name))
+}
+
+// Verified reads the identity of the volume from the disk, past the cache: nil if
+// the volume is still there.
+func (s *Store) Verified() error { return s.there() }
 
 // usable says whether new data may be taken.
 func (s *Store) usable() error {
@@ -231,25 +284,33 @@ func (s *Store) usable() error {
 	if s.closed {
 		return fmt.Errorf("storage: %w", ErrClosed)
 	}
-	return s.unsure
+	if s.unsure != nil {
+		return s.unsure
+	}
+	return s.lossy
 }
 
-// unsureNames is the failed sync after which no name can be trusted, if any.
-func (s *Store) unsureNames() error {
+// lost is the failed sync after which neither names nor bytes that were not synced by
+// themselves can be trusted, if any.
+func (s *Store) lost() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unsure
+	return errors.Join(s.unsure, s.lossy)
 }
 
 // syncFailed records a failed sync and returns the error to hand on.
 func (s *Store) syncFailed(what string, err error) error {
-	err = fmt.Errorf("%w: %s: %w", ErrSync, what, full(err))
+	err = fmt.Errorf("%w: %s: %w", ErrSync, what, marked(err))
 	s.mu.Lock()
 	first := s.failed == nil
 	if first {
 		s.failed = err
 	}
+	if s.lossy == nil && !vfs.IsFull(err) {
+		s.lossy = err
+	}
 	s.mu.Unlock()
+	s.trouble(err)
 	if first {
 		s.log.Error("a sync failed: data may be lost, the disk needs attention", "what", what, "error", err)
 	}
@@ -298,12 +359,36 @@ func (s *Store) room(n int64) error {
 	return nil
 }
 
-// full marks errors that mean "no room" as ErrFull.
-func full(err error) error {
-	if vfs.IsFull(err) && !errors.Is(err, ErrFull) {
+// marked marks errors that mean "no room" as ErrFull, and those of a volume that
+// cannot be written as ErrReadOnly.
+func marked(err error) error {
+	switch {
+	case vfs.IsFull(err) && !errors.Is(err, ErrFull):
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, syscall.EROFS) && !errors.Is(err, ErrReadOnly):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return err
+}
+
+// touched is marked for the error of a call that reached the disk, and notes what it
+// says of the volume.
+func (s *Store) touched(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, syscall.EROFS) {
+		if !s.readOnly.Swap(true) {
+			s.log.Error("the volume can only be read", "error", err)
+		}
+	}
+	for _, sign := range []error{syscall.EROFS, syscall.EIO, syscall.ENODEV, syscall.ENXIO, syscall.ENOTCONN, syscall.ESTALE, syscall.ESHUTDOWN} {
+		if errors.Is(err, sign) {
+			s.trouble(err)
+			break
+		}
+	}
+	return marked(err)
 }
 
 // clearStaging removes what no upload can ever use again (see docs/format.md)

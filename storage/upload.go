@@ -392,8 +392,9 @@ func (u *Upload) create() error {
 	name := u.id + extTemp
 	file, err := u.s.fsys.OpenFile(stagingDir+"/"+name, vfs.CreateNew, blobMode)
 	if err != nil {
-		return fmt.Errorf("upload %s: %w", u.id, full(err))
+		return fmt.Errorf("upload %s: %w", u.id, u.s.touched(err))
 	}
+	u.s.readOnly.Store(false)
 	u.file, u.name = file, name
 	return nil
 }

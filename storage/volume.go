@@ -189,7 +189,7 @@ func newVolume(fsys vfs.FS, now time.Time) (volume, error) {
 	}
 	v := volume{id: newID(), created: now}
 	if err := makeVolume(fsys, v); err != nil {
-		return v, fmt.Errorf("make the volume: %w", full(err))
+		return v, fmt.Errorf("make the volume: %w", marked(err))
 	}
 	return v, nil
 }

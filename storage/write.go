@@ -146,7 +146,7 @@ func (u *Upload) take(b []byte) error {
 			u.s.promised.Add(-int64(n))
 		}
 		if err != nil {
-			return fmt.Errorf("upload %s: write: %w", u.id, full(err))
+			return fmt.Errorf("upload %s: write: %w", u.id, u.s.touched(err))
 		}
 	}
 	if tooLong {

@@ -67,7 +67,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func serve(ctx context.Context, conf config.Config, log *slog.Logger) error {
 	opt := daemon.Options{Config: conf, Log: log}
 	for {
-		err := serveBox(ctx, opt)
+		err := serveBox(ctx, &opt)
+		if errors.Is(err, daemon.ErrWritable) && ctx.Err() == nil {
+			continue
+		}
 		if !errors.Is(err, daemon.ErrRebuild) && !daemon.NeedsRebuild(err) {
 			return err
 		}
@@ -80,16 +83,33 @@ func serve(ctx context.Context, conf config.Config, log *slog.Logger) error {
 	}
 }
 
-func serveBox(ctx context.Context, opt daemon.Options) (err error) {
-	box, err := daemon.Open(ctx, opt)
+// serveBox returns daemon.ErrWritable when the box is to be opened again, on the
+// same addresses: its disk was away or could only be read, and has come back.
+func serveBox(ctx context.Context, opt *daemon.Options) error {
+	box, err := daemon.Open(ctx, *opt)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, box.Close()) }()
-	return box.Run(ctx, func() {
+	err = box.Run(ctx, func() {
 		opt.Log.Info("ready", "version", daemon.Version, "addresses", box.URLs())
 		tellReady(ctx, opt.Log)
 	})
+	opt.Rebuilt = nil
+	away := errors.Is(err, daemon.ErrAway)
+	if !away && !errors.Is(err, daemon.ErrWritable) {
+		return errors.Join(err, box.Close())
+	}
+	opt.Log.Error("the box is closed for now", "err", err)
+	opt.Config = box.Config()
+	if failed := box.Close(); failed != nil {
+		opt.Log.Warn("not everything could be closed as usual", "err", failed)
+	}
+	if away {
+		if err := box.Await(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return daemon.ErrWritable
 }
 
 func tellReady(ctx context.Context, log *slog.Logger) {

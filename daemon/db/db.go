@@ -51,6 +51,9 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock of transactions; nil is time.Now.
 	Now func() time.Time
+	// Trouble is told of an error by which the disk may show that it is failing or
+	// gone. It must not block. nil: nobody.
+	Trouble func(error)
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -59,6 +62,7 @@ type DB struct {
 	files    fs.FS // schema and migrations
 	log      *slog.Logger
 	now      func() time.Time
+	trouble  func(error)
 	write    *sql.DB // one connection, owned by the writer goroutine
 	read     *sql.DB
 	check    *sql.DB  // one connection, for checkpoints
@@ -84,7 +88,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, 
 
 func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	d := &DB{
-		path: opt.Path, files: files, log: opt.Log, now: opt.Now,
+		path: opt.Path, files: files, log: opt.Log, now: opt.Now, trouble: opt.Trouble,
 		calls: make(chan *call), stop: make(chan struct{}), tick: make(chan struct{}, 1),
 	}
 	if d.log == nil {
@@ -92,6 +96,9 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}
 	if d.now == nil {
 		d.now = time.Now
+	}
+	if d.trouble == nil {
+		d.trouble = func(error) {}
 	}
 	d.ops.known = statements{}
 	d.stopping, d.stopNow = context.WithCancel(context.WithoutCancel(ctx))
@@ -417,6 +424,12 @@ func (d *DB) Check(ctx context.Context) (problems []string, err error) {
 	return problems, err
 }
 
+// isDiskError tells errors that the disk reported.
+func isDiskError(err error) bool {
+	var se sqlite3.Error
+	return errors.As(err, &se) && (se.Code == sqlite3.ErrIoErr || se.Code == sqlite3.ErrReadonly || se.Code == sqlite3.ErrCantOpen)
+}
+
 // translate gives SQLite's failures the kind that a person can act on. Errors
 // that are problems already, and those of fn's own making, pass unchanged.
 func translate(err error) error {
@@ -428,6 +441,11 @@ func translate(err error) error {
 	if errors.As(err, &p) {
 		return err
 	}
+	if se.SystemErrno == syscall.EROFS || se.Code == sqlite3.ErrReadonly {
+		return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: err, Title: "The box's disk can only be read",
+			Detail: "Nothing can be changed. Files that are on the box can be read as before.",
+			Hint:   "Look after the disk; the box goes on once it can be written again."}
+	}
 	switch se.Code {
 	case sqlite3.ErrFull:
 		return &problem.Error{Kind: problem.Full, Op: "db", Err: err,
@@ -435,7 +453,7 @@ func translate(err error) error {
 			Hint:   "Nothing was lost. Empty the trash or free space on the disk, then try again."}
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
 		return damaged(err)
-	case sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen:
+	case sqlite3.ErrIoErr, sqlite3.ErrCantOpen:
 		return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: err,
 			Detail: "The disk did not take the change.",
 			Hint:   "Nothing that was acknowledged is affected. Look at the disk and restart the box."}

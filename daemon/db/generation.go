@@ -536,6 +536,9 @@ func damaged(err error) error {
 // spread the damage.
 func (d *DB) noteDamage(err error) {
 	if !isDamage(err) {
+		if isDiskError(err) {
+			d.trouble(err)
+		}
 		return
 	}
 	err = damaged(err)

@@ -328,6 +328,7 @@ func (d *DB) commit(tx *Tx) error {
 	if errors.As(err, &se) && se.Code == sqlite3.ErrIoErr {
 		err := translate(err)
 		d.failed.Store(&err)
+		d.trouble(err)
 		d.log.Error("a commit did not reach the disk; no further change is accepted until a restart", "err", err)
 	}
 	return translate(err)

@@ -510,6 +510,18 @@ func (in *Ingest) explain(m Meta, err error) error {
 		}
 	case errors.Is(err, storage.ErrClosed):
 		return errShutdown()
+	case errors.Is(err, storage.ErrReadOnly):
+		return &problem.Error{
+			Kind: problem.Unavailable, Op: "ingest", Title: "The box's disk can only be read", Err: err,
+			Detail: "The file is not stored. Files that are on the box can be read as before.",
+			Hint:   "The device keeps the file and tries again. Look after the disk; the box goes on once it can be written again.",
+		}
+	case errors.Is(err, storage.ErrSync):
+		return &problem.Error{
+			Kind: problem.Unavailable, Op: "ingest", Title: "The box's disk loses data", Err: err,
+			Detail: "The file is not stored. The box takes nothing new; files that are on the box can be read as before.",
+			Hint:   "The device keeps the file and tries again. Look after the disk, then restart the box.",
+		}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -9,6 +10,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/storage"
 )
 
 func (a *API) registerAbout() {
@@ -88,17 +90,42 @@ type healthAnswer struct {
 	} `nameHint:"Health"`
 }
 
-// health fails once a sync of the volume failed: such a box keeps what it has
+// health fails once the box cannot take anything new: such a box keeps what it has
 // and must not be given more.
 func (a *API) health(context.Context, *struct{}) (*healthAnswer, error) {
-	if err := a.store.Err(); err != nil {
+	hint := "Look after the disk; `yunboxctl status` tells more."
+	switch a.diskState() {
+	case diskReadOnly:
 		return nil, &problem.Error{
-			Kind: problem.Unavailable, Op: "api.health", Title: "The disk has failed", Err: err,
-			Detail: "The box takes nothing new; what it acknowledged before stays readable.",
-			Hint:   "Look after the disk; `yunboxctl status` tells more.",
+			Kind: problem.Unavailable, Op: "api.health", Title: "The box's disk can only be read", Err: a.store.Err(),
+			Detail: "The box takes nothing new; what it acknowledged before stays readable.", Hint: hint,
+		}
+	case diskFailed:
+		return nil, &problem.Error{
+			Kind: problem.Unavailable, Op: "api.health", Title: "The disk has failed", Err: errors.Join(a.store.Err(), a.db.Err()),
+			Detail: "The box takes nothing new; what it acknowledged before stays readable.", Hint: hint,
 		}
 	}
 	out := &healthAnswer{}
 	out.Body.OK = true
 	return out, nil
+}
+
+// What Care.Disk says.
+const (
+	diskOK       = "ok"
+	diskReadOnly = "read-only" // until it can be written again
+	diskFailed   = "failed"    // until the box was restarted
+)
+
+// diskState says whether files and records can be written.
+func (a *API) diskState() string {
+	err := errors.Join(a.store.Err(), a.db.Err())
+	switch {
+	case err == nil:
+		return diskOK
+	case errors.Is(err, storage.ErrReadOnly):
+		return diskReadOnly
+	}
+	return diskFailed
 }

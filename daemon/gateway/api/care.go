@@ -25,6 +25,7 @@ func (a *API) registerCare() {
 
 // Care says how well the stored bytes are known to be sound.
 type Care struct {
+	Disk     string  `json:"disk" enum:"ok,read-only,failed" doc:"Whether the box can take anything. read-only: not before its disk can be written again; failed: not before somebody has looked after the disk and restarted the box. What is stored can be read all the same"`
 	Damaged  int64   `json:"damaged" minimum:"0" doc:"Contents of the asker that the box lost and asks for again: see GET /v1/damaged"`
 	Oldest   *moment `json:"oldest_unverified" nullable:"true" doc:"When the content of the box that was not read for the longest time was last read back, or written; null: nothing is kept"`
 	Days     int     `json:"scrub_days" minimum:"0" doc:"Within how many days the box reads all contents back; 0: it does not by itself"`
@@ -36,7 +37,7 @@ func (a *API) care(ctx context.Context, u ident.UserID) (c Care, err error) {
 	if err != nil {
 		return c, err
 	}
-	c = Care{Oldest: momentOrNull(cover.Oldest), Days: cover.Days, Scrubbed: momentOrNull(cover.Last)}
+	c = Care{Disk: a.diskState(), Oldest: momentOrNull(cover.Oldest), Days: cover.Days, Scrubbed: momentOrNull(cover.Last)}
 	c.Damaged, _, err = a.catalog.DamagedOf(ctx, u, 0)
 	return c, err
 }

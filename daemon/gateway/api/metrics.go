@@ -36,14 +36,14 @@ func (a *API) serveMetrics(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) writeMetrics(w http.ResponseWriter, total, free int64, t catalog.Totals) {
 	healthy := 1
-	if a.store.Err() != nil {
+	if a.diskState() != diskOK {
 		healthy = 0
 	}
 	var b strings.Builder
 	gauge := func(name, help string, value any) {
 		fmt.Fprintf(&b, "# HELP yunbox_%[1]s %[2]s\n# TYPE yunbox_%[1]s gauge\nyunbox_%[1]s %[3]v\n", name, help, value)
 	}
-	gauge("volume_healthy", "1 unless a sync of the volume failed.", healthy)
+	gauge("volume_healthy", "1 unless the volume failed or can only be read.", healthy)
 	gauge("disk_bytes", "Size of the volume.", total)
 	gauge("disk_free_bytes", "Free bytes of the volume.", free)
 	gauge("items", "Live files of all people.", t.Items)
