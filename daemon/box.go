@@ -260,7 +260,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err := b.refuseNewRecords(ctx, disk); err != nil {
 		return err
 	}
-	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now, Trouble: b.noteTrouble})
+	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now, Trouble: b.noteTrouble, Gone: b.store.Verified})
 	if err != nil {
 		return err
 	}

@@ -141,8 +141,8 @@ func (b *Box) Config() config.Config {
 // told that the disk is not there; certificate and key are in memory.
 func (b *Box) Await(ctx context.Context) error {
 	away := &problem.Error{Kind: problem.Unavailable, Op: "daemon.away", Title: "The box's disk is not there",
-		Detail: "It was unplugged or unmounted, or does not answer any more.",
-		Hint:   "Nothing was lost: devices keep their files and try again. Attach and mount the disk; the box goes on by itself.",
+		Detail:     "It was unplugged or unmounted, or does not answer any more.",
+		Hint:       "Nothing was lost: devices keep their files and try again. Attach and mount the disk; the box goes on by itself.",
 		RetryAfter: lookAgain}
 	listener, err := net.Listen("tcp", b.Config().HTTPS)
 	if err != nil {

@@ -31,9 +31,10 @@ func TestMain(m *testing.M) {
 
 type process struct {
 	*exec.Cmd
-	url  string
-	log  *logBuffer
-	done chan struct{}
+	url   string
+	state string
+	log   *logBuffer
+	done  chan struct{}
 }
 
 // logBuffer collects the daemon's log and hands out the address in it.
@@ -80,7 +81,7 @@ func start(t *testing.T, state string, env ...string) *process {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: c, log: log, done: make(chan struct{})}
+	p := &process{Cmd: c, state: state, log: log, done: make(chan struct{})}
 	go func() { c.Wait(); close(p.done) }()
 	t.Cleanup(func() { c.Process.Kill(); <-p.done })
 	select {

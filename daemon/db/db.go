@@ -51,6 +51,9 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock of transactions; nil is time.Now.
 	Now func() time.Time
+	// Gone is asked before an error is taken for damage: whether the disk is not there
+	// any more, where SQLite finds no pages. nil: it always is.
+	Gone func() error
 	// Trouble is told of an error by which the disk may show that it is failing or
 	// gone. It must not block. nil: nobody.
 	Trouble func(error)
@@ -63,6 +66,7 @@ type DB struct {
 	log      *slog.Logger
 	now      func() time.Time
 	trouble  func(error)
+	gone     func() error
 	write    *sql.DB // one connection, owned by the writer goroutine
 	read     *sql.DB
 	check    *sql.DB  // one connection, for checkpoints
@@ -88,7 +92,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, 
 
 func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	d := &DB{
-		path: opt.Path, files: files, log: opt.Log, now: opt.Now, trouble: opt.Trouble,
+		path: opt.Path, files: files, log: opt.Log, now: opt.Now, trouble: opt.Trouble, gone: opt.Gone,
 		calls: make(chan *call), stop: make(chan struct{}), tick: make(chan struct{}, 1),
 	}
 	if d.log == nil {
@@ -227,7 +231,8 @@ func (c connector) Driver() driver.Driver                        { return c.driv
 
 func open(path string, conns int, more string) *sql.DB {
 	pool := sql.OpenDB(connector{
-		dsn: "file:" + uriPath(path) + "?_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1" +
+		// mode=rw: where the file is missing, its disk is away, and none is to be made.
+		dsn: "file:" + uriPath(path) + "?mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1" +
 			"&_busy_timeout=10000&_stmt_cache_size=128&_secure_delete=1&" + more,
 		driver: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
 			// Statement journals of nested savepoints stay in memory: a file for them
@@ -313,14 +318,10 @@ func (d *DB) Stats() Stats { return Stats{Writes: d.writes.Load(), Commits: d.co
 func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := d.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		d.noteDamage(err)
-		return translate(err)
+		return d.judge(err)
 	}
 	defer tx.Rollback()
-	if err = fn(&Tx{tx: tx, Now: d.now(), reading: true}); err != nil {
-		d.noteDamage(err)
-	}
-	return translate(err)
+	return d.judge(fn(&Tx{tx: tx, Now: d.now(), reading: true}))
 }
 
 // Backup writes a compact, verified copy of the database to path, which must not
@@ -422,6 +423,20 @@ func (d *DB) Check(ctx context.Context) (problems []string, err error) {
 		return rows.Err()
 	})
 	return problems, err
+}
+
+// judge is translate for errors that may show what has become of the database.
+func (d *DB) judge(err error) error {
+	if gone := d.noteDamage(err); gone != nil {
+		return away(errors.Join(gone, err))
+	}
+	return translate(err)
+}
+
+func away(err error) error {
+	return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: err, Title: "The box's disk is not there",
+		Detail: "It was unplugged or unmounted, or does not answer any more.",
+		Hint:   "Nothing was lost: devices keep their files and try again. Attach and mount the disk; the box goes on by itself."}
 }
 
 // isDiskError tells errors that the disk reported.

@@ -208,7 +208,7 @@ func (d *DB) roll(ctx context.Context, why string) error {
 // makeGeneration writes a checked copy of the database into the journal's folder.
 func (d *DB) makeGeneration(ctx context.Context) (g generation, err error) {
 	dir := d.journal.dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := d.journal.makeDir(); err != nil {
 		return g, err
 	}
 	part := filepath.Join(dir, "gen.part")
@@ -533,18 +533,25 @@ func damaged(err error) error {
 }
 
 // noteDamage ends all writing once the database was found damaged: a change could
-// spread the damage.
-func (d *DB) noteDamage(err error) {
+// spread the damage. It returns why what looks like damage is none: the disk is gone.
+func (d *DB) noteDamage(err error) (gone error) {
 	if !isDamage(err) {
-		if isDiskError(err) {
+		if isDiskError(err) && d.trouble != nil {
 			d.trouble(err)
 		}
-		return
+		return nil
+	}
+	if d.gone != nil {
+		if gone := d.gone(); gone != nil {
+			d.trouble(gone)
+			return gone
+		}
 	}
 	err = damaged(err)
 	if d.failed.CompareAndSwap(nil, &err) {
 		d.log.Error("the database is damaged; no further change is accepted until it was rebuilt", "err", err)
 	}
+	return nil
 }
 
 // CheckAll is Check, but also compares every index with its table and every

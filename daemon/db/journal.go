@@ -53,6 +53,7 @@ const (
 // Nothing here may fail a write: the database is whole without its journal.
 type journal struct {
 	dir string
+	of  string // path of the database; "": none is looked for
 	log *slog.Logger
 	now func() time.Time
 
@@ -234,7 +235,7 @@ func (j *journal) write(p point, at time.Time, o *ops) error {
 }
 
 func (j *journal) beginSegment(first int64) error {
-	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+	if err := j.makeDir(); err != nil {
 		return err
 	}
 	name := filepath.Join(j.dir, segmentName(first))
@@ -256,6 +257,15 @@ func (j *journal) beginSegment(first int64) error {
 	j.known = make(map[string]uint64)
 	j.unsynced = append(j.unsynced, j.current)
 	return nil
+}
+
+// makeDir makes the folder if it is missing, but not where the database is missing,
+// too: what was mounted there is away, and what is there now is somebody else's.
+func (j *journal) makeDir() error {
+	if _, err := os.Stat(j.of); err != nil && j.of != "" {
+		return err
+	}
+	return os.MkdirAll(j.dir, 0o700)
 }
 
 // leave ends the current segment.
@@ -379,8 +389,11 @@ func (d *DB) openJournal(dir string) (err error) {
 	if dir == "" {
 		return nil
 	}
-	if d.journal, err = openJournal(dir, d.log, d.now); err != nil || d.journal.empty() {
+	if d.journal, err = openJournal(dir, d.log, d.now); err != nil {
 		return err
+	}
+	if d.journal.of = d.path; d.journal.empty() {
+		return nil
 	}
 	info, err := os.Stat(d.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {

@@ -264,8 +264,7 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 	group = []*call{first}
 	stx, err := d.write.BeginTx(context.Background(), nil)
 	if err != nil {
-		d.noteDamage(err)
-		return group, translate(err)
+		return group, d.judge(err)
 	}
 	d.ops.reset()
 	tx := &Tx{tx: stx, ops: &d.ops, Now: d.now()}
@@ -311,8 +310,7 @@ func (d *DB) commit(tx *Tx) error {
 		p = d.journal.following()
 		if _, err := stx.Exec("UPDATE journal SET number = ?, mark = ? WHERE one = 1", p.number, p.mark); err != nil {
 			stx.Rollback()
-			d.noteDamage(err)
-			return translate(err)
+			return d.judge(err)
 		}
 	}
 	err := stx.Commit()
@@ -352,12 +350,11 @@ func (d *DB) run(tx *Tx, c *call, within func(func() error) error) (broken error
 		return c.fn(tx)
 	})
 	c.after = tx.after
-	d.noteDamage(err)
 	if tx.broken != nil { // also when c.fn swallowed it
-		c.err = translate(tx.broken.err)
+		c.err = d.judge(tx.broken.err)
 		return tx.broken.err
 	}
-	c.err = translate(err)
+	c.err = d.judge(err)
 	return nil
 }
 

@@ -13,20 +13,21 @@ import (
 // this computer, until ctx ends. The kernel wakes it (poll of /proc/self/mountinfo,
 // see proc_pid_mountinfo(5)): nothing runs while nothing changes.
 func WatchMounts(ctx context.Context, changed func()) error {
-	table, err := os.Open("/proc/self/mountinfo")
+	// Not by os.Open: the poller of the runtime would take the news for itself.
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("mountinfo: %w", err)
 	}
-	defer table.Close() //nolint:errcheck // read only
+	defer unix.Close(table) //nolint:errcheck // read only
 	ended, end, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer ended.Close() //nolint:errcheck // nothing is written to it
-	defer end.Close() //nolint:errcheck // nor here
+	defer end.Close()   //nolint:errcheck // nor here
 	stop := context.AfterFunc(ctx, func() { _ = end.Close() })
 	defer stop()
-	fds := []unix.PollFd{{Fd: int32(table.Fd()), Events: unix.POLLPRI}, {Fd: int32(ended.Fd()), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}, {Fd: int32(ended.Fd()), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("poll: %w", err)
