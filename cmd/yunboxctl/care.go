@@ -193,25 +193,35 @@ type scrubLine struct {
 	Size    int64 `json:"size"`
 	Damaged int64 `json:"damaged"`
 	Healed  int64 `json:"healed"`
+	Stopped bool  `json:"stopped"`
 }
 
 func (a *app) scrubCommand() *cobra.Command {
-	var full, wait bool
+	var full, wait, stop bool
 	c := &cobra.Command{
 		Use: "scrub", Short: "Read stored contents back and look for damage", Args: cobra.NoArgs,
 		Long: `scrub begins now what the box does by itself in small portions: it reads those
 contents back that were not read for the longest time, and with --full all of them.
 It goes on when yunboxctl ends, and after a restart; people who send files come first.
 Damage is put on a list, healed from another copy if there is one, and asked for
-again otherwise.
+again otherwise. With --stop it ends the one that runs, for good; what was read counts,
+and the next portion comes a day later.
 
 With --json each line is one of
   {"event":"begun",…}  {"event":"progress",…}  {"event":"done",…}
 with "whole", "done" and "total" contents, "bytes" of "size", "damaged" and "healed".
 
 With --wait it exits with 1 if it found damage that was not healed at once.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.scrub(cmd.Context(), full, wait) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if stop {
+				return a.stopScrub(cmd.Context())
+			}
+			return a.scrub(cmd.Context(), full, wait)
+		},
 	}
+	c.Flags().BoolVar(&stop, "stop", false, "end the one that runs")
+	c.MarkFlagsMutuallyExclusive("stop", "full")
+	c.MarkFlagsMutuallyExclusive("stop", "wait")
 	c.Flags().BoolVar(&full, "full", false, "read everything")
 	c.Flags().BoolVar(&wait, "wait", false, "stay until it has ended, and show how far it is")
 	return c
@@ -243,11 +253,36 @@ func (a *app) scrub(ctx context.Context, full, wait bool) error {
 		return err
 	}
 	bar.clear()
+	if e.Stopped {
+		a.say("somebody stopped the scrub\n")
+	}
 	a.say("read back: %s, %s; damaged: %d, healed: %d\n", plural(e.Done, "content", "contents"), problem.Bytes(e.Bytes), e.Damaged, e.Healed)
 	if e.Damaged > e.Healed {
 		return &codeError{problem.ExitFailed}
 	}
 	return nil
+}
+
+func (a *app) stopScrub(ctx context.Context) error {
+	c, err := a.local()
+	if err != nil {
+		return err
+	}
+	var raw json.RawMessage
+	if err := c.call(ctx, "POST", "/local/scrub/stop", map[string]any{}, &raw); err != nil {
+		return err
+	}
+	var out struct{ Stopped bool }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return err
+	}
+	return a.print(raw, func(w io.Writer) {
+		if out.Stopped {
+			fmt.Fprintln(w, "the scrub is stopped; what it read counts")
+		} else {
+			fmt.Fprintln(w, "no scrub is running")
+		}
+	})
 }
 
 func (a *app) repairCommand() *cobra.Command {

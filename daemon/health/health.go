@@ -70,6 +70,7 @@ type Health struct {
 	asked  bool      // a run was asked for
 	whole  time.Time // since when a run of everything goes on; zero: none
 	run    Progress
+	stop   context.CancelFunc // ends the run that goes on; nil: there is none
 	bounds [catalog.Shards]bound
 	subs   []Source
 }
@@ -113,7 +114,8 @@ type Progress struct {
 	Size    int64     // of how many
 	Damaged int64     // contents that were found damaged
 	Healed  int64     // damaged ones that are sound again
-	Error   string    // why it ended early; "": it did not
+	Error   string    // why it ended early; "": it did not, or was stopped
+	Stopped bool      // somebody stopped it
 }
 
 // Progress returns how the current run stands, or how the last one ended.
@@ -141,6 +143,22 @@ func (h *Health) Begin(whole bool) int64 {
 	default:
 	}
 	return h.run.Number + 1
+}
+
+// Stop ends the run that goes on or was asked for, and reports whether there was one.
+// A run of everything is given up for good. What was read counts; the next portion
+// comes a day later.
+func (h *Health) Stop() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pending := h.asked || !h.whole.IsZero()
+	h.asked, h.whole = false, time.Time{}
+	if h.stop == nil {
+		return pending
+	}
+	h.run.Stopped = true
+	h.stop()
+	return true
 }
 
 // Coverage says how well the stored bytes are known.

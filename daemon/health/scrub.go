@@ -76,7 +76,7 @@ func (h *Health) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if p.Total == 0 && p.Error == "" {
+		if p.Total == 0 && p.Error == "" || p.Stopped {
 			quiet = now
 		}
 		if p.Error != "" {
@@ -87,12 +87,15 @@ func (h *Health) Run(ctx context.Context) {
 
 // scrub is one run: of everything that was not read since whole, or of a portion.
 func (h *Health) scrub(ctx context.Context, whole time.Time, asked bool) Progress {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	r := &run{h: h, whole: whole}
 	if !asked {
 		r.rate = h.o.Rate
 	}
 	h.mu.Lock()
 	h.run = Progress{Number: h.run.Number + 1, Running: true, Whole: !whole.IsZero(), Begun: h.o.Now()}
+	h.stop = cancel
 	h.mu.Unlock()
 	err := r.do(ctx)
 	err = errors.Join(err, r.note(context.WithoutCancel(ctx)))
@@ -101,10 +104,21 @@ func (h *Health) scrub(ctx context.Context, whole time.Time, asked bool) Progres
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.stop = nil
+	if h.run.Stopped {
+		// Not with the lock: a writer may wait for who holds it.
+		h.mu.Unlock()
+		gaveUp := h.setMoment(context.WithoutCancel(ctx), keyWhole, time.Time{})
+		h.mu.Lock()
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		err = errors.Join(err, gaveUp)
+	}
 	h.run.Running, h.run.Ended = false, h.o.Now()
 	if err != nil {
 		h.run.Error = problem.Sentence(err)
-	} else if h.run.Whole {
+	} else if h.run.Whole && !h.run.Stopped {
 		h.whole = time.Time{}
 	}
 	return h.run

@@ -112,12 +112,13 @@ type scrubRun struct {
 	Healed  int64   `json:"healed"`
 	Begun   *moment `json:"begun"`
 	Error   string  `json:"error,omitempty"` // why it ended early
+	Stopped bool    `json:"stopped,omitempty"`
 }
 
 func asRun(event string, p health.Progress) scrubRun {
 	return scrubRun{
 		Event: event, Whole: p.Whole, Done: p.Blobs, Total: p.Total, Bytes: p.Bytes, Size: p.Size,
-		Damaged: p.Damaged, Healed: p.Healed, Begun: momentOrNull(p.Begun), Error: p.Error,
+		Damaged: p.Damaged, Healed: p.Healed, Begun: momentOrNull(p.Begun), Error: p.Error, Stopped: p.Stopped,
 	}
 }
 
@@ -153,6 +154,12 @@ func (l *Local) scrub(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return l.gone(r, err)
+}
+
+// stopScrub ends the run that goes on.
+func (l *Local) stopScrub(w http.ResponseWriter, _ *http.Request) error {
+	httpd.WriteJSON(w, http.StatusOK, map[string]bool{"stopped": l.api.keeper.Stop()})
+	return nil
 }
 
 // gone notes that nobody read an answer to its end.

@@ -36,6 +36,7 @@ func (a *API) Local() *Local {
 	handle("PATCH /local/users/{name}", l.patchUser)
 	handle("POST /local/check", l.check)
 	handle("POST /local/scrub", l.scrub)
+	handle("POST /local/scrub/stop", l.stopScrub)
 	handle("POST /local/repair", l.repair)
 	handle("GET /local/damage", l.damage)
 	handle("POST /local/sweep", l.sweep)
