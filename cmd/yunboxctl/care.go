@@ -220,10 +220,10 @@ With --wait it exits with 1 if it found damage that was not healed at once.`,
 		},
 	}
 	c.Flags().BoolVar(&stop, "stop", false, "end the one that runs")
-	c.MarkFlagsMutuallyExclusive("stop", "full")
-	c.MarkFlagsMutuallyExclusive("stop", "wait")
 	c.Flags().BoolVar(&full, "full", false, "read everything")
 	c.Flags().BoolVar(&wait, "wait", false, "stay until it has ended, and show how far it is")
+	c.MarkFlagsMutuallyExclusive("stop", "full")
+	c.MarkFlagsMutuallyExclusive("stop", "wait")
 	return c
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -294,7 +296,77 @@ func TestDiskIsPulledOutAndComesBack(t *testing.T) {
 	if code := p.end(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d: %s", code, p.log)
 	}
-	t.Log(p.log)
+}
+
+// A disk is filled to the last byte, by somebody else, too: files are refused; what
+// frees room, signing in and withdrawing go on, also after a start; and so do uploads
+// once there is room. R08
+func TestDiskIsFilledToTheLastByte(t *testing.T) {
+	disk := newDisk(t, "96M")
+	place := t.TempDir()
+	disk.mount(place, "defaults")
+	state := filepath.Join(place, "state")
+	p := start(t, state)
+	ada := owner(t, p)
+	const full = "The box is full"
+	var files int
+	for files = 0; ; files++ {
+		status, why := ada.do("PUT", fmt.Sprintf("/v1/files/%d.bin?source=album", files), randomText(4<<20))
+		if status == 507 && why.Title == full {
+			break
+		} else if status != 201 || files > 30 {
+			t.Fatalf("file %d: %d %s", files, status, why.body)
+		}
+	}
+	filler, err := os.Create(filepath.Join(place, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for {
+			if _, err := filler.Write(make([]byte, size)); err != nil {
+				break
+			}
+		}
+	}
+	filler.Sync()
+	signIn := `{"username":"ada","password":"correct horse battery staple"}`
+	for round := range 2 {
+		ada.is(507, full, "PUT", "/v1/files/x.jpg?source=album", randomText(1000))
+		ada.is(200, "", "GET", "/v1/files/0.bin", "")
+		ada.is(200, "", "POST", "/v1/session", signIn)
+		for i := range 2 { // root's own part of the disk is to be freed first
+			ada.is(204, "", "DELETE", fmt.Sprintf("/v1/files/%d.bin", files-1-2*round-i), "")
+		}
+		if round == 0 {
+			ada.is(507, "", "PUT", "/dav/x.jpg", randomText(1000))
+			ada.is(200, "", "DELETE", "/v1/consents/storage", "")
+			if code := p.end(t, syscall.SIGTERM); code != 0 {
+				t.Errorf("exit code %d: %s", code, p.log)
+			}
+			p = start(t, state)
+			ada.p = p
+		}
+	}
+	var trash struct{ Items []struct{ ID string } }
+	if err := json.Unmarshal([]byte(ada.is(200, "", "GET", "/v1/items?trash=true", "").body), &trash); err != nil || len(trash.Items) != 4 {
+		t.Fatalf("%+v %v", trash, err)
+	}
+	for _, item := range trash.Items {
+		ada.is(204, "", "DELETE", "/v1/items/"+item.ID, "")
+	}
+	ada.becomes(201, "", "PUT", "/v1/files/y.jpg?source=album", randomText(1000))
+	for i := range files - 4 {
+		ada.is(200, "", "GET", fmt.Sprintf("/v1/files/%d.bin", i), "")
+	}
+}
+
+// randomText has n bytes that are no other's.
+func randomText(n int) string {
+	b := make([]byte, (n+1)/2)
+	rand.Read(b)
+	return hex.EncodeToString(b)[:n]
 }
 
 // A box that waits for its disk can be stopped.
