@@ -321,6 +321,9 @@ func (s *Store) syncFailed(what string, err error) error {
 // directory the kernel may show names that are not on the disk, and no later
 // sync tells which: only a new mount shows the truth.
 func (s *Store) namesUnsure(err error) {
+	if !errors.Is(err, ErrSync) {
+		err = s.syncFailed("the intent log", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unsure == nil {
