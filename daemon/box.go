@@ -146,11 +146,16 @@ func (b *Box) path(parts ...string) string {
 
 // openVolume comes first: it holds the lock that keeps a second daemon away.
 func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
-	if err := vfs.CreateDir(b.conf.State); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+	if b.conf.Volume == "" {
+		if err := vfs.CreateDir(b.conf.State); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
 	}
 	if disk == nil {
 		dir, err := vfs.OpenDir(b.conf.State)
+		if b.conf.Volume != "" && errors.Is(err, fs.ErrNotExist) {
+			return nil, b.notThere(err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
@@ -167,7 +172,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	b.now = b.settledClock(b.now, disk)
 	b.started = time.Now() // its monotonic part counts, whatever becomes of the clock
 	store, err := storage.Open(ctx, disk, storage.Options{
-		Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble,
+		Volume: b.conf.Volume, Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble,
 		// Nothing is asked before the first upload, and the catalogue is there by then.
 		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Relied(ctx, ref) },
 	})
@@ -177,6 +182,8 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 			Title:  "Another yunboxd is using this state directory",
 			Detail: b.conf.State,
 			Hint:   "Stop it first, or give this one a state directory of its own with --state."}
+	case errors.Is(err, storage.ErrWrongVolume) && b.conf.Volume != "":
+		return nil, b.notThere(err)
 	case errors.Is(err, storage.ErrWrongVolume):
 		return nil, &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
 			Title:  "The volume with the files cannot be recognised",
@@ -193,6 +200,14 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	b.store = store
 	b.closers = append(b.closers, store.Close)
 	return disk, nil
+}
+
+// notThere is said by a box whose settings name its volume, which it does not find.
+func (b *Box) notThere(err error) error {
+	return &problem.Error{Kind: problem.Unavailable, Op: "daemon.open", Err: err,
+		Title:  "The box's disk is not there",
+		Detail: fmt.Sprintf("The settings say that %s lies on volume %s.", b.conf.State, b.conf.Volume),
+		Hint:   "Nothing was changed. Attach and mount the disk, then start the box again."}
 }
 
 // refuseEmptyVolume keeps a box from starting over on a volume that lost its

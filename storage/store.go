@@ -194,7 +194,7 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 	} else if err == nil {
 		s.mendVolume()
 		if err = s.mendDirs(); err != nil {
-			err = fmt.Errorf("mend the volume: %w", full(err))
+			err = fmt.Errorf("mend the volume: %w", marked(err))
 		}
 	}
 	if err != nil {

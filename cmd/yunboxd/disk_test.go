@@ -475,6 +475,34 @@ func TestStartOnAReadOnlyDisk(t *testing.T) {
 	}
 }
 
+// A box whose settings name its volume does not begin anew where its disk is not
+// mounted: it writes nothing there. R16
+func TestVolumeInTheSettings(t *testing.T) {
+	state := t.TempDir()
+	p := start(t, state)
+	var status struct{ Volume struct{ ID string } }
+	(&client{t: t, p: p}).local("/local/status", &status)
+	p.end(t, syscall.SIGTERM)
+	empty := t.TempDir()
+	for place, there := range map[string]bool{empty: false, filepath.Join(empty, "missing"): false, state: true} {
+		for _, id := range []string{status.Volume.ID, strings.Repeat("a", 26)} {
+			ctx, cancel := context.WithCancel(t.Context())
+			if there && id == status.Volume.ID {
+				cancel() // it starts, and ends at once
+			}
+			var stderr bytes.Buffer
+			code := run(ctx, []string{"--state", place, "--https", "127.0.0.1:0", "--mdns=off", "--volume", id}, io.Discard, &stderr)
+			if ctx.Err() == nil && (code != problem.ExitUnreachable || !strings.Contains(stderr.String(), "not there")) {
+				t.Errorf("%s, %s: %d %s", place, id, code, &stderr)
+			}
+			cancel()
+		}
+	}
+	if list, err := os.ReadDir(empty); err != nil || len(list) > 0 {
+		t.Errorf("something was written: %v %v", list, err)
+	}
+}
+
 // One volume is one volume, by whatever way two daemons come to it.
 func TestSecondDaemonByAnotherPathIsRefused(t *testing.T) {
 	state, dir := t.TempDir(), t.TempDir()

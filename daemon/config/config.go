@@ -59,6 +59,10 @@ type Config struct {
 	// ReserveMiB is disk space, in MiB, that uploads leave for the catalogue and
 	// for deleting; 0 chooses by the size of the disk.
 	ReserveMiB int `mapstructure:"reserve-mib"`
+	// Volume is the id of the volume that the state directory must lie on, as
+	// `yunboxctl status` shows it: where another or none is mounted the box does not
+	// start and writes nothing. Empty: any, and a new one is made where there is none.
+	Volume string `mapstructure:"volume"`
 	// ScrubDays is within how many days the box reads every stored content back, 7
 	// to 365; 0: only when it is told to.
 	ScrubDays int `mapstructure:"scrub-days"`
@@ -126,6 +130,7 @@ func Flags() *pflag.FlagSet {
 	fs.String("log-format", "text", "`text|json`")
 	fs.Int("memory-mib", 40, "`MIB` of heap that the daemon keeps itself within")
 	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
+	fs.String("volume", "", "`ID` of the volume, from yunboxctl status, without which the box does not start; empty: any")
 	fs.Int("scrub-days", 30, "`DAYS` within which every stored content is read back; 0: only on demand")
 	fs.Int("scrub-mib", 32, "`MIB` a second that are read then; 0: no limit")
 	fs.String("config", "", "`FILE` with these settings in TOML")
