@@ -77,7 +77,7 @@ export interface Storage {
   mine: { items: number; bytes: number; distinct_bytes: number; saved_bytes: number };
   box: { items: number; logical_bytes: number; blobs: number; physical_bytes: number; saved_bytes: number } | null;
   second_copy: { time: string; complete: boolean; current: boolean } | null;
-  care: { damaged: number; oldest_unverified: string | null; scrub_days: number; scrubbed: string | null };
+  care: { disk: 'ok' | 'read-only' | 'failed'; damaged: number; oldest_unverified: string | null; scrub_days: number; scrubbed: string | null };
 }
 export interface Damaged {
   damaged: number;

@@ -61,6 +61,7 @@ function Care({ of }: { of: Storage['care'] }) {
   return (
     <section class="card">
       <h2>{t('storage.care')}</h2>
+      {of.disk !== 'ok' && <Note kind="warn">{of.disk === 'failed' ? t('storage.diskFailed') : t('storage.diskReadOnly')}</Note>}
       {of.damaged > 0 && <DamagedFiles n={of.damaged} />}
       <dl class="figures">
         {of.oldest_unverified && (
