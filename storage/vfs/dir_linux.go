@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,6 +209,36 @@ func (f *file) Evict(off, n int64) error {
 	})
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESPIPE) {
 		return nil
+	}
+	return err
+}
+
+func (f *file) SetModTime(t time.Time) error {
+	mtime, err := unix.TimeToTimespec(t)
+	if err != nil {
+		return nil // no such time on this computer
+	}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
+	return control(f.File, "utimensat", func(fd int) error {
+		// futimens(3) is utimensat on the descriptor itself.
+		return unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), times, 0)
+	})
+}
+
+func (f *file) Clone(from File) error {
+	source, ok := from.(*file)
+	if !ok {
+		return &fs.PathError{Op: "clone", Path: f.Name(), Err: errors.ErrUnsupported}
+	}
+	err := control(source.File, "clone", func(source int) error {
+		return control(f.File, "clone", func(fd int) error { return unix.IoctlFileClone(fd, source) })
+	})
+	// Who cannot says so in many ways: other file systems, other volumes, files that
+	// are not to be shared, systems that forbid the call.
+	for _, cannot := range []error{unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EPERM} {
+		if errors.Is(err, cannot) {
+			return &fs.PathError{Op: "clone", Path: f.Name(), Err: errors.Join(errors.ErrUnsupported, err)}
+		}
 	}
 	return err
 }

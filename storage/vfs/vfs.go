@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+	"time"
 )
 
 // ErrLocked is returned by FS.Lock while somebody else holds the lock.
@@ -81,6 +82,16 @@ type File interface {
 	Stat() (fs.FileInfo, error)
 	Truncate(size int64) error
 	Chmod(mode fs.FileMode) error
+	// SetModTime sets when the file was modified, as far as the file system can
+	// keep that time.
+	SetModTime(t time.Time) error
+
+	// Clone gives this file, which is empty and open for writing, the content of
+	// another one of the same volume by sharing its storage: neither takes room,
+	// and a later write to one is none to the other. errors.ErrUnsupported where the
+	// file system cannot (ext4) or the two lie on different ones; the file is empty
+	// then.
+	Clone(from File) error
 
 	// Sync makes data and metadata durable, but not the file's name.
 	Sync() error
@@ -96,6 +107,39 @@ type File interface {
 	// those who use it. What is not written yet stays. It is a hint: a system
 	// that does not know it answers nil.
 	Evict(off, n int64) error
+}
+
+// Entries calls f with each entry of a directory, in no order, and keeps only some
+// of them in memory at a time. f may remove the entry.
+func Entries(fsys FS, name string, f func(fs.DirEntry) error) error {
+	dir, err := fsys.OpenFile(name, ReadOnly, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // read only
+	some, ok := dir.(interface {
+		ReadDir(n int) ([]fs.DirEntry, error)
+	})
+	if !ok {
+		list, err := fsys.ReadDir(name)
+		for _, e := range list {
+			err = errors.Join(err, f(e))
+		}
+		return err
+	}
+	for {
+		list, err := some.ReadDir(1024)
+		for _, e := range list {
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // Space is the room on a volume, in bytes.

@@ -70,7 +70,7 @@ func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.life++
-	after := &media{capacity: m.capacity, now: m.now, locks: make(map[string]bool)}
+	after := &media{capacity: m.capacity, now: m.now, clones: m.clones, locks: make(map[string]bool)}
 	made := make(map[*inode]*inode)
 	after.root = after.survive(rng, m.root, made)
 	after.root.links = 1

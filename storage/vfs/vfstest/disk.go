@@ -49,6 +49,7 @@ type media struct {
 	now      func() time.Time
 	faults   []*Fault
 	calls    [numOps]int
+	clones   bool
 	cutIn    int // the power fails before that call from now; 0: never
 }
 
@@ -115,6 +116,13 @@ func (d *Disk) SetCapacity(n int64) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	d.m.capacity = n
+}
+
+// SetClones says whether files can share their storage.
+func (d *Disk) SetClones(can bool) {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	d.m.clones = can
 }
 
 // Rot lets bytes of a file go bad on the device, under the page cache: change gets

@@ -32,6 +32,8 @@ const (
 	OpSpace
 	OpLock
 	OpLink
+	OpTimes
+	OpClone
 
 	numOps = iota
 )
@@ -41,7 +43,7 @@ const OpAny Op = 1<<numOps - 1
 
 var opNames = [numOps]string{
 	"open", "create", "read", "write", "sync", "syncdir", "syncall", "writeback", "evict", "rename", "remove",
-	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock", "link",
+	"mkdir", "readdir", "stat", "truncate", "chmod", "close", "space", "lock", "link", "times", "clone",
 }
 
 // String names a single kind.

@@ -1,10 +1,14 @@
 package vfstest
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"slices"
 	"syscall"
+	"time"
+
+	"yunbox.local/storage/vfs"
 )
 
 // file is an open file of a Disk.
@@ -219,6 +223,33 @@ func (f *file) Chmod(mode fs.FileMode) error {
 	}
 	defer f.d.m.mu.Unlock()
 	f.n.mode = f.n.mode.Type() | mode.Perm()
+	return nil
+}
+
+// SetModTime, unlike sizes and names, always survives a cut: nothing depends on it.
+func (f *file) SetModTime(t time.Time) error {
+	if err := f.begin(OpTimes); err != nil {
+		return err
+	}
+	defer f.d.m.mu.Unlock()
+	f.n.mtime = t
+	return nil
+}
+
+// Clone is a copy that takes room and may be lost, half of it or all, until it is
+// synced: less than file systems promise.
+func (f *file) Clone(from vfs.File) error {
+	if err := f.begin(OpClone); err != nil {
+		return err
+	}
+	defer f.d.m.mu.Unlock()
+	source, ok := from.(*file)
+	if !ok || source.d.m != f.d.m || !f.d.m.clones {
+		return f.fail(OpClone, errors.ErrUnsupported)
+	}
+	if _, err := f.d.m.write(f.n, slices.Clone(source.n.data), 0); err != nil {
+		return f.fail(OpClone, err)
+	}
 	return nil
 }
 
