@@ -35,8 +35,9 @@ type Catalog struct {
 	audit *audit.Log
 	hurt  atomic.Bool // there was an open damage since Open
 
-	died   chan struct{} // holds a token when a content lost its last row
-	offers atomic.Uint64
+	died    chan struct{} // holds a token when a content lost its last row
+	stirred chan struct{} // see Stirred
+	offers  atomic.Uint64
 
 	mu      sync.Mutex
 	changed map[ident.UserID]chan struct{} // of people whom somebody watches
@@ -44,7 +45,7 @@ type Catalog struct {
 
 // Open returns the catalogue in d, whose schema holds its tables.
 func Open(ctx context.Context, d *db.DB) (*Catalog, error) {
-	c := &Catalog{db: d, died: make(chan struct{}, 1), changed: map[ident.UserID]chan struct{}{}, audit: audit.New(d)}
+	c := &Catalog{db: d, died: make(chan struct{}, 1), stirred: make(chan struct{}, 1), changed: map[ident.UserID]chan struct{}{}, audit: audit.New(d)}
 	if _, err := c.Totals(ctx); err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}

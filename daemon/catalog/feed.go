@@ -88,6 +88,10 @@ func (c *Catalog) Changed(u ident.UserID) <-chan struct{} {
 }
 
 func (c *Catalog) announce(u ident.UserID) {
+	select {
+	case c.stirred <- struct{}{}:
+	default:
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ch := c.changed[u]; ch != nil {
