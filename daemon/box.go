@@ -29,6 +29,7 @@ import (
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/tree"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
 )
@@ -69,6 +70,7 @@ type Box struct {
 	inbox    *inbox.Inbox
 	health   *health.Health
 	backup   *backup.Backup
+	tree     *tree.Tree // nil: there is none
 
 	duplicates *duplicates.Room
 
@@ -302,8 +304,11 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	b.ingest = ingest.New(ingest.Options{
-		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans,
+		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans, LetGo: b.letGo,
 	})
+	if err := b.openTree(); err != nil {
+		return err
+	}
 	b.health = health.New(health.Options{
 		Catalog: b.catalog, Store: b.store, DB: b.db, Log: b.log, Now: b.now,
 		Days: b.conf.ScrubDays, Rate: int64(b.conf.ScrubMiB) << 20, Dir: b.conf.State,

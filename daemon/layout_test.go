@@ -35,6 +35,7 @@ daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident da
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
+daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem storage storage/vfs
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
 daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem dedup storage storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
@@ -46,7 +47,7 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/tree discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem

@@ -34,6 +34,7 @@ daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
 daemon/health busy                likewise
 daemon refuseHalfRestored        a fixed name in the state directory
+daemon openTree                  a fixed name in the state directory
 daemon openBackup                the settings that the daemon was started with
 daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory
 daemon/backup/target *           likewise

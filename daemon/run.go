@@ -178,6 +178,7 @@ func (b *Box) openInbox(face *api.API) (err error) {
 	}
 	b.inbox.Routes(b.maintenance.Handle)
 	b.backup.Routes(b.maintenance.Handle)
+	b.treeRoutes()
 	b.openDuplicates(face)
 	return nil
 }
@@ -241,6 +242,9 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })
 	parts.Go(func() { b.backup.Run(ctx) })
+	if b.tree != nil {
+		parts.Go(func() { b.tree.Run(ctx) })
+	}
 	parts.Go(func() { b.duplicates.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })

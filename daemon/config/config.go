@@ -68,6 +68,9 @@ type Config struct {
 	ScrubDays int `mapstructure:"scrub-days"`
 	// ScrubMiB is how many MiB a second it reads then; 0: no limit.
 	ScrubMiB int `mapstructure:"scrub-mib"`
+	// Tree says whether everybody's files are shown under their own names in tree/:
+	// "auto", "reflink" (only where that takes no room) or "off". Empty: off.
+	Tree string `mapstructure:"tree"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
 }
@@ -133,6 +136,7 @@ func Flags() *pflag.FlagSet {
 	fs.String("volume", "", "`ID` of the volume, from yunboxctl status, without which the box does not start; empty: any")
 	fs.Int("scrub-days", 30, "`DAYS` within which every stored content is read back; 0: only on demand")
 	fs.Int("scrub-mib", 32, "`MIB` a second that are read then; 0: no limit")
+	fs.String("tree", "auto", "readable view of all files, `auto|reflink|off`: auto makes copies where storage cannot be shared and there is ample room")
 	fs.String("config", "", "`FILE` with these settings in TOML")
 	fs.Bool("version", false, "print the version and end")
 	return fs
@@ -237,6 +241,11 @@ func (c *Config) validate() error {
 	}
 	if c.ScrubMiB < 0 {
 		return errorf("scrub-mib: %d is negative", c.ScrubMiB)
+	}
+	switch c.Tree {
+	case "", "auto", "reflink", Off:
+	default:
+		return errorf("tree: %q is neither auto, reflink nor off", c.Tree)
 	}
 	if len(c.Name) > 63 || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
 		return errorf("name: at most 63 bytes of plain text can be announced")

@@ -124,6 +124,10 @@ type Options struct {
 	// KeepOrphans says that the catalogue may not know everything that was kept on
 	// the volume: what it does not know is left alone.
 	KeepOrphans bool
+	// LetGo removes whatever else shows contents that nobody keeps any more, before
+	// they are removed themselves, which they are not if it fails. nil: there is
+	// nothing.
+	LetGo func(context.Context) error
 }
 
 // Ingest takes files in. It is safe for concurrent use.
@@ -136,6 +140,7 @@ type Ingest struct {
 	expiry time.Duration
 	now    func() time.Time
 	spare  bool // Options.KeepOrphans
+	letGo  func(context.Context) error
 
 	ctx       context.Context // ends at Close
 	shutdown  context.CancelCauseFunc
@@ -152,7 +157,7 @@ type Ingest struct {
 func New(opt Options) *Ingest {
 	in := &Ingest{
 		store: opt.Store, cat: opt.Catalog, db: opt.DB, ledger: opt.Consent,
-		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans,
+		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans, letGo: opt.LetGo,
 		slots: map[string]*slot{},
 	}
 	if in.log == nil {

@@ -204,6 +204,11 @@ func (in *Ingest) sweepDead(ctx context.Context) (s storage.Swept, err error) {
 		if err != nil || len(refs) == 0 {
 			return s, err
 		}
+		if in.letGo != nil {
+			if err := in.letGo(ctx); err != nil {
+				return s, err
+			}
+		}
 		part, err := in.store.Remove(ctx, refs, in.live(ctx))
 		s.Blobs += part.Blobs
 		s.Bytes += part.Bytes
