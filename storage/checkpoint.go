@@ -119,8 +119,8 @@ func (u *Upload) syncState(names bool) error {
 }
 
 func (u *Upload) saveHashes(r *record) (err error) {
-	a, okA := u.sha256.(encoding.BinaryMarshaler)
-	b, okB := u.sha1.(encoding.BinaryMarshaler)
+	a, okA := u.hashes.sha256.(encoding.BinaryMarshaler)
+	b, okB := u.hashes.sha1.(encoding.BinaryMarshaler)
 	if !okA || !okB {
 		return errors.ErrUnsupported
 	}

@@ -136,7 +136,7 @@ func checkParsed(t *testing.T, b []byte) {
 		_ = Ref(r.hash) // would panic
 		_ = SHA1(r.sha1)
 	}
-	u := &Upload{sha256: sha256.New(), sha1: sha1.New()}
+	u := &Upload{hashes: newHashes()}
 	_ = u.restoreHashes(r) // may fail, must not panic
 }
 

@@ -2,12 +2,9 @@ package storage
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // see SHA1
-	"crypto/sha256"
 	"encoding"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"path"
 	"sync"
@@ -36,7 +33,7 @@ type Upload struct {
 	synced int64    // this many bytes are durable
 	pushed int64    // this many bytes have been handed to the disk
 
-	sha256, sha1 hash.Hash
+	hashes hashes
 
 	seq       uint64 // number of the last checkpoint; 0: there was none
 	kept      int64  // offset of the last checkpoint
@@ -78,7 +75,7 @@ func (s *Store) Begin(ctx context.Context, size int64) (*Upload, error) {
 	if size < -1 {
 		return nil, fmt.Errorf("begin upload: size %d", size)
 	}
-	u := &Upload{s: s, id: newID(), sha256: sha256.New(), sha1: sha1.New()}
+	u := &Upload{s: s, id: newID(), hashes: newHashes()}
 	u.size.Store(size)
 	if err := s.hold(u); err != nil {
 		return nil, err
@@ -118,7 +115,7 @@ func (s *Store) Resume(ctx context.Context, id string) (*Upload, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	u := &Upload{s: s, id: id, sha256: sha256.New(), sha1: sha1.New()}
+	u := &Upload{s: s, id: id, hashes: newHashes()}
 	if !validID(id) {
 		return nil, fmt.Errorf("upload: %w", ErrNotFound)
 	}
@@ -171,12 +168,12 @@ func (u *Upload) load(ctx context.Context) error {
 		return nil
 	}
 	// The state is from a Go release that this one cannot read.
-	u.sha256.Reset()
-	u.sha1.Reset()
+	u.hashes.sha256.Reset()
+	u.hashes.sha1.Reset()
 	buf := u.s.buffers.get(streamBuffer)
 	defer u.s.buffers.put(buf)
 	all := &contextReader{ctx, io.NewSectionReader(u.file, 0, st.offset)}
-	if n, err := io.CopyBuffer(io.MultiWriter(u.sha256, u.sha1), all, *buf); err != nil {
+	if n, err := io.CopyBuffer(&u.hashes, all, *buf); err != nil {
 		return fmt.Errorf("upload %s: hash again: %w", u.id, err)
 	} else if n != st.offset {
 		return fmt.Errorf("upload %s: hash again: %w", u.id, ErrDamaged)
@@ -185,8 +182,8 @@ func (u *Upload) load(ctx context.Context) error {
 }
 
 func (u *Upload) restoreHashes(r record) error {
-	a, okA := u.sha256.(encoding.BinaryUnmarshaler)
-	b, okB := u.sha1.(encoding.BinaryUnmarshaler)
+	a, okA := u.hashes.sha256.(encoding.BinaryUnmarshaler)
+	b, okB := u.hashes.sha1.(encoding.BinaryUnmarshaler)
 	if !okA || !okB {
 		return errors.ErrUnsupported
 	}
@@ -281,7 +278,7 @@ func (u *Upload) Seal(ctx context.Context) (Sealed, error) {
 	if missing := u.missing(); missing > 0 {
 		return Sealed{}, fmt.Errorf("upload %s: %w: %d of %d bytes are missing", u.id, ErrIncomplete, missing, u.size.Load())
 	}
-	u.sum, u.sum1 = Ref(u.sha256.Sum(nil)), SHA1(u.sha1.Sum(nil))
+	u.sum, u.sum1 = Ref(u.hashes.sha256.Sum(nil)), SHA1(u.hashes.sha1.Sum(nil))
 	u.s.pin(u)
 	if err := u.seal(ctx); err != nil {
 		u.s.unpin(u)

@@ -14,10 +14,6 @@ import (
 const (
 	pushStep = 8 << 20
 	maxAhead = 64 << 20
-
-	// bite is what is written and hashed at a time, in bytes: three passes over
-	// what the first one has brought into the cache of the processor.
-	bite = 32 << 10
 )
 
 // Write appends the bytes of r, which begin at offset off of the content, and
@@ -135,19 +131,14 @@ func (u *Upload) take(b []byte) error {
 	if err := u.create(); err != nil {
 		return err
 	}
-	for len(b) > 0 {
-		n, err := u.file.WriteAt(b[:min(len(b), bite)], off)
-		_, _ = u.sha256.Write(b[:n]) // a hash.Hash never fails
-		_, _ = u.sha1.Write(b[:n])
-		off += int64(n)
-		b = b[n:]
-		u.offset.Store(off)
-		if size >= 0 {
-			u.s.promised.Add(-int64(n))
-		}
-		if err != nil {
-			return fmt.Errorf("upload %s: write: %w", u.id, u.s.touched(err))
-		}
+	n, err := u.file.WriteAt(b, off)
+	_, _ = u.hashes.Write(b[:n])
+	u.offset.Store(off + int64(n))
+	if size >= 0 {
+		u.s.promised.Add(-int64(n))
+	}
+	if err != nil {
+		return fmt.Errorf("upload %s: write: %w", u.id, u.s.touched(err))
 	}
 	if tooLong {
 		u.void = ErrTooLong

@@ -99,6 +99,7 @@ func run(ctx context.Context, args []string) (err error) {
 	asJSON := flags.Bool("json", false, "print the report as JSON (what people read goes to stderr)")
 	work := flags.String("work", "/var/tmp", "keep all data below this `directory`")
 	disk := flags.String("disk", "image", "where a run writes: image (a fresh ext4 in a file below --work), ram (the same in memory: flushes cost nothing) or folder (a directory below --work)")
+	rounds := flags.Int("rounds", 0, "let the contenders take this many turns (0: three, with --quick one)")
 	without := flags.String("without", "", "leave these contenders out (names, with commas; of the stage giant: gateways)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -114,6 +115,9 @@ func run(ctx context.Context, args []string) (err error) {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
 		b.slowFiles, b.loneFiles, b.manyFiles, b.hugeBytes, b.rerunFiles, b.equalFiles = 160, 60, 3000, 1<<30, 1000, 10_000
 		b.partyTime, b.giantBytes = 3*time.Second, 2_000_000_000
+	}
+	if *rounds > 0 {
+		b.smallRounds, b.largeRounds = *rounds, *rounds
 	}
 	if *asJSON {
 		b.out = os.Stderr
@@ -202,7 +206,11 @@ type stage struct {
 
 // all lists the contenders of the small-file race, the box and the floor first.
 func (b *bench) all() []contender {
-	return b.admitted(b.box(), b.floor("floor"), b.rcloneWebDAV(), b.rcloneRestic(), b.nginx(), b.tus(), b.samba(), b.rsync())
+	return b.admitted(append([]contender{b.box(), b.floor("floor")}, b.peers()...)...)
+}
+
+func (b *bench) peers() []contender {
+	return []contender{b.rcloneWebDAV(), b.rcloneRestic(), b.nginx(), b.tus(), b.samba(), b.rsync()}
 }
 
 func (b *bench) admitted(all ...contender) []contender {
@@ -295,8 +303,8 @@ func (b *bench) large(ctx context.Context) error {
 		return err
 	}
 	defer load.remove()
-	contenders := []contender{b.box(), b.floor("floor"), b.floor("floor, hashing beside", "--pipeline")}
-	contenders = append(contenders, b.all()[2:]...)
+	contenders := []contender{b.box(), b.floor("floor"), b.floor("floor hashing beside", "--pipeline")}
+	contenders = append(contenders, b.peers()...)
 	return b.turns(ctx, "One large file", b.admitted(contenders...), load, b.largeRounds, b.place)
 }
 
