@@ -54,20 +54,24 @@ func (u *Upload) record(seal bool) error {
 	} else if err := u.saveHashes(&r); err != nil {
 		return fmt.Errorf("checkpoint of upload %s: %w", u.id, err)
 	}
-	slot, err := r.marshal()
-	if err != nil {
-		return fmt.Errorf("checkpoint of upload %s: %w", u.id, err)
-	}
 	first := u.seq == 0
 	if first {
 		if err := u.appear(); err != nil {
 			return fmt.Errorf("checkpoint of upload %s: %w", u.id, u.s.touched(err))
 		}
 	} else if u.stateFile == nil { // resumed
+		var err error
 		u.stateFile, err = u.s.fsys.OpenFile(stagingDir+"/"+u.id+extState, vfs.ReadWrite, 0)
 		if err != nil {
 			return fmt.Errorf("checkpoint of upload %s: %w", u.id, err)
 		}
+	}
+	if err := u.sums.save(u.stateFile, &r); err != nil {
+		return fmt.Errorf("checkpoint of upload %s: %w", u.id, err)
+	}
+	slot, err := r.marshal()
+	if err != nil {
+		return fmt.Errorf("checkpoint of upload %s: %w", u.id, err)
 	}
 	if _, err := u.stateFile.WriteAt(slot, r.slot()); err != nil {
 		return fmt.Errorf("checkpoint of upload %s: %w", u.id, u.s.touched(err))

@@ -113,40 +113,47 @@ func (s *Store) look(ref Ref, size int64) (Damage, error) {
 // An error means that nothing can be said of the blob: ctx has ended, the process
 // has no descriptor or memory left, the volume is not there any more.
 func (s *Store) Inspect(ctx context.Context, ref Ref, size int64, pace *Pace) (Damage, error) {
-	first, err := s.inspect(ctx, ref, size, pace)
+	damage, _, err := s.ReadBack(ctx, ref, size, pace)
+	return damage, err
+}
+
+// ReadBack is Inspect that also returns the sums of a content that is Sound.
+func (s *Store) ReadBack(ctx context.Context, ref Ref, size int64, pace *Pace) (Damage, Sums, error) {
+	first, sums, err := s.inspect(ctx, ref, size, pace)
 	if err != nil || first == Sound {
-		return first, err
+		return first, sums, err
 	}
-	second, err := s.inspect(ctx, ref, size, pace)
+	second, sums, err := s.inspect(ctx, ref, size, pace)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if second == Sound {
 		s.log.Warn("a blob was read wrongly once and is sound", "blob", ref, "first", string(first))
-		return Sound, nil
+		return Sound, sums, nil
 	}
 	if err := s.there(); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	s.Doubt(ref)
-	return second, nil
+	return second, nil, nil
 }
 
 // evictEvery is how many bytes are read before their pages are let go.
 const evictEvery = 4 << 20
 
-func (s *Store) inspect(ctx context.Context, ref Ref, size int64, pace *Pace) (Damage, error) {
+func (s *Store) inspect(ctx context.Context, ref Ref, size int64, pace *Pace) (Damage, Sums, error) {
 	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
+		return "", nil, context.Cause(ctx)
 	}
 	if damage, err := s.look(ref, size); err != nil || damage != Sound {
-		return damage, err
+		return damage, nil, err
 	}
 	f, err := s.fsys.OpenFile(ref.path(), vfs.ReadOnly, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Missing, nil
+		return Missing, nil, nil
 	} else if err != nil {
-		return unreadable(err)
+		damage, err := unreadable(err)
+		return damage, nil, err
 	}
 	defer f.Close() //nolint:errcheck // read only
 	_ = f.Evict(0, 0)
@@ -154,9 +161,11 @@ func (s *Store) inspect(ctx context.Context, ref Ref, size int64, pace *Pace) (D
 	buf := s.buffers.get(streamBuffer)
 	defer s.buffers.put(buf)
 	h := sha256.New()
+	var sums Summer
 	for read, gone := int64(0), int64(0); ; {
 		n, err := f.Read(*buf)
 		h.Write((*buf)[:n])
+		_, _ = sums.Write((*buf)[:n])
 		read += int64(n)
 		if read-gone >= evictEvery {
 			_ = f.Evict(gone, read-gone)
@@ -164,20 +173,21 @@ func (s *Store) inspect(ctx context.Context, ref Ref, size int64, pace *Pace) (D
 		}
 		if n > 0 {
 			if err := pace.took(ctx, n); err != nil {
-				return "", err
+				return "", nil, err
 			}
 		}
 		switch {
 		case ctx.Err() != nil:
-			return "", context.Cause(ctx)
+			return "", nil, context.Cause(ctx)
 		case err == io.EOF && size >= 0 && read != size:
-			return WrongSize, nil // it changed meanwhile
+			return WrongSize, nil, nil // it changed meanwhile
 		case err == io.EOF && Ref(h.Sum(nil)) != ref:
-			return WrongBytes, nil
+			return WrongBytes, nil, nil
 		case err == io.EOF:
-			return Sound, nil
+			return Sound, sums.Sums(), nil
 		case err != nil:
-			return unreadable(err)
+			damage, err := unreadable(err)
+			return damage, nil, err
 		}
 	}
 }

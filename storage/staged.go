@@ -70,6 +70,7 @@ func (s *Store) stagedIDs(ctx context.Context) iter.Seq2[string, error] {
 // staged is what is on the disk of one resumable upload.
 type staged struct {
 	record
+	sums uploadSums
 	part bool // its bytes are in staging/; else, sealed, in blobs/
 }
 
@@ -89,6 +90,10 @@ func (s *Store) loadStaged(id string) (staged, error) {
 		return staged{}, fmt.Errorf("upload %s: %w", id, err)
 	}
 	r, err := readRecord(f)
+	var sums uploadSums
+	if err == nil {
+		sums.load(f, r)
+	}
 	if err := errors.Join(err, f.Close()); errors.Is(err, errNoRecord) {
 		return notFound(err)
 	} else if err != nil {
@@ -98,7 +103,7 @@ func (s *Store) loadStaged(id string) (staged, error) {
 	if errors.Is(err, fs.ErrNotExist) && r.sealed {
 		// The bytes may have got their name already.
 		if info, err = s.fsys.Stat(Ref(r.hash).path()); err == nil && info.Size() == r.size {
-			return staged{record: r}, nil
+			return staged{record: r, sums: sums}, nil
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,5 +114,5 @@ func (s *Store) loadStaged(id string) (staged, error) {
 	if info.Size() < r.offset {
 		return notFound(fmt.Errorf("%w: %d bytes where %d were synced", ErrDamaged, info.Size(), r.offset))
 	}
-	return staged{record: r, part: true}, nil
+	return staged{record: r, sums: sums, part: true}, nil
 }

@@ -21,6 +21,9 @@ type record struct {
 	// The states of the two hashes at offset; of a sealed upload their sums.
 	sealed     bool
 	hash, sha1 []byte
+
+	summed     bool   // the sums of the chunks before offset are in the file, too
+	fold, last uint32 // CRC of those of the whole ones; of the bytes of one that is not whole
 }
 
 const (
@@ -29,6 +32,9 @@ const (
 	stateMagic = "yunboxup"
 
 	flagSealed = 1
+	flagSummed = 2
+
+	sumsAt = slotSize - 12 // where fold and last are in a slot
 )
 
 var errNoRecord = errors.New("no valid checkpoint")
@@ -45,6 +51,9 @@ func (r record) marshal() ([]byte, error) {
 	if r.sealed {
 		flags |= flagSealed
 	}
+	if r.summed {
+		flags |= flagSummed
+	}
 	b = binary.LittleEndian.AppendUint16(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, r.seq)
@@ -55,10 +64,12 @@ func (r record) marshal() ([]byte, error) {
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.sha1)))
 	b = append(b, r.hash...)
 	b = append(b, r.sha1...)
-	if len(b) > slotSize-4 {
+	if len(b) > sumsAt {
 		return nil, fmt.Errorf("checkpoint: %d bytes of hash state do not fit", len(r.hash)+len(r.sha1))
 	}
-	b = b[:slotSize-4]
+	b = b[:sumsAt]
+	b = binary.LittleEndian.AppendUint32(b, r.fold)
+	b = binary.LittleEndian.AppendUint32(b, r.last)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
 }
 
@@ -82,8 +93,11 @@ func parseRecord(b []byte) (record, error) {
 		offset: int64(binary.LittleEndian.Uint64(b[32:])),
 		time:   time.UnixMilli(int64(binary.LittleEndian.Uint64(b[40:]))).UTC(),
 	}
+	if r.summed = binary.LittleEndian.Uint16(b[10:])&flagSummed != 0; r.summed {
+		r.fold, r.last = binary.LittleEndian.Uint32(b[sumsAt:]), binary.LittleEndian.Uint32(b[sumsAt+4:])
+	}
 	n, m := int(binary.LittleEndian.Uint16(b[48:])), int(binary.LittleEndian.Uint16(b[50:]))
-	if 52+n+m > slotSize-4 {
+	if r.summed && 52+n+m > sumsAt || 52+n+m > slotSize-4 {
 		return record{}, fmt.Errorf("%w: lengths", errNoRecord)
 	}
 	r.hash, r.sha1 = b[52:52+n:52+n], b[52+n:52+n+m:52+n+m]

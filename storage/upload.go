@@ -34,6 +34,7 @@ type Upload struct {
 	pushed int64    // this many bytes have been handed to the disk
 
 	hashes hashes
+	sums   uploadSums
 
 	seq       uint64 // number of the last checkpoint; 0: there was none
 	kept      int64  // offset of the last checkpoint
@@ -61,6 +62,7 @@ type Sealed struct {
 	Ref  Ref
 	SHA1 SHA1
 	Size int64 // bytes
+	Sums Sums  // nil: not known, or the content is not longer than SumsFrom
 
 	upload *Upload
 }
@@ -142,6 +144,7 @@ func (u *Upload) load(ctx context.Context) error {
 	u.offset.Store(st.offset)
 	u.seq, u.kept, u.keptSize = st.seq, st.offset, st.size
 	u.synced, u.pushed = st.offset, st.offset
+	u.sums = st.sums
 	flag := vfs.ReadWrite
 	if st.sealed {
 		u.phase, u.sum, u.sum1 = sealed, Ref(st.hash), SHA1(st.sha1)
@@ -318,7 +321,7 @@ func (u *Upload) seal(ctx context.Context) error {
 }
 
 func (u *Upload) asSealed() Sealed {
-	return Sealed{Ref: u.sum, SHA1: u.sum1, Size: u.size.Load(), upload: u}
+	return Sealed{Ref: u.sum, SHA1: u.sum1, Size: u.size.Load(), Sums: u.sums.all(u.size.Load()), upload: u}
 }
 
 // Close lets go of the upload. What was checkpointed stays and can be resumed;

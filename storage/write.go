@@ -133,6 +133,9 @@ func (u *Upload) take(b []byte) error {
 	}
 	n, err := u.file.WriteAt(b, off)
 	_, _ = u.hashes.Write(b[:n])
+	if !u.sums.unknown && (size < 0 || size > SumsFrom) {
+		_, _ = u.sums.Write(b[:n])
+	}
 	u.offset.Store(off + int64(n))
 	if size >= 0 {
 		u.s.promised.Add(-int64(n))

@@ -24,6 +24,7 @@ type Entry struct {
 	Ref    storage.Ref
 	SHA1   storage.SHA1
 	Size   int64
+	Sums   storage.Sums // nil: not known, or not needed
 	MTime  time.Time
 	Source string
 	// SourceBy says how Source is known: see Item. "": declared.
@@ -93,6 +94,9 @@ ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL, added = excluded.ad
 // had of the content, change, folders.
 func (c *Catalog) Add(tx *db.Tx, e Entry) (Added, error) {
 	if _, err := tx.Exec(addBlob, e.Ref[:], e.SHA1[:], e.Size, tx.Now.UnixMilli()); err != nil {
+		return Added{}, err
+	}
+	if err := setSums(tx, e.Ref, e.Sums); err != nil {
 		return Added{}, err
 	}
 	if err := c.endDamage(tx, e.Ref, EndUpload, ""); err != nil {

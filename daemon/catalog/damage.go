@@ -55,6 +55,7 @@ type Finding struct {
 	Ref    storage.Ref
 	Damage storage.Damage // Sound: all bytes were read and are those of the name
 	Time   time.Time      // when they had been read; only of sound ones
+	Sums   storage.Sums   // of sound ones, where they were computed on the way
 }
 
 // Found notes findings, all or none. What is damaged is not known to anybody from
@@ -83,6 +84,9 @@ func (c *Catalog) Found(ctx context.Context, how How, findings []Finding) error 
 
 func (c *Catalog) foundSound(tx *db.Tx, f Finding) error {
 	if _, err := tx.Exec(`UPDATE blob SET verified = ?, doubted = NULL WHERE ref = ?`, f.Time.UnixMilli(), f.Ref[:]); err != nil {
+		return err
+	}
+	if err := learnSums(tx, f.Ref, f.Sums); err != nil {
 		return err
 	}
 	return c.endDamage(tx, f.Ref, EndSound, "")

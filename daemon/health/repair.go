@@ -54,12 +54,12 @@ func (h *Health) eachDamage(ctx context.Context, f func(catalog.Damage) error) e
 
 // mend tries to end one damage.
 func (h *Health) mend(ctx context.Context, how catalog.How, d catalog.Damage) (catalog.Ending, string, error) {
-	damage, err := h.o.Store.Inspect(ctx, d.Ref, d.Size, nil)
+	damage, sums, err := h.o.Store.ReadBack(ctx, d.Ref, d.Size, nil)
 	if err != nil {
 		return catalog.StillOpen, "", err
 	}
 	if damage == storage.Sound {
-		err := h.o.Catalog.Found(ctx, how, []catalog.Finding{{Ref: d.Ref, Time: h.o.Now()}})
+		err := h.o.Catalog.Found(ctx, how, []catalog.Finding{{Ref: d.Ref, Time: h.o.Now(), Sums: sums}})
 		return catalog.EndSound, "", err
 	}
 	from, err := h.heal(ctx, d.Ref, d.Size)

@@ -27,6 +27,7 @@ const (
 
 	// Findings are noted together: so many contents or so long.
 	noteCount = 256
+	noteSums  = 256 << 10 // or so many sums, which are 1 MiB
 	noteEvery = 20 * time.Second
 
 	yieldRate = 4 << 20 // bytes a second beside uploads
@@ -130,6 +131,7 @@ type run struct {
 	whole    time.Time // see scrub
 	rate     int64     // bytes a second; 0: no limit
 	findings []catalog.Finding
+	sums     int // how many are in findings
 	noted    time.Time
 
 	commits int64 // of the database when it was last asked, for busy
@@ -229,13 +231,13 @@ func (r *run) inspect(ctx context.Context, ref storage.Ref, size int64) (storage
 		counted += n
 		r.count(func(p *Progress) { p.Bytes += n })
 	}}
-	damage, err := r.h.o.Store.Inspect(ctx, ref, size, pace)
+	damage, sums, err := r.h.o.Store.ReadBack(ctx, ref, size, pace)
 	if err != nil {
 		return "", err
 	}
 	r.count(func(p *Progress) { p.Blobs++; p.Bytes += size - counted })
 	if damage == storage.Sound {
-		return damage, r.found(ctx, catalog.Finding{Ref: ref, Time: r.h.o.Now()})
+		return damage, r.found(ctx, catalog.Finding{Ref: ref, Time: r.h.o.Now(), Sums: sums})
 	}
 	live, err := r.h.o.Catalog.Live(ctx, ref)
 	if err != nil || !live {
@@ -255,7 +257,8 @@ func (r *run) inspect(ctx context.Context, ref storage.Ref, size int64) (storage
 // found remembers a finding until it is noted together with others.
 func (r *run) found(ctx context.Context, f catalog.Finding) error {
 	r.findings = append(r.findings, f)
-	if len(r.findings) >= noteCount || time.Since(r.noted) > noteEvery {
+	r.sums += len(f.Sums)
+	if len(r.findings) >= noteCount || r.sums > noteSums || time.Since(r.noted) > noteEvery {
 		return r.note(ctx)
 	}
 	return nil
@@ -276,7 +279,8 @@ func (r *run) heal(ctx context.Context, ref storage.Ref, size int64) error {
 // note writes down what was found.
 func (r *run) note(ctx context.Context) error {
 	err := r.h.o.Catalog.Found(ctx, catalog.ByScrub, r.findings)
-	r.findings, r.noted = r.findings[:0], time.Now()
+	clear(r.findings)
+	r.findings, r.sums, r.noted = r.findings[:0], 0, time.Now()
 	return err
 }
 

@@ -555,6 +555,7 @@ func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]err
 		return err
 	}
 	e := i.meta.entry(i.grant.User(), tx.Now)
+	e.Sums = x.sealed.Sums
 	e.Ref, e.SHA1, e.Size = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size
 	added, err := in.cat.Add(tx, e)
 	if err != nil {

@@ -51,6 +51,7 @@ type (
 
 const (
 	checkPage     = 500
+	checkSums     = 256 << 10   // sums of contents that are held at most, 1 MiB
 	checkInterval = time.Second // between two progress lines
 )
 
@@ -66,6 +67,7 @@ type checker struct {
 
 	found checkDone         // so far
 	sound []catalog.Finding // of this page, to be remembered
+	sums  int               // how many are in sound
 	last  time.Time         // of the last progress line
 }
 
@@ -125,11 +127,15 @@ func (c *checker) contents(ctx context.Context) error {
 			if err := c.content(ctx, b); err != nil {
 				return err
 			}
+			if c.sums > checkSums {
+				if err := c.note(ctx); err != nil {
+					return err
+				}
+			}
 		}
-		if err := c.catalog.Found(ctx, catalog.ByCheck, c.sound); err != nil {
+		if err := c.note(ctx); err != nil {
 			return err
 		}
-		c.sound = c.sound[:0]
 		if len(blobs) < checkPage {
 			return nil
 		}
@@ -137,12 +143,21 @@ func (c *checker) contents(ctx context.Context) error {
 	}
 }
 
+// note writes down what proved sound.
+func (c *checker) note(ctx context.Context) error {
+	err := c.catalog.Found(ctx, catalog.ByCheck, c.sound)
+	clear(c.sound)
+	c.sound, c.sums = c.sound[:0], 0
+	return err
+}
+
 func (c *checker) content(ctx context.Context, b catalog.Blob) error {
 	var damage storage.Damage
+	var sums storage.Sums
 	var err error
 	if c.deep {
 		read := int64(0)
-		damage, err = c.store.Inspect(ctx, b.Ref, b.Size, &storage.Pace{Read: func(n int64) {
+		damage, sums, err = c.store.ReadBack(ctx, b.Ref, b.Size, &storage.Pace{Read: func(n int64) {
 			read += n
 			_ = c.progress(min(read, b.Size)) // the last line tells whether anybody listens
 		}})
@@ -162,7 +177,8 @@ func (c *checker) content(ctx context.Context, b catalog.Blob) error {
 	c.found.Bytes += b.Size
 	if damage == storage.Sound {
 		if c.deep { // what proved sound by reading it whole is trusted again
-			c.sound = append(c.sound, catalog.Finding{Ref: b.Ref, Time: time.Now()})
+			c.sound = append(c.sound, catalog.Finding{Ref: b.Ref, Time: time.Now(), Sums: sums})
+			c.sums += len(sums)
 		}
 		return c.progress(0)
 	}

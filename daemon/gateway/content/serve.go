@@ -25,7 +25,8 @@ type Files struct {
 	Store   *storage.Store
 	Log     *slog.Logger
 
-	looking sync.Mutex // see healed
+	looking   sync.Mutex // see healed
+	surveying sync.Mutex // see parts
 }
 
 // Path returns what follows prefix in the path of u, decoded exactly once. A
@@ -59,6 +60,16 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request, item catalog.Item,
 		return
 	}
 	defer blob.Close()
+	var part *partBlob
+	if r.Method == http.MethodGet && r.Header.Get("Range") != "" {
+		if part, err = f.parts(ctx, blob, item); err != nil {
+			if errors.Is(err, storage.ErrDamaged) {
+				err = f.broken(ctx, item, err)
+			}
+			refuse(w, r, err)
+			return
+		}
+	}
 	h := w.Header()
 	h.Set("Content-Type", Type(item.Name))
 	h.Set("Content-Disposition", attachment(item.Name))
@@ -66,11 +77,27 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request, item catalog.Item,
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", ETag(item.Ref))
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")
-	content := verified(blob, item.Ref)
-	http.ServeContent(&partialWriter{ResponseWriter: w, r: r, refuse: refuse}, r, "", item.MTime, content)
-	if content.damaged {
-		f.suspect(context.WithoutCancel(ctx), item)
-		panic(http.ErrAbortHandler) // the client must see that this was not all of it
+	out := &partialWriter{ResponseWriter: w, r: r, refuse: refuse}
+	if part != nil {
+		http.ServeContent(out, r, "", item.MTime, part)
+		f.settle(ctx, item, part.damaged, nil)
+		return
+	}
+	whole := verified(blob, item.Ref)
+	http.ServeContent(out, r, "", item.MTime, whole)
+	f.settle(ctx, item, whole.damaged, whole.sums)
+}
+
+// settle does what is due after a content was read: of one that did not look good the
+// client must see that it did not get all, and sums are worth keeping.
+func (f *Files) settle(ctx context.Context, item catalog.Item, damaged bool, sums storage.Sums) {
+	ctx = context.WithoutCancel(ctx)
+	if damaged {
+		f.suspect(ctx, item)
+		panic(http.ErrAbortHandler)
+	}
+	if err := f.Catalog.LearnSums(ctx, item.Ref, sums); err != nil {
+		f.Log.WarnContext(ctx, "the sums of a content could not be kept", "ref", item.Ref, "error", err)
 	}
 }
 
@@ -81,27 +108,34 @@ func (f *Files) sound(ctx context.Context, item catalog.Item) (*storage.Blob, er
 	if err != nil {
 		return nil, err
 	}
-	damaged := &problem.Error{
-		Kind: problem.Damaged, Op: "content.serve", Detail: "The box does not have the whole content of this file any more.",
-		Hint: "Back it up again from a device that still has it: the box then takes it again.",
-	}
 	if doubted && !f.healed(ctx, item) {
-		damaged.Err = storage.ErrDamaged
-		return nil, damaged
+		return nil, damaged(storage.ErrDamaged)
 	}
 	blob, err := f.Store.Get(ctx, item.Ref)
 	if err == nil && blob.Size() != item.Size {
 		err = errors.Join(storage.ErrDamaged, blob.Close())
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx) // the reader is gone, which says nothing about the file
-		}
-		f.suspect(ctx, item)
-		damaged.Err = err
-		return nil, damaged
+		return nil, f.broken(ctx, item, err)
 	}
 	return blob, nil
+}
+
+// broken looks at a content again that could not be opened or read, and returns what
+// to tell the reader.
+func (f *Files) broken(ctx context.Context, item catalog.Item, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the reader is gone, which says nothing about the file
+	}
+	f.suspect(ctx, item)
+	return damaged(err)
+}
+
+func damaged(err error) error {
+	return &problem.Error{
+		Kind: problem.Damaged, Op: "content.serve", Detail: "The box does not have the whole content of this file any more.",
+		Hint: "Back it up again from a device that still has it: the box then takes it again.", Err: err,
+	}
 }
 
 // healed reads a content that is on the list of damages again, so that a file whose
@@ -112,24 +146,26 @@ func (f *Files) healed(ctx context.Context, item catalog.Item) bool {
 		return false
 	}
 	defer f.looking.Unlock()
-	damage, err := f.Store.Inspect(ctx, item.Ref, item.Size, nil)
+	damage, sums, err := f.Store.ReadBack(ctx, item.Ref, item.Size, nil)
 	if err != nil || damage != storage.Sound {
 		return false
 	}
-	return f.Catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: item.Ref, Time: time.Now()}}) == nil
+	return f.Catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: item.Ref, Time: time.Now(), Sums: sums}}) == nil
 }
 
 // suspect reads a content again that did not look good, because memory and
 // cables fail, too. If it is damaged, nobody is told any longer that it is
 // known: a phone that still has it sends it again, and that heals it.
 func (f *Files) suspect(ctx context.Context, item catalog.Item) {
-	damage, err := f.Store.Inspect(ctx, item.Ref, item.Size, nil)
+	damage, sums, err := f.Store.ReadBack(ctx, item.Ref, item.Size, nil)
 	switch {
 	case err != nil:
 		f.Log.WarnContext(ctx, "a content cannot be read right now", "ref", item.Ref, "error", err)
 		return // too many open files, for example: that says nothing about the bytes
 	case damage == storage.Sound:
 		f.Log.WarnContext(ctx, "a content was read wrongly once and is sound", "ref", item.Ref)
+		// If its sums were wrong, they are right from now on.
+		f.settle(ctx, item, false, sums)
 		return
 	}
 	f.Log.ErrorContext(ctx, "a content is damaged; it will be asked for again", "ref", item.Ref, "damage", string(damage))

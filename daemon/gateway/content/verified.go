@@ -12,8 +12,8 @@ import (
 // verifiedBlob is a blob whose bytes are hashed as they are read from the first
 // to the last. The read that would deliver the last bytes of damaged content
 // fails instead, so that whoever reads all of it never takes it for good. So does a
-// read that the disk refuses, or that ends before the content does. The bytes of a
-// part are not checked: they prove nothing.
+// read that the disk refuses, or that ends before the content does. Parts are for
+// partBlob.
 type verifiedBlob struct {
 	*storage.Blob
 	ref     storage.Ref
@@ -21,6 +21,9 @@ type verifiedBlob struct {
 	at      int64 // offset of the next Read
 	hashed  int64 // bytes that went through hash, from the first; -1: out of order
 	damaged bool
+
+	summer storage.Summer // of what went through hash
+	sums   storage.Sums   // once all of it has proved right
 }
 
 func verified(b *storage.Blob, ref storage.Ref) *verifiedBlob {
@@ -41,10 +44,11 @@ func (v *verifiedBlob) Read(p []byte) (int, error) {
 	n, err := v.Blob.Read(p)
 	if v.at == 0 {
 		v.hash.Reset()
-		v.hashed = 0
+		v.hashed, v.summer = 0, storage.Summer{}
 	}
 	if v.at == v.hashed {
 		v.hash.Write(p[:n])
+		_, _ = v.summer.Write(p[:n])
 		v.hashed += int64(n)
 	} else {
 		v.hashed = -1
@@ -54,9 +58,12 @@ func (v *verifiedBlob) Read(p []byte) (int, error) {
 		v.damaged = true
 		return n, fmt.Errorf("blob %s: %w: %w", v.ref, storage.ErrDamaged, err)
 	}
-	if v.hashed == v.Size() && n > 0 && storage.Ref(v.hash.Sum(nil)) != v.ref {
-		v.damaged = true
-		return 0, fmt.Errorf("blob %s: %w", v.ref, storage.ErrDamaged)
+	if v.hashed == v.Size() && n > 0 {
+		if storage.Ref(v.hash.Sum(nil)) != v.ref {
+			v.damaged = true
+			return 0, fmt.Errorf("blob %s: %w", v.ref, storage.ErrDamaged)
+		}
+		v.sums = v.summer.Sums()
 	}
 	return n, err
 }
