@@ -126,8 +126,9 @@ type Ledger struct {
 	cat   *catalogue
 	sign  *signer
 
-	mu     sync.Mutex
-	people map[ident.UserID]*person // what is in force, as of the last commit
+	mu      sync.Mutex
+	people  map[ident.UserID]*person // what is in force, as of the last commit
+	decided chan struct{}            // closed by the next decision; nil: nobody waits for it
 }
 
 // A slot is what a decision is about.
@@ -437,6 +438,17 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 	return p, rows.Err()
 }
 
+// Decided returns a channel that is closed by the next decision of anybody: for who
+// waits for a consent and would else have to ask again and again.
+func (l *Ledger) Decided() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.decided == nil {
+		l.decided = make(chan struct{})
+	}
+	return l.decided
+}
+
 // apply takes a committed decision into memory and ends the leases that no
 // longer hold. It runs before Record returns.
 func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
@@ -452,6 +464,10 @@ func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
 			delete(p.leases, about)
 			ended = append(ended, lease)
 		}
+	}
+	if l.decided != nil {
+		close(l.decided)
+		l.decided = nil
 	}
 	l.mu.Unlock()
 	for _, lease := range ended {

@@ -26,6 +26,9 @@ const (
 	// maxWait is the longest pause between two looks at a file that keeps changing,
 	// in times to settle.
 	maxWait = 8
+	// maxCalm is how often the pause between two looks at everything is doubled while
+	// the system tells of changes and there are none: a disk is left asleep.
+	maxCalm = 4
 )
 
 // A folder is a watched folder at work. Everything but what mu guards belongs to
@@ -37,11 +40,13 @@ type folder struct {
 	cancel context.CancelFunc // nil: not running
 	ended  chan struct{}
 
-	hints chan struct{} // holds a token when something may have changed
+	hints  chan struct{} // holds a token when something may have changed
+	mounts chan struct{} // holds one when something was mounted or unmounted
 
-	dir    os.FileInfo                                         // of the folder when it was last looked at
-	pruned time.Time                                           // when it was last looked for files that left
-	report func(rel string, o outcome, tr trouble, size int64) // of an import; else nil
+	decided <-chan struct{}                                     // closed by a decision since the last look began
+	dir     os.FileInfo                                         // of the folder when it was last looked at
+	pruned  time.Time                                           // when it was last looked for files that left
+	report  func(rel string, o outcome, tr trouble, size int64) // of an import; else nil
 
 	mu             sync.Mutex
 	lastFull       time.Time           // when everything was looked through; zero: not yet
@@ -60,6 +65,7 @@ type folder struct {
 	absent         bool
 	paused         string    // why the box takes nothing at the moment
 	retry          time.Time // when it tries again
+	calm           int       // full looks in a row that found what the system had told, and so nothing
 	busy           bool      // looking through it right now
 	skipped        int       // links, pipes, hidden files, as of the last full look
 	took           int       // since the start
@@ -82,7 +88,7 @@ type trouble struct {
 
 func newFolder(in *Inbox, c Config) *folder {
 	return &folder{
-		in: in, conf: c, hints: make(chan struct{}, 1), absent: true,
+		in: in, conf: c, hints: make(chan struct{}, 1), mounts: make(chan struct{}, 1), absent: true,
 		dirty: map[string]struct{}{}, watched: map[string]struct{}{},
 		pending: map[string]*pending{}, troubles: map[string]trouble{}, missing: map[consent.Purpose]int{},
 	}
@@ -92,6 +98,7 @@ func newFolder(in *Inbox, c Config) *folder {
 func (f *folder) run(ctx context.Context) {
 	defer f.unwatch()
 	for full := true; ctx.Err() == nil; full = f.wait(ctx) {
+		f.decided = f.in.opt.Consent.Decided() // before it looks, so that none is missed
 		f.look(ctx, full)
 	}
 }
@@ -149,6 +156,9 @@ func (f *folder) round(ctx context.Context, root *os.Root, v volume, full bool) 
 		f.pause(reason)
 		return
 	}
+	f.mu.Lock()
+	took := f.took
+	f.mu.Unlock()
 	if full { // else what there was no room for would be forgotten for long
 		f.pause("")
 	}
@@ -170,6 +180,11 @@ func (f *folder) round(ctx context.Context, root *os.Root, v volume, full bool) 
 	if full {
 		f.mu.Lock()
 		f.lastFull = time.Now()
+		if f.took == took && len(f.pending) == 0 && f.paused == "" && !f.scanOnly && !v.remote && !v.loose {
+			f.calm = min(f.calm+1, maxCalm)
+		} else {
+			f.calm = 0
+		}
 		f.mu.Unlock()
 		if ctx.Err() == nil {
 			f.in.prune(ctx, f, root)
@@ -191,7 +206,10 @@ func (f *folder) pause(reason string) {
 // wait returns when it is time to look again, and whether at everything.
 func (f *folder) wait(ctx context.Context) (full bool) {
 	for {
-		timer := time.NewTimer(max(time.Until(f.next()), 0))
+		timer, decided := time.NewTimer(max(time.Until(f.next()), 0)), f.decided
+		if !f.waitsForConsent() {
+			decided = nil
+		}
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -200,6 +218,14 @@ func (f *folder) wait(ctx context.Context) (full bool) {
 			timer.Stop()
 			f.quiet(ctx)
 			return f.takeAll()
+		case <-f.mounts:
+			timer.Stop()
+			if f.isAbsent() {
+				return true
+			}
+		case <-decided:
+			timer.Stop()
+			f.decided = f.in.opt.Consent.Decided()
 		case <-timer.C:
 		}
 		switch {
@@ -231,14 +257,23 @@ func (f *folder) next() time.Time {
 // here says whether the folder still is the one that was looked at. Nobody tells
 // of a volume that is unmounted.
 func (f *folder) here() bool {
-	f.mu.Lock()
-	absent := f.absent
-	f.mu.Unlock()
-	if absent {
+	if f.isAbsent() {
 		return true // that it is back is found by looking
 	}
 	info, err := os.Stat(f.conf.Path)
 	return err == nil && f.dir != nil && os.SameFile(info, f.dir)
+}
+
+func (f *folder) isAbsent() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.absent
+}
+
+func (f *folder) waitsForConsent() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.missing) > 0
 }
 
 func (f *folder) pendingDue() bool {
@@ -266,7 +301,7 @@ func (f *folder) nextFull() time.Time {
 	case f.again && len(f.pending) < maxPending/2:
 		return f.lastFull.Add(opt.Settle)
 	}
-	return f.lastFull.Add(opt.Scan)
+	return f.lastFull.Add(opt.Scan << f.calm)
 }
 
 // consented says whether a consent that files wait for is there by now.
@@ -319,6 +354,7 @@ func (f *folder) takeAll() bool {
 // hint notes that something changed in a folder below this one, "." itself.
 func (f *folder) hint(dir string) {
 	f.mu.Lock()
+	f.calm = 0
 	if _, ok := f.dirty[dir]; !ok && len(f.dirty) >= maxDirty {
 		f.all = true
 	} else {
@@ -331,6 +367,7 @@ func (f *folder) hint(dir string) {
 // lookAgain has everything looked through.
 func (f *folder) lookAgain() {
 	f.mu.Lock()
+	f.calm = 0
 	f.all = true
 	f.mu.Unlock()
 	f.wake()

@@ -76,6 +76,16 @@ func (h *hub) changed(e fsnotify.Event) {
 	}
 }
 
+// mounted has every folder look whether its volume went or came.
+func (in *Inbox) mounted() {
+	for _, f := range in.all() {
+		select {
+		case f.mounts <- struct{}{}:
+		default:
+		}
+	}
+}
+
 func (in *Inbox) all() []*folder {
 	in.mu.Lock()
 	defer in.mu.Unlock()

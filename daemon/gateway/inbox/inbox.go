@@ -74,9 +74,9 @@ type Options struct {
 	Log   *slog.Logger // nil: none
 
 	Settle  time.Duration // how long a file must not have changed; 0: 2 s
-	Scan    time.Duration // between two looks at everything; 0: 15 minutes
+	Scan    time.Duration // between two looks at everything; 0: 15 minutes, and up to four hours while the system tells of changes and there are none
 	Retry   time.Duration // after the box could not take a file; 0: 1 minute
-	Absent  time.Duration // between two questions whether a volume is there, and a consent given; 0: 3 s
+	Absent  time.Duration // between two questions whether a volume is there, if nobody tells; 0: 1 minute
 	Watches int           // folders that are watched at once, subfolders counted; 0: 4096
 }
 
@@ -134,7 +134,7 @@ func New(ctx context.Context, opt Options) (*Inbox, error) {
 		in.log = slog.New(slog.DiscardHandler)
 	}
 	for t, d := range map[*time.Duration]time.Duration{
-		&in.opt.Settle: 2 * time.Second, &in.opt.Scan: 15 * time.Minute, &in.opt.Retry: time.Minute, &in.opt.Absent: 3 * time.Second,
+		&in.opt.Settle: 2 * time.Second, &in.opt.Scan: 15 * time.Minute, &in.opt.Retry: time.Minute, &in.opt.Absent: time.Minute,
 	} {
 		if *t <= 0 {
 			*t = d
@@ -175,6 +175,11 @@ func (in *Inbox) Run(ctx context.Context) {
 		in.start(f)
 	}
 	in.mu.Unlock()
+	work.Go(func() {
+		if err := tellOfMounts(ctx, in.mounted); err != nil {
+			in.log.Warn("the system does not tell when a disk is mounted; watched folders are asked for every minute", "err", err)
+		}
+	})
 	if hub != nil {
 		hub.run(ctx)
 	}
