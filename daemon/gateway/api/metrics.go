@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 
 	"yunbox.local/daemon/catalog"
@@ -52,6 +53,7 @@ func (a *API) writeMetrics(w http.ResponseWriter, total, free int64, t catalog.T
 	gauge("physical_bytes", "Bytes of the distinct contents.", t.PhysicalBytes)
 	gauge("uploads_open", "Uploads that are being received.", a.box.Uploads())
 	gauge("resident_bytes", "Memory of the daemon.", a.box.Resident())
+	gauge("goroutines", "Tasks that the daemon has begun and not ended.", runtime.NumGoroutine())
 	gauge("uptime_seconds", "Seconds since the start.", a.box.Uptime())
 	fmt.Fprint(w, b.String())
 }

@@ -175,11 +175,16 @@ func (b *bench) party(ctx context.Context, p party) (r partyResult, err error) {
 	return r, nil
 }
 
-// startAll runs a claimed box with all of its gateways on.
-func (b *bench) startAll(ctx context.Context, dir string) (*box.Box, error) {
+// allGateways is the box's program with all of its gateways on.
+func (b *bench) allGateways() box.Programs {
 	programs := b.programs
 	programs.Args = append(slices.Clone(programs.Args), "--ftp", "127.0.0.1:0", "--ftp-plain=on")
-	server, err := programs.Start(ctx, filepath.Join(dir, "state"), nil)
+	return programs
+}
+
+// startAll runs a claimed box with all of its gateways on.
+func (b *bench) startAll(ctx context.Context, dir string, wrap ...string) (*box.Box, error) {
+	server, err := b.allGateways().Start(ctx, filepath.Join(dir, "state"), nil, wrap...)
 	if err != nil {
 		return nil, err
 	}

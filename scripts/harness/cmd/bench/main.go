@@ -37,6 +37,9 @@ Stages (default: all):
   dedup    finding duplicates, cold and again: the box, jdupes, rdfind, rmlint, duperemove
   giant    the box's memory while it takes one file of 20 GB by each gateway; only
            if it is named, as it needs as much room below --work and some minutes
+  soak     a box with 64 MiB of memory in all takes 100,000 files by every gateway:
+           what grows, what it does when idle, and how long its start takes after
+           it was killed at work; only if it is named
   syncs    whether a server syncs before it answers (by strace)
 
 The floor is a program that only receives, hashes, writes, syncs and commits one
@@ -82,6 +85,8 @@ type bench struct {
 	equalFiles              int
 	partyTime               time.Duration
 	giantBytes              int64
+	soakFiles               int
+	idle                    time.Duration
 	without                 []string
 }
 
@@ -101,6 +106,8 @@ func run(ctx context.Context, args []string) (err error) {
 	disk := flags.String("disk", "image", "where a run writes: image (a fresh ext4 in a file below --work), ram (the same in memory: flushes cost nothing) or folder (a directory below --work)")
 	rounds := flags.Int("rounds", 0, "let the contenders take this many turns (0: three, with --quick one)")
 	without := flags.String("without", "", "leave these contenders out (names, with commas; of the stage giant: gateways)")
+	soakFiles := flags.Int("soak", 100_000, "`files` of the stage soak")
+	idle := flags.Duration("idle", time.Minute, "how long that box is watched at rest afterwards; 0: not")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -109,7 +116,7 @@ func run(ctx context.Context, args []string) (err error) {
 		smallFiles: 2000, smallRounds: 3, largeBytes: 2 << 30, largeRounds: 3, slowFiles: 400, loneFiles: 200,
 		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000, equalFiles: 50_000,
 		partyTime: 8 * time.Second, giantBytes: 20_000_000_000,
-		without: strings.Split(*without, ","),
+		without: strings.Split(*without, ","), soakFiles: *soakFiles, idle: *idle,
 	}
 	if *quick {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
@@ -146,7 +153,7 @@ func run(ctx context.Context, args []string) (err error) {
 	stages := []stage{
 		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
 		{"gateways", b.gateways}, {"cuts", b.cuts}, {"memory", b.memory}, {"rerun", b.rerun}, {"dedup", b.dedup}, {"syncs", b.syncStage},
-		{"giant", b.giant},
+		{"giant", b.giant}, {"soak", b.soak},
 	}
 	for _, name := range flags.Args() {
 		if !slices.ContainsFunc(stages, func(s stage) bool { return s.name == name }) {
@@ -154,7 +161,7 @@ func run(ctx context.Context, args []string) (err error) {
 		}
 	}
 	for _, s := range stages {
-		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) || flags.NArg() == 0 && s.name == "giant" {
+		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) || flags.NArg() == 0 && (s.name == "giant" || s.name == "soak") {
 			continue
 		}
 		if err := s.run(ctx); err != nil {

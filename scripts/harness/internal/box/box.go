@@ -32,6 +32,7 @@ import (
 type Programs struct {
 	Yunboxd, Yunboxctl string
 	Args               []string // more of yunboxd's
+	Env                []string // variables of its own, beside ours
 }
 
 // Find takes the programs from a directory, as scripts build them there.
@@ -57,6 +58,9 @@ type Box struct {
 func (p Programs) Start(ctx context.Context, state string, watch io.Writer, wrap ...string) (*Box, error) {
 	command := append(append([]string{}, wrap...), p.Yunboxd, "--state", state, "--https", "127.0.0.1:0", "--mdns=off")
 	command = append(command, p.Args...)
+	if len(p.Env) > 0 {
+		command = append(append([]string{"env"}, p.Env...), command...)
+	}
 	process, err := proc.Start(watch, command[0], command[1:]...)
 	if err != nil {
 		return nil, err
