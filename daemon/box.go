@@ -142,6 +142,8 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 	return b.openFront()
 }
 
+func (b *Box) memory() memory { return share(int64(b.conf.MemoryMiB) << 20) }
+
 func (b *Box) path(parts ...string) string {
 	return filepath.Join(append([]string{b.conf.State}, parts...)...)
 }
@@ -174,7 +176,7 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	b.now = b.settledClock(b.now, disk)
 	b.started = time.Now() // its monotonic part counts, whatever becomes of the clock
 	store, err := storage.Open(ctx, disk, storage.Options{
-		Volume: b.conf.Volume, Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble,
+		Volume: b.conf.Volume, Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble, Buffers: b.memory().uploads,
 		// Nothing is asked before the first upload, and the catalogue is there by then.
 		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Relied(ctx, ref) },
 	})
@@ -277,7 +279,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err := b.refuseNewRecords(ctx, disk); err != nil {
 		return err
 	}
-	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Log: b.log, Now: b.now, Trouble: b.noteTrouble, Gone: b.store.Verified})
+	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Cache: b.memory().pages, Log: b.log, Now: b.now, Trouble: b.noteTrouble, Gone: b.store.Verified})
 	if err != nil {
 		return err
 	}
@@ -292,7 +294,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
-		Name: b.Name(), Log: b.log, Now: b.now, OnBound: b.onBound,
+		Name: b.Name(), Log: b.log, Now: b.now, OnBound: b.onBound, Passwords: b.memory().passwords,
 	})
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)

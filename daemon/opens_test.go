@@ -32,6 +32,7 @@ daemon syncFolder                likewise
 daemon listenLocal               a fixed name in the state directory
 daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
+daemon LimitMemory               likewise
 daemon/health busy                likewise
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon openTree                  a fixed name in the state directory

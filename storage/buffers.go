@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 )
@@ -12,17 +13,18 @@ const (
 	oneShot      = 1 << 20
 	streamBuffer = 256 << 10
 
-	// leanBuffer is used when bufferBudget is spent: then many slow senders
-	// are connected, and they do not need large buffers.
+	// leanBuffer is used when the budget is spent: then many slow senders are
+	// connected, and they do not need large buffers.
 	leanBuffer   = 32 << 10
-	bufferBudget = 16 << 20
+	bufferBudget = 16 << 20 // unless Options say otherwise
 )
 
 // buffers hands out buffers of a few sizes and bounds what all uploads together
 // hold. The zero value is ready for use.
 type buffers struct {
-	held  atomic.Int64
-	pools [4]sync.Pool // of *[]byte, by size: see bufferSizes
+	budget int64 // bytes; 0: bufferBudget
+	held   atomic.Int64
+	pools  [4]sync.Pool // of *[]byte, by size: see bufferSizes
 }
 
 var bufferSizes = [4]int{leanBuffer, 64 << 10, streamBuffer, oneShot}
@@ -34,7 +36,7 @@ func (b *buffers) get(n int) *[]byte {
 	for class < len(bufferSizes)-1 && bufferSizes[class] < n {
 		class++
 	}
-	if b.held.Load()+int64(bufferSizes[class]) > bufferBudget {
+	if b.held.Load()+int64(bufferSizes[class]) > cmp.Or(b.budget, bufferBudget) {
 		class = 0
 	}
 	b.held.Add(int64(bufferSizes[class]))

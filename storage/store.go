@@ -93,6 +93,10 @@ type Options struct {
 	// name no later sync makes certain, and is replaced by the new copy. nil: none.
 	Acknowledged func(context.Context, Ref) (bool, error)
 
+	// Buffers is how many bytes all uploads together may hold in large buffers; more of
+	// them get small ones. 0: 16 MiB.
+	Buffers int64
+
 	Now func() time.Time // nil: time.Now
 
 	// Trouble is told, perhaps often, of an error by which a volume may show that it
@@ -164,6 +168,7 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Store, error) {
 		pins:      make(map[Ref]int),
 		removing:  make(map[Ref]chan struct{}),
 		damaged:   make(map[Ref]struct{}),
+		buffers:   buffers{budget: opt.Buffers},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

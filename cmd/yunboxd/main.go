@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -54,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if conf.LogFormat == "json" {
 		log = slog.New(slog.NewJSONHandler(stderr, nil))
 	}
-	debug.SetMemoryLimit(int64(conf.MemoryMiB) << 20)
+	conf = daemon.LimitMemory(conf, log)
 	if err := serve(ctx, conf, log); err != nil {
 		log.Error("stopped", "err", err)
 		return fail(stderr, err)

@@ -49,6 +49,8 @@ type Options struct {
 	OnBound func()
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
+	// Passwords is how many are checked at the same time, 19 MiB each; 0: two.
+	Passwords int
 	// Now is the clock; nil is time.Now. Transactions use that of the database.
 	Now func() time.Time
 }
@@ -85,7 +87,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	if a.now == nil {
 		a.now = time.Now
 	}
-	a.hasher = newHasher()
+	a.hasher = newHasher(opt.Passwords)
 	a.logins, a.cameras = newLoginLimiter(), newLoginLimiter()
 	a.refusals = newRefusalRecord()
 	a.cache = newCache(cacheSize)

@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	hashSlots   = 2  // computed at once: 19 MiB each
+	hashSlots   = 2  // computed at once, at most: 19 MiB each
 	hashWaiters = 24 // more than that are told to come back
 )
 
@@ -39,8 +39,11 @@ type hasher struct {
 	dummy   phc          // compared with the password of people who do not exist
 }
 
-func newHasher() *hasher {
-	h := &hasher{slots: make(chan struct{}, hashSlots)}
+func newHasher(slots int) *hasher {
+	if slots < 1 || slots > hashSlots {
+		slots = hashSlots
+	}
+	h := &hasher{slots: make(chan struct{}, slots)}
 	h.dummy = phc{memory: argonMemory, time: argonTime, threads: argonThreads, salt: random(argonSalt), key: random(argonKey)}
 	return h
 }

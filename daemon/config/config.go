@@ -23,6 +23,9 @@ import (
 	"github.com/spf13/viper"
 )
 
+// LeastMemoryMiB is the least memory that a box works with.
+const LeastMemoryMiB = 32
+
 // Off switches a listener off.
 const Off = "off"
 
@@ -54,7 +57,8 @@ type Config struct {
 	Hosts []string `mapstructure:"hosts"`
 	// LogFormat is "text" or "json".
 	LogFormat string `mapstructure:"log-format"`
-	// MemoryMiB is what the daemon may take for its own heap, in MiB.
+	// MemoryMiB is the memory, in MiB, that the daemon holds itself to in all, at least
+	// LeastMemoryMiB. Its heap, caches and buffers are shares of it.
 	MemoryMiB int `mapstructure:"memory-mib"`
 	// ReserveMiB is disk space, in MiB, that uploads leave for the catalogue and
 	// for deleting; 0 chooses by the size of the disk.
@@ -131,7 +135,7 @@ func Flags() *pflag.FlagSet {
 	fs.String("name", "", "`NAME` of the box on the network")
 	fs.StringSlice("hosts", nil, "further host `NAMES` that the box answers to")
 	fs.String("log-format", "text", "`text|json`")
-	fs.Int("memory-mib", 40, "`MIB` of heap that the daemon keeps itself within")
+	fs.Int("memory-mib", 64, "`MIB` of memory that the daemon holds itself to, all in all")
 	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
 	fs.String("volume", "", "`ID` of the volume, from yunboxctl status, without which the box does not start; empty: any")
 	fs.Int("scrub-days", 30, "`DAYS` within which every stored content is read back; 0: only on demand")
@@ -230,8 +234,8 @@ func (c *Config) validate() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		return errorf("log-format: %q is neither text nor json", c.LogFormat)
 	}
-	if c.MemoryMiB < 16 {
-		return errorf("memory-mib: %d is too little; 16 is the least", c.MemoryMiB)
+	if c.MemoryMiB < LeastMemoryMiB {
+		return errorf("memory-mib: %d is too little; %d is the least", c.MemoryMiB, LeastMemoryMiB)
 	}
 	if c.ReserveMiB < 0 {
 		return errorf("reserve-mib: %d is negative", c.ReserveMiB)

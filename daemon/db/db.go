@@ -7,6 +7,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -47,6 +48,9 @@ type Options struct {
 	// Journal is the folder of what brings the database back when its file is lost:
 	// see Rebuild. Made if missing. "": there is none.
 	Journal string
+	// Cache is how many bytes of pages the writer keeps in memory; each reader keeps a
+	// quarter of that. 0: 4 MiB.
+	Cache int64
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
 	// Now is the clock of transactions; nil is time.Now.
@@ -121,7 +125,8 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}()
 	// The log is checkpointed beside the writer; the writer does it itself only
 	// when that could not keep up (8,000 pages, 32 MiB).
-	const writer = "_txlock=immediate&_cache_size=-4096"
+	cache := cmp.Or(opt.Cache, 4<<20) >> 10 // SQLite counts KiB if it is negative
+	writer := fmt.Sprintf("_txlock=immediate&_cache_size=-%d", cache)
 	d.write = open(opt.Path, 1, writer)
 	if err := d.compare(ctx); err != nil {
 		return nil, err
@@ -140,7 +145,7 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	if err := d.assertDurable(ctx); err != nil {
 		return nil, err
 	}
-	d.read = open(opt.Path, readers, "_query_only=1&_cache_size=-1024")
+	d.read = open(opt.Path, readers, fmt.Sprintf("_query_only=1&_cache_size=-%d", cache/readers))
 	d.check = open(opt.Path, 1, "_cache_size=-256")
 	if err := d.beginJournal(ctx); err != nil {
 		return nil, err
