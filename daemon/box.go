@@ -41,8 +41,12 @@ type Options struct {
 	Log *slog.Logger
 	// Disk keeps the blobs; nil is the state directory itself.
 	Disk vfs.FS
-	// Now is the clock; nil is time.Now.
+	// Now is the clock; nil is time.Now, which is believed at once while the system
+	// says that it is right.
 	Now func() time.Time
+	// Running is how long the box was seen to run since some moment, whatever became of
+	// the clock; nil: as the system counts it.
+	Running func() time.Duration
 	// Rebuilt is what Rescue returned; nil: nothing was rebuilt. It is written into
 	// the audit record.
 	Rebuilt *RebuildReport
@@ -53,7 +57,11 @@ type Options struct {
 type Box struct {
 	conf    config.Config
 	log     *slog.Logger
-	now     func() time.Time
+	now     func() time.Time // the system's; from openVolume on, clock.Now
+	running func() time.Duration
+	right   func() bool
+	clock   *clock
+	volume  vfs.FS
 	started time.Time
 
 	// Held from Open to Close, given back in the reverse order.
@@ -109,12 +117,17 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func newBox(opt Options) *Box {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, right: func() bool { return false },
+		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	if b.now == nil {
-		b.now = time.Now
+		b.now, b.right = time.Now, synchronised
+	}
+	if b.running == nil {
+		begin := time.Now()
+		b.running = func() time.Duration { return time.Since(begin) }
 	}
 	return b
 }
@@ -173,10 +186,12 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	if err := refuseEmptyVolume(disk, b.path("box.db")); err != nil {
 		return nil, err
 	}
-	b.now = b.settledClock(b.now, disk)
+	b.volume = disk
+	b.clock = b.openClock(disk)
+	b.now = b.clock.Now
 	b.started = time.Now() // its monotonic part counts, whatever becomes of the clock
 	store, err := storage.Open(ctx, disk, storage.Options{
-		Volume: b.conf.Volume, Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.now, Trouble: b.noteTrouble, Buffers: b.memory().uploads,
+		Volume: b.conf.Volume, Log: b.log, Reserve: int64(b.conf.ReserveMiB) << 20, Now: b.clock.earlier, Trouble: b.noteTrouble, Buffers: b.memory().uploads,
 		// Nothing is asked before the first upload, and the catalogue is there by then.
 		Acknowledged: func(ctx context.Context, ref storage.Ref) (bool, error) { return b.catalog.Relied(ctx, ref) },
 	})
@@ -258,7 +273,7 @@ func (b *Box) refuseNewKey(disk vfs.FS) error {
 }
 
 func (b *Box) openKeys() (vfs.FS, error) {
-	identity, err := httpd.LoadIdentity(b.path("keys"), b.now)
+	identity, err := httpd.LoadIdentity(b.path("keys"), b.clock.certificates)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -279,7 +294,10 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err := b.refuseNewRecords(ctx, disk); err != nil {
 		return err
 	}
-	b.db, err = db.Open(ctx, db.Options{Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Cache: b.memory().pages, Log: b.log, Now: b.now, Trouble: b.noteTrouble, Gone: b.store.Verified})
+	b.db, err = db.Open(ctx, db.Options{
+		Path: b.path("box.db"), BackupDir: b.path("backup"), Journal: b.path("journal"), Cache: b.memory().pages, Log: b.log,
+		Now: b.now, Sure: b.clock.Sure, Trouble: b.noteTrouble, Gone: b.store.Verified,
+	})
 	if err != nil {
 		return err
 	}
@@ -294,7 +312,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
-		Name: b.Name(), Log: b.log, Now: b.now, OnBound: b.onBound, Passwords: b.memory().passwords,
+		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
 	})
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
@@ -306,13 +324,13 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	b.ingest = ingest.New(ingest.Options{
-		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.now, KeepOrphans: b.keepOrphans, LetGo: b.letGo,
+		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.clock.sure, KeepOrphans: b.keepOrphans, LetGo: b.letGo,
 	})
 	if err := b.openTree(); err != nil {
 		return err
 	}
 	b.health = health.New(health.Options{
-		Catalog: b.catalog, Store: b.store, DB: b.db, Log: b.log, Now: b.now,
+		Catalog: b.catalog, Store: b.store, DB: b.db, Log: b.log, Now: b.clock.sure,
 		Days: b.conf.ScrubDays, Rate: int64(b.conf.ScrubMiB) << 20, Dir: b.conf.State,
 	})
 	b.closers = append(b.closers, func() error {

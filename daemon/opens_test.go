@@ -23,7 +23,7 @@ import (
 // to a function that stands here.
 const opens = `
 daemon refuseEmptyVolume         a fixed name in the state directory
-daemon settledClock              fixed names in the state directory
+daemon openClock                 fixed names in the state directory
 daemon refuseNewRecords          fixed names in the state directory
 daemon run                       likewise, while the database is rebuilt
 daemon inspect                   likewise

@@ -286,7 +286,9 @@ func (r *rebuilding) markOrphans() error {
 	if err != nil {
 		return nil // a damaged one has the same effect
 	}
-	mark.opened, mark.time = max(mark.opened, r.opened)+1, r.now()
+	if mark.opened = max(mark.opened, r.opened) + 1; mark.time.IsZero() {
+		mark.time = r.now()
+	}
 	return vfs.WriteFile(r.disk, recordsFile, mark.marshal(), 0o600)
 }
 

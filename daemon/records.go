@@ -19,7 +19,7 @@ const recordsFile = "RECORDS"
 // recordsMark is the content of recordsFile; docs/format.md describes it.
 type recordsMark struct {
 	opened int64     // rises by one whenever a box opens and closes
-	time   time.Time // when that was last, as the box knew it
+	time   time.Time // when that was last, by the sure time of the box
 
 	strange bool // there is no mark, but there are files
 }
@@ -99,7 +99,7 @@ func (b *Box) hasBlobs(ctx context.Context) (bool, error) {
 
 // countRecords raises both numbers and says whether the records are marked.
 func (b *Box) countRecords(ctx context.Context, disk vfs.FS, mark recordsMark, doubt bool) (marked bool, err error) {
-	next := recordsMark{time: b.now()}
+	next := recordsMark{time: b.clock.sure()}
 	err = b.db.Write(ctx, func(tx *db.Tx) error {
 		var opened int64
 		if err := tx.QueryRow(`SELECT coalesce((SELECT CAST(value AS INTEGER) FROM box WHERE key = 'opened'), 0)`).Scan(&opened); err != nil {
@@ -125,30 +125,22 @@ func (b *Box) countRecords(ctx context.Context, disk vfs.FS, mark recordsMark, d
 // firstRelease is before any clock that was ever set.
 func firstRelease() time.Time { return time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
-// settledClock returns now, but for a computer whose clock was never set (small
-// boxes have none that runs while they are off, and start in 1970): the time of
-// the last record and what has passed since the start. So sessions, uploads and
-// certificates neither end when the right time comes nor begin in the past.
-func (b *Box) settledClock(now func() time.Time, disk vfs.FS) func() time.Time {
-	base, began := firstRelease(), now()
+// openClock starts the box's clock from what the volume says.
+func (b *Box) openClock(disk vfs.FS) *clock {
+	var known, base time.Time
 	later := func(t time.Time) {
 		if t.After(base) {
 			base = t
 		}
 	}
 	if mark, err := readRecordsMark(disk); err == nil { // an error is told later
-		later(mark.time)
+		known = mark.time
+		later(known)
 	}
 	for _, name := range []string{"box.db", "box.db-wal"} {
 		if info, err := os.Stat(b.path(name)); err == nil {
 			later(info.ModTime())
 		}
 	}
-	return func() time.Time {
-		t := now()
-		if t.Before(firstRelease()) {
-			return base.Add(t.Sub(began))
-		}
-		return t
-	}
+	return newClock(b.now, b.running, b.right, known, base, b.log)
 }

@@ -118,8 +118,8 @@ func (b *Box) openFront() error {
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
-			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies,
+			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
+			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -238,6 +238,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	}
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
 	serve("disk", func() error { return b.watchVolume(ctx) })
+	parts.Go(func() { b.keepTime(ctx) })
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })

@@ -51,7 +51,8 @@ type Options struct {
 	Log *slog.Logger
 	// Passwords is how many are checked at the same time, 19 MiB each; 0: two.
 	Passwords int
-	// Now is the clock; nil is time.Now. Transactions use that of the database.
+	// Now is the clock, that of Tx.Sure; nil is time.Now. Transactions use that of the
+	// database.
 	Now func() time.Time
 }
 

@@ -66,8 +66,8 @@ func (c *cache) touch(hash [32]byte, now, seen time.Time) bool {
 		return false
 	}
 	e.lastUse = now
-	if !e.expires.IsZero() && e.expires.After(now.Add(sessionLife)) {
-		e.expires = now.Add(sessionLife)
+	if !e.expires.IsZero() && e.expires.After(now.Add(SessionLife)) {
+		e.expires = now.Add(SessionLife)
 	}
 	c.entries[hash] = e
 	return true

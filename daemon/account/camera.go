@@ -103,7 +103,7 @@ func (a *Accounts) AuthenticateCamera(ctx context.Context, username, password, r
 
 func (a *Accounts) touchCamera(ctx context.Context, p ident.Principal) error {
 	return a.db.Write(ctx, func(tx *db.Tx) error {
-		now := tx.Now.Truncate(time.Millisecond).UnixMilli()
+		now := tx.Sure.Truncate(time.Millisecond).UnixMilli()
 		if _, err := tx.Exec(`UPDATE camera_password SET last_used = ? WHERE id = ?`, now, p.Session); err != nil {
 			return err
 		}

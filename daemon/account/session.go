@@ -23,7 +23,8 @@ type Session struct {
 
 const (
 	sessionIdle = 30 * 24 * time.Hour
-	sessionLife = 180 * 24 * time.Hour
+	// SessionLife is how long a session lasts at most.
+	SessionLife = 180 * 24 * time.Hour
 	// touchEvery is how exactly the last use is known: finer would mean writing to
 	// the disk on every request.
 	touchEvery  = time.Hour
@@ -41,7 +42,7 @@ func newToken(prefix string) (token string, hash [32]byte) {
 
 // openSession signs p in within tx.
 func (a *Accounts) openSession(tx *db.Tx, p ident.Principal, d DeviceInfo) (Session, error) {
-	now := tx.Now
+	now := tx.Sure // a jump of the clock must neither remove sessions nor make one that lasts
 	user := int64(p.User)
 	_, err := tx.Exec(`DELETE FROM session WHERE user = ?1 AND (last_seen < ?2 OR expires <= ?3)`,
 		user, now.Add(-sessionIdle).UnixMilli(), now.UnixMilli())
@@ -74,7 +75,7 @@ func (a *Accounts) openSession(tx *db.Tx, p ident.Principal, d DeviceInfo) (Sess
 	}
 	token, hash := newToken(sessionPrefix)
 	p.Session = ident.New[int64](now)
-	expires := now.Add(sessionLife)
+	expires := now.Add(SessionLife)
 	_, err = tx.Exec(`INSERT INTO session (id, user, device, hash, created, last_seen, expires) VALUES (?,?,?,?,?,?,?)`,
 		p.Session, user, nullDevice(p.Device), hash[:], now.UnixMilli(), now.UnixMilli(), expires.UnixMilli())
 	if err != nil {
@@ -235,11 +236,11 @@ func (a *Accounts) readCredential(ctx context.Context, query string, hash [32]by
 // while the clock ran ahead is cut to its proper length on this occasion.
 func (a *Accounts) touch(ctx context.Context, e entry) error {
 	return a.db.Write(ctx, func(tx *db.Tx) error {
-		now := tx.Now.UnixMilli()
+		now := tx.Sure.UnixMilli()
 		query, args := `UPDATE token SET last_used = ? WHERE id = ?`, []any{now, e.p.Session}
 		if !e.expires.IsZero() {
 			query = `UPDATE session SET last_seen = ?, expires = min(expires, ?) WHERE id = ?`
-			args = []any{now, tx.Now.Add(sessionLife).UnixMilli(), e.p.Session}
+			args = []any{now, tx.Sure.Add(SessionLife).UnixMilli(), e.p.Session}
 		}
 		if _, err := tx.Exec(query, args...); err != nil {
 			return err

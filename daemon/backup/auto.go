@@ -164,7 +164,7 @@ func (b *Backup) due(ctx context.Context, t Target) (run, verify bool, err error
 	if last.IsZero() {
 		last = t.Created
 	}
-	return false, now.Sub(last) >= verifyEvery && !b.opt.Busy(), nil
+	return false, now.Sub(last).Abs() >= verifyEvery && !b.opt.Busy(), nil // a time to come is that of a wrong clock
 }
 
 // Found is a damaged file of a copy.

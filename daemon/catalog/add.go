@@ -93,7 +93,7 @@ ON CONFLICT (ref) DO UPDATE SET dead = NULL, doubted = NULL, added = excluded.ad
 // folder, is five statements: blob, item, usage with quota and what the person
 // had of the content, change, folders.
 func (c *Catalog) Add(tx *db.Tx, e Entry) (Added, error) {
-	if _, err := tx.Exec(addBlob, e.Ref[:], e.SHA1[:], e.Size, tx.Now.UnixMilli()); err != nil {
+	if _, err := tx.Exec(addBlob, e.Ref[:], e.SHA1[:], e.Size, tx.Sure.UnixMilli()); err != nil {
 		return Added{}, err
 	}
 	if err := setSums(tx, e.Ref, e.Sums); err != nil {

@@ -44,7 +44,7 @@ func (c *Catalog) Stale(ctx context.Context, shard int, since time.Time, after s
 		}
 	}
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		list, err = scanBlobs(tx.QueryContext(ctx, listStale, after[:], last[:], tx.Now.UnixMilli(), since.UnixMilli(), clampLimit(limit)))
+		list, err = scanBlobs(tx.QueryContext(ctx, listStale, after[:], last[:], tx.Sure.UnixMilli(), since.UnixMilli(), clampLimit(limit)))
 		return err
 	})
 	return list, err
@@ -60,7 +60,7 @@ func before(first storage.Ref) storage.Ref {
 func (c *Catalog) StaleTotal(ctx context.Context, shard int, since time.Time) (blobs, bytes int64, err error) {
 	first, last := shardEnds(shard)
 	err = c.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, sumStale, first[:], last[:], tx.Now.UnixMilli(), since.UnixMilli()).Scan(&blobs, &bytes)
+		return tx.QueryRowContext(ctx, sumStale, first[:], last[:], tx.Sure.UnixMilli(), since.UnixMilli()).Scan(&blobs, &bytes)
 	})
 	return blobs, bytes, err
 }
@@ -74,7 +74,7 @@ func (c *Catalog) Oldest(ctx context.Context, shards ...int) ([]time.Time, error
 		for i, shard := range shards {
 			first, last := shardEnds(shard)
 			var oldest sql.NullInt64
-			if err := tx.QueryRowContext(ctx, oldestInShard, first[:], last[:], tx.Now.UnixMilli()).Scan(&oldest); err != nil {
+			if err := tx.QueryRowContext(ctx, oldestInShard, first[:], last[:], tx.Sure.UnixMilli()).Scan(&oldest); err != nil {
 				return err
 			}
 			list[i] = fromMillis(oldest)

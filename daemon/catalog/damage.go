@@ -83,7 +83,7 @@ func (c *Catalog) Found(ctx context.Context, how How, findings []Finding) error 
 }
 
 func (c *Catalog) foundSound(tx *db.Tx, f Finding) error {
-	if _, err := tx.Exec(`UPDATE blob SET verified = ?, doubted = NULL WHERE ref = ?`, f.Time.UnixMilli(), f.Ref[:]); err != nil {
+	if _, err := tx.Exec(`UPDATE blob SET verified = ?, doubted = NULL WHERE ref = ?`, min(f.Time.UnixMilli(), tx.Sure.UnixMilli()), f.Ref[:]); err != nil {
 		return err
 	}
 	if err := learnSums(tx, f.Ref, f.Sums); err != nil {
@@ -116,7 +116,7 @@ func (c *Catalog) foundDamaged(tx *db.Tx, how How, f Finding) error {
 // name, and are on stable storage.
 func (c *Catalog) Healed(ctx context.Context, ref storage.Ref, copyName string) error {
 	return c.db.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.Exec(`UPDATE blob SET added = ?, verified = NULL, doubted = NULL WHERE ref = ?`, tx.Now.UnixMilli(), ref[:]); err != nil {
+		if _, err := tx.Exec(`UPDATE blob SET added = ?, verified = NULL, doubted = NULL WHERE ref = ?`, tx.Sure.UnixMilli(), ref[:]); err != nil {
 			return err
 		}
 		return c.endDamage(tx, ref, EndCopy, copyName)

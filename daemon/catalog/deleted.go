@@ -46,7 +46,7 @@ const inTrash = `EXISTS (SELECT 1 FROM item i WHERE i.ref = %[1]s AND i.user = +
 const declineDays = `SELECT decline_days FROM user WHERE id = +?`
 
 // forgotten is the time of which, and before which, deletions do not count any more.
-func forgotten(tx *db.Tx, days int) int64 { return tx.Now.AddDate(0, 0, -days).UnixMilli() }
+func forgotten(tx *db.Tx, days int) int64 { return tx.Sure.AddDate(0, 0, -days).UnixMilli() }
 
 // empty is the content without bytes. That it was deleted says nothing: programs
 // make such files before they write them.

@@ -33,10 +33,10 @@ func (c *Catalog) trash(tx *db.Tx, it Item) error {
 		return err
 	}
 	if _, err := tx.Exec(`UPDATE item SET folder = NULL, origin = ?, trashed = ?, seq = ? WHERE id = ?`,
-		folder, tx.Now.UnixMilli(), seq, int64(it.ID)); err != nil {
+		folder, tx.Sure.UnixMilli(), seq, int64(it.ID)); err != nil {
 		return err
 	}
-	_, err = tx.Exec(`UPDATE version SET trashed = ? WHERE item = ?`, tx.Now.UnixMilli(), int64(it.ID))
+	_, err = tx.Exec(`UPDATE version SET trashed = ? WHERE item = ?`, tx.Sure.UnixMilli(), int64(it.ID))
 	return err
 }
 
@@ -258,7 +258,7 @@ AND NOT EXISTS (SELECT 1 FROM item WHERE ref = ?1) AND NOT EXISTS (SELECT 1 FROM
 // is dead if nobody keeps it. It returns whether u keeps it no longer.
 func (c *Catalog) letGo(tx *db.Tx, u ident.UserID, ref storage.Ref) (bool, error) {
 	if _, err := tx.Exec(`INSERT INTO tombstone (user, ref, time) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time = excluded.time`,
-		int64(u), ref[:], tx.Now.UnixMilli()); err != nil {
+		int64(u), ref[:], tx.Sure.UnixMilli()); err != nil {
 		return false, err
 	}
 	if _, err := tx.Exec(noteSHA1OfBlob, int64(u), ref[:]); err != nil {

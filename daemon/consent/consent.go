@@ -151,6 +151,7 @@ type decision struct {
 	version  int
 	revision string
 	time     time.Time
+	unsure   bool // see db.Tx; not kept
 }
 
 // Open reads what is in force from d. key is the box's P-256 key, which signs
@@ -355,7 +356,7 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 		}
 		now := decision{
 			granted: d.Granted, version: info.Version, revision: policy.Revision,
-			time: time.UnixMilli(tx.Now.UnixMilli()).UTC(),
+			time: time.UnixMilli(tx.Now.UnixMilli()).UTC(), unsure: tx.Unsure,
 		}
 		seq, hash, err := l.chain.Append(tx, now.time.UnixMilli(), int64(d.User), int64(d.Device), string(d.Purpose),
 			int64(now.version), bit(d.Granted), now.revision, int64(d.Actor), d.How)

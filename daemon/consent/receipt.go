@@ -89,10 +89,12 @@ type ReceiptPurpose struct {
 
 // Event is the decision itself.
 type Event struct {
-	State State        `json:"state"` // Granted or Withdrawn
-	Time  time.Time    `json:"time"`  // UTC, whole milliseconds
-	Actor ident.UserID `json:"entity_id"`
-	How   string       `json:"method"`
+	State State     `json:"state"` // Granted or Withdrawn
+	Time  time.Time `json:"time"`  // UTC, whole milliseconds
+	// ClockUnsure: the box knew that its clock may well be wrong.
+	ClockUnsure bool         `json:"clock_unsure,omitempty"`
+	Actor       ident.UserID `json:"entity_id"`
+	How         string       `json:"method"`
 }
 
 // Withdrawal says how to withdraw, and in a withdrawal, what it withdrew.
@@ -113,7 +115,7 @@ func (l *Ledger) receipt(d Decision, info *Info, policy *Policy, now decision, h
 			Title: map[string]string{}, What: map[string]string{}, Data: map[string][]string{},
 			Retention: map[string]string{}, Processor: map[string]string{}, Recipients: []string{},
 		},
-		Event:      Event{State: Withdrawn, Time: now.time, Actor: d.Actor, How: d.How},
+		Event:      Event{State: Withdrawn, Time: now.time, ClockUnsure: now.unsure, Actor: d.Actor, How: d.How},
 		Withdrawal: Withdrawal{Page: consentPage, API: "DELETE /v1/consents/" + string(info.ID)},
 	}
 	if d.Granted {

@@ -31,6 +31,9 @@ import (
 // Password of every person that this package makes.
 const Password = "correct horse battery staple"
 
+// epoch is some moment of which the monotonic part counts.
+var epoch = time.Now()
+
 // Box is a running box.
 type Box struct {
 	State  string       // its state directory
@@ -41,6 +44,7 @@ type Box struct {
 	conf  config.Config
 	disk  vfs.FS
 	ahead atomic.Int64 // nanoseconds by which the box's clock is ahead
+	lived atomic.Int64 // nanoseconds that passed beside those of the test
 	log   testLog
 	lines slog.Handler // where the box's log goes
 	t     testing.TB
@@ -128,7 +132,7 @@ func (b *Box) Kill() {
 // Rebuild rebuilds the records of a box that was stopped.
 func (b *Box) Rebuild(how daemon.RebuildOptions) (daemon.RebuildReport, error) {
 	log := slog.New(slog.NewTextHandler(b.log, nil))
-	return daemon.Rebuild(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now}, how, nil)
+	return daemon.Rebuild(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now, Running: b.running}, how, nil)
 }
 
 // onlyFiles leaves sockets out, which cannot be copied.
@@ -140,8 +144,18 @@ func (f onlyFiles) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.DeleteFunc(list, func(e fs.DirEntry) bool { return e.Type()&fs.ModeSocket != 0 }), err
 }
 
-// Pass moves the box's clock, and that of its clients, forward.
-func (b *Box) Pass(d time.Duration) { b.ahead.Add(int64(d)) }
+// Pass lets time pass for the box and its clients. Less than none sets their clocks
+// back.
+func (b *Box) Pass(d time.Duration) {
+	b.ahead.Add(int64(d))
+	b.lived.Add(max(int64(d), 0))
+}
+
+// Leap sets the box's clock, and that of its clients, forward or back, while no time
+// passes.
+func (b *Box) Leap(d time.Duration) { b.ahead.Add(int64(d)) }
+
+func (b *Box) running() time.Duration { return time.Since(epoch) + time.Duration(b.lived.Load()) }
 
 func (b *Box) now() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
 
@@ -155,7 +169,7 @@ func (b *Box) For(t testing.TB) {
 func (b *Box) run() {
 	b.t.Helper()
 	b.off = false
-	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: slog.New(b.lines), Disk: b.disk, Now: b.now})
+	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: slog.New(b.lines), Disk: b.disk, Now: b.now, Running: b.running})
 	if err != nil {
 		b.t.Fatal(err)
 	}

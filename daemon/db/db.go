@@ -61,6 +61,9 @@ type Options struct {
 	// Trouble is told of an error by which the disk may show that it is failing or
 	// gone. It must not block. nil: nobody.
 	Trouble func(error)
+	// Sure is the clock of what cannot be undone, and whether Now may well be wrong: see
+	// Tx. nil: Now, which is not.
+	Sure func() (t time.Time, unsure bool)
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -71,6 +74,7 @@ type DB struct {
 	now      func() time.Time
 	trouble  func(error)
 	gone     func() error
+	sure     func() (time.Time, bool)
 	write    *sql.DB // one connection, owned by the writer goroutine
 	read     *sql.DB
 	check    *sql.DB  // one connection, for checkpoints
@@ -96,7 +100,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, 
 
 func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	d := &DB{
-		path: opt.Path, files: files, log: opt.Log, now: opt.Now, trouble: opt.Trouble, gone: opt.Gone,
+		path: opt.Path, files: files, log: opt.Log, now: opt.Now, sure: opt.Sure, trouble: opt.Trouble, gone: opt.Gone,
 		calls: make(chan *call), stop: make(chan struct{}), tick: make(chan struct{}, 1),
 	}
 	if d.log == nil {
@@ -107,6 +111,9 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	}
 	if d.trouble == nil {
 		d.trouble = func(error) {}
+	}
+	if d.sure == nil {
+		d.sure = func() (time.Time, bool) { return d.now(), false }
 	}
 	d.ops.known = statements{}
 	d.stopping, d.stopNow = context.WithCancel(context.WithoutCancel(ctx))
@@ -318,6 +325,13 @@ type Stats struct {
 // Stats returns what was written so far.
 func (d *DB) Stats() Stats { return Stats{Writes: d.writes.Load(), Commits: d.commits.Load()} }
 
+// timed sets the times of a transaction.
+func (d *DB) timed(tx *Tx) *Tx {
+	tx.Now = d.now()
+	tx.Sure, tx.Unsure = d.sure()
+	return tx
+}
+
 // Read runs fn on a snapshot of the database. fn must not write (SQLite refuses
 // it) and must not keep tx. The end of ctx interrupts fn's statements.
 func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {
@@ -326,7 +340,7 @@ func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 		return d.judge(err)
 	}
 	defer tx.Rollback()
-	return d.judge(fn(&Tx{tx: tx, Now: d.now(), reading: true}))
+	return d.judge(fn(d.timed(&Tx{tx: tx, reading: true})))
 }
 
 // Backup writes a compact, verified copy of the database to path, which must not

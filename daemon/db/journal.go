@@ -469,7 +469,8 @@ func (d *DB) keeper() {
 			d.log.Error("the journal of the database could not be made durable", "err", err)
 		}
 		why := d.journal.due()
-		if why == "" || d.Err() != nil || d.now().Before(d.journal.notYet) {
+		now := d.now()
+		if why == "" || d.Err() != nil || now.Before(d.journal.notYet) && d.journal.notYet.Sub(now) <= generationAge { // or the clock was set back
 			continue
 		}
 		if err := d.roll(d.stopping, why); err != nil && d.stopping.Err() == nil {

@@ -21,6 +21,11 @@ import (
 type Tx struct {
 	// Now is the time of the transaction: one clock for all that it writes.
 	Now time.Time
+	// Sure is the time that a deadline may be held against whose passing deletes
+	// something or cannot be undone otherwise: a jump of the clock does not move it far.
+	// Deadlines that it is compared with are made from it. Unsure: Now may well be wrong.
+	Sure   time.Time
+	Unsure bool
 
 	tx      *sql.Tx
 	ops     *ops // what it changed, for the journal; nil if it reads
@@ -267,7 +272,7 @@ func (d *DB) transaction(first *call) (group []*call, err error) {
 		return group, d.judge(err)
 	}
 	d.ops.reset()
-	tx := &Tx{tx: stx, ops: &d.ops, Now: d.now()}
+	tx := d.timed(&Tx{tx: stx, ops: &d.ops})
 	if d.run(tx, first, func(part func() error) error { return part() }); first.err != nil {
 		stx.Rollback()
 		return group, nil

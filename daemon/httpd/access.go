@@ -112,7 +112,7 @@ const CookieName = "__Host-yunbox"
 func SetSessionCookie(w http.ResponseWriter, s account.Session) {
 	// Max-Age beside Expires: the clocks of box and browser may differ by years.
 	http.SetCookie(w, &http.Cookie{Name: CookieName, Value: s.Token, Path: "/", Expires: s.Expires,
-		MaxAge: max(int(time.Until(s.Expires).Seconds()), 1),
+		MaxAge: int(account.SessionLife / time.Second),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 }
 

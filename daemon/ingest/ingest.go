@@ -200,6 +200,9 @@ func (in *Ingest) Close(ctx context.Context) error {
 	}
 }
 
+// Left returns how long it is until a time that Info has, by the clock that counts.
+func (in *Ingest) Left(expires time.Time) time.Duration { return expires.Sub(in.now()) }
+
 // Expiry returns how long an upload that nobody goes on with is kept.
 func (in *Ingest) Expiry() time.Duration { return in.expiry }
 

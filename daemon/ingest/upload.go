@@ -49,7 +49,7 @@ func (i *Intake) Persist(ctx context.Context) error {
 			i.ID(), int64(i.grant.User()), int64(m.Device), m.Source, m.Path, m.Size, optionalTime(m.MTime),
 			optional(m.Want[:], m.Want.IsZero()), optional(m.WantSHA1[:], m.WantSHA1.IsZero()),
 			m.IfAbsent, optional(m.IfRef[:], m.IfRef.IsZero()), m.Extra,
-			tx.Now.UnixMilli(), tx.Now.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared), m.declines())
+			tx.Now.UnixMilli(), tx.Sure.Add(i.in.expiry).UnixMilli(), cmp.Or(m.SourceBy, source.Declared), m.declines())
 		return err
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -53,7 +54,9 @@ type Box struct {
 	Uptime    func() (seconds int64) // since the start
 	Uploads   func() int             // uploads that are open now
 	FTPPort   func() int             // where cameras connect; 0: nowhere
-	Records   func() RecordsState    // how the catalogue and its journal stand; nil: not said
+	// Clock is the time, and whether it may well be wrong; nil: the system's, which is not.
+	Clock   func() (now time.Time, unsure bool)
+	Records func() RecordsState // how the catalogue and its journal stand; nil: not said
 	// SecondCopies lists those that are kept on other disks; nil: none are.
 	SecondCopies func(context.Context) ([]SecondCopy, error)
 }
@@ -85,6 +88,9 @@ func New(o Options) *API {
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
 		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
+	}
+	if a.box.Clock == nil {
+		a.box.Clock = func() (time.Time, bool) { return time.Now(), false }
 	}
 	config := a.config()
 	a.json = huma.NewAPI(config, hallway{o.Server})

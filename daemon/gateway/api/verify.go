@@ -62,6 +62,7 @@ type StorageReceipt struct {
 	Principal ident.UserID   `json:"pii_principal_id" doc:"Whose contents they are"`
 	Box       ReceiptBox     `json:"box"`
 	Time      moment         `json:"time" doc:"By the box's clock"`
+	Unsure    bool           `json:"clock_unsure,omitempty" doc:"true: the box knows that its clock may well be wrong"`
 	Complete  bool           `json:"complete" doc:"false: not everything that was to be read back could be in this request"`
 	Items     []VerifiedItem `json:"items" doc:"One for each content that was asked for, in that order"`
 	JWS       string         `json:"jws,omitempty" doc:"All of the above, signed"`
@@ -203,7 +204,8 @@ func (a *API) lookAt(ctx context.Context, u ident.UserID, refs []storage.Ref, re
 		}
 		items = append(items, item)
 	}
-	return a.signed(StorageReceipt{Schema: storageReceipt, Principal: u, Time: moment(time.Now()), Complete: !look.left, Items: items})
+	now, unsure := a.box.Clock()
+	return a.signed(StorageReceipt{Schema: storageReceipt, Principal: u, Time: moment(now), Unsure: unsure, Complete: !look.left, Items: items})
 }
 
 // signingBox is who signs receipts and statements.
@@ -282,7 +284,7 @@ func (l *look) at(ctx context.Context, h catalog.Holding, read bool) (VerifiedIt
 		return item, nil
 	}
 	l.bytes += max(h.Size, 1)
-	now := time.Now()
+	now, _ := l.api.box.Clock()
 	m := moment(now)
 	item.Checked, item.ReadBack = "read", &m
 	l.findings = append(l.findings, catalog.Finding{Ref: h.Ref, Time: now})

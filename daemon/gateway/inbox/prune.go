@@ -80,7 +80,7 @@ func (in *Inbox) pruneSome(ctx context.Context, id int64, root *os.Root, after s
 			for _, r := range changed {
 				var err error
 				if r.gone {
-					_, err = tx.Exec(`UPDATE inbox_taken SET gone = ? WHERE inbox = ? AND path = ? AND gone IS NULL`, tx.Now.UnixMilli(), id, r.path)
+					_, err = tx.Exec(`UPDATE inbox_taken SET gone = ? WHERE inbox = ? AND path = ? AND gone IS NULL`, tx.Sure.UnixMilli(), id, r.path)
 				} else {
 					_, err = tx.Exec(`UPDATE inbox_taken SET gone = NULL WHERE inbox = ? AND path = ?`, id, r.path)
 				}
@@ -89,7 +89,7 @@ func (in *Inbox) pruneSome(ctx context.Context, id int64, root *os.Root, after s
 				}
 			}
 			_, err := tx.Exec(`DELETE FROM inbox_taken WHERE inbox = ? AND path >= ? AND path <= ? AND gone <= ?`,
-				id, rows[0].path, rows[len(rows)-1].path, tx.Now.Add(-keepGone).UnixMilli())
+				id, rows[0].path, rows[len(rows)-1].path, tx.Sure.Add(-keepGone).UnixMilli())
 			return err
 		})
 		if err != nil {

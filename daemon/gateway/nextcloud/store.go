@@ -151,7 +151,7 @@ func (h *Handler) makeRoom(ctx context.Context, u ident.UserID) error {
 		}
 		// The time is given anew with each chunk: what is left of it tells how long
 		// nothing came.
-		if n >= maxFolders && oldest > tx.Now.Add(h.Ingest.Expiry()-keepFolder).UnixMilli() {
+		if n >= maxFolders && oldest > tx.Sure.Add(h.Ingest.Expiry()-keepFolder).UnixMilli() {
 			return &problem.Error{
 				Kind: problem.Quota, Op: "nextcloud.begin", Title: "Too many files are being sent at once",
 				Detail: fmt.Sprintf("%d are not complete.", n), Hint: "Let the app complete some of them first.",

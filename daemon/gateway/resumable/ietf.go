@@ -262,7 +262,7 @@ func (h *Handler) describe(w http.ResponseWriter, r *http.Request, d draft) (ing
 	if info.Meta.Size >= 0 {
 		header.Set("Upload-Length", strconv.FormatInt(info.Meta.Size, 10))
 	}
-	d.setLimits(header, time.Until(info.Expires))
+	d.setLimits(header, h.ingest.Left(info.Expires))
 	d.setComplete(header, info.Finished != nil)
 	if info.Finished != nil {
 		setResult(header, *info.Finished)
@@ -347,7 +347,7 @@ func (h *Handler) appendDraft(w http.ResponseWriter, r *http.Request, d draft) e
 		if d < draft7 {
 			status = http.StatusCreated
 		}
-		return h.take(w, r, taking{draft: d, intake: intake, whole: whole, sum: sum, left: time.Until(info.Expires), status: status})
+		return h.take(w, r, taking{draft: d, intake: intake, whole: whole, sum: sum, left: h.ingest.Left(info.Expires), status: status})
 	})
 }
 

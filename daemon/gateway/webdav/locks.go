@@ -72,7 +72,7 @@ LIMIT 1`
 	// exclusive one. None of them is expired.
 	lockWithin = `SELECT ` + lockColumns + ` FROM dav_lock l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3 AND (?4 OR NOT l.shared) LIMIT 1`
 
-	dropExpired = `DELETE FROM dav_lock AS l WHERE l.user = ? AND l.expires <= ?`
+	dropExpired = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND (l.expires <= ?2 OR l.expires > ?2 + ?3)`
 
 	dropLocks = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3`
 
@@ -99,7 +99,9 @@ func queryLocks(tx *db.Tx, query string, args ...any) (list []lock, err error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, l)
+		if l.expires.Sub(tx.Now) <= maxTimeout { // else the clock was ahead when it was made
+			list = append(list, l)
+		}
 	}
 	return list, rows.Err()
 }
@@ -247,7 +249,7 @@ func (l lock) ownerText() string {
 // takeLock keeps a new lock. It fails with problem.Locked if another one forbids
 // it, and with problem.Quota if the person has too many.
 func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
-	if _, err := tx.Exec(dropExpired, int64(u), tx.Now.UnixMilli()); err != nil {
+	if _, err := tx.Exec(dropExpired, int64(u), tx.Now.UnixMilli(), maxTimeout.Milliseconds()); err != nil {
 		return err
 	}
 	others, err := locksOn(tx, u, l.path)
