@@ -10,12 +10,13 @@ import (
 	"strings"
 
 	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/db"
 )
 
 // A memory says what each part of the box may take of the one budget that is set. At
-// 64 MiB: 40 for the heap, of which 16 are for bytes that come in and 19 for each
+// 64 MiB: 36 for what Go has, of which 16 are for bytes that come in and 19 for a
 // password that is checked; 8 for SQLite's pages, which Go does not count; and the
-// rest for stacks, the program itself and what the allocators waste.
+// rest for the pages of the program itself and what the allocators waste.
 type memory struct {
 	heap      int64 // the limit of Go's heap, soft: near it the collector works harder
 	uploads   int64 // buffers of all uploads together
@@ -25,7 +26,7 @@ type memory struct {
 
 // share divides a budget of bytes.
 func share(budget int64) memory {
-	heap := budget / 8 * 5
+	heap := budget / 16 * 9
 	return memory{heap: heap, uploads: budget / 4, pages: budget / 16, passwords: int(min(max(heap/(20<<20), 1), 2))}
 }
 
@@ -36,6 +37,9 @@ func LimitMemory(conf config.Config, log *slog.Logger) config.Config {
 	if limit, ok := groupLimit(os.DirFS("/")); ok && limit>>20 < int64(conf.MemoryMiB) {
 		log.Info("the control group allows less memory than is set", "mib", limit>>20, "set", conf.MemoryMiB)
 		conf.MemoryMiB = int(max(limit>>20, config.LeastMemoryMiB))
+	}
+	if os.Getenv("MALLOC_ARENA_MAX") == "" {
+		db.OneArena()
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(share(int64(conf.MemoryMiB) << 20).heap)

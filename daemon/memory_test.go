@@ -3,12 +3,14 @@ package daemon
 import (
 	"testing"
 	"testing/fstest"
+
+	"yunbox.local/daemon/config"
 )
 
 func TestOneBudgetIsDivided(t *testing.T) {
-	for mib := int64(32); mib <= 512; mib += 8 {
+	for mib := int64(config.LeastMemoryMiB); mib <= 512; mib += 8 {
 		m := share(mib << 20)
-		if m.heap+2*m.pages > mib<<20 { // the writer's and four readers' pages
+		if m.heap+2*m.pages > mib<<20 { // the writer and four readers
 			t.Errorf("%d MiB: %+v is more than there is", mib, m)
 		}
 		if m.uploads > m.heap || int64(m.passwords)*(19<<20) > m.heap || m.passwords < 1 {

@@ -24,7 +24,7 @@ import (
 )
 
 // LeastMemoryMiB is the least memory that a box works with.
-const LeastMemoryMiB = 32
+const LeastMemoryMiB = 40
 
 // Off switches a listener off.
 const Off = "off"

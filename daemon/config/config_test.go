@@ -64,7 +64,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"ftp":        {"--ftp", "2121"},
 		"ftp-ports":  {"--ftp", ":2121", "--ftp-ports", "3000-2000"},
 		"log-format": {"--log-format", "xml"},
-		"memory-mib": {"--memory-mib", "31"},
+		"memory-mib": {"--memory-mib", "39"},
 		"name":       {"--name", strings.Repeat("盒", 30)},
 		"hosts":      {"--hosts", "http://x"},
 		"mdns":       {"--config", file(t, "mdns = \"perhaps\"\n")},

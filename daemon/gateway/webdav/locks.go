@@ -72,7 +72,7 @@ LIMIT 1`
 	// exclusive one. None of them is expired.
 	lockWithin = `SELECT ` + lockColumns + ` FROM dav_lock l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3 AND (?4 OR NOT l.shared) LIMIT 1`
 
-	dropExpired = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND (l.expires <= ?2 OR l.expires > ?2 + ?3)`
+	dropExpired = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND (l.expires <= ?2 OR l.expires > ?2 + 3600000)` // maxTimeout
 
 	dropLocks = `DELETE FROM dav_lock AS l WHERE l.user = ?1 AND l.path >= ?2 AND l.path < ?3`
 
@@ -249,7 +249,7 @@ func (l lock) ownerText() string {
 // takeLock keeps a new lock. It fails with problem.Locked if another one forbids
 // it, and with problem.Quota if the person has too many.
 func takeLock(tx *db.Tx, u ident.UserID, l lock) error {
-	if _, err := tx.Exec(dropExpired, int64(u), tx.Now.UnixMilli(), maxTimeout.Milliseconds()); err != nil {
+	if _, err := tx.Exec(dropExpired, int64(u), tx.Now.UnixMilli()); err != nil {
 		return err
 	}
 	others, err := locksOn(tx, u, l.path)

@@ -59,7 +59,6 @@ type soaked struct {
 	jail    *jail
 	dir     string
 	box     *box.Box
-	token   string
 	senders []sender
 	sent    atomic.Int64
 	bytes   atomic.Int64
@@ -76,7 +75,6 @@ func (s *soaked) start(ctx context.Context) (err error) {
 	if s.box, err = s.startAll(ctx, s.dir, s.jail.wrap()...); err != nil {
 		return err
 	}
-	s.token = s.box.Token
 	return s.connect(ctx)
 }
 
@@ -280,24 +278,21 @@ func spread(times []time.Duration) string {
 	return fmt.Sprintf("%v to %v", times[0].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
 }
 
-// again starts the box on its state, on the address that it had, and asks as its owner
-// until there is an answer.
+// again starts the box on its state and on the address that it had, and asks as its
+// owner until there is an answer.
 func (s *soaked) again(ctx context.Context) (answered, ready time.Duration, err error) {
 	notice, err := listenForReady(filepath.Join(s.dir, "notify"))
 	if err != nil {
 		return 0, 0, err
 	}
 	defer notice.close()
-	programs := s.allGateways()
-	programs.Env = []string{"NOTIFY_SOCKET=" + notice.name}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	began := time.Now()
-	old := s.box
-	if s.box, err = programs.Start(ctx, filepath.Join(s.dir, "state"), nil, s.jail.wrap()...); err != nil {
-		s.box = old
+	if err := s.box.Again(s.allGateways(), []string{"NOTIFY_SOCKET=" + notice.name}, s.jail.wrap()...); err != nil {
 		return 0, 0, err
 	}
-	s.box.Token = s.token
-	if err := s.box.API(ctx, "GET", "/v1/me", nil, nil); err != nil {
+	if err := s.box.Await(ctx, func() error { return s.box.API(ctx, "GET", "/v1/me", nil, nil) }); err != nil {
 		return 0, 0, err
 	}
 	answered = time.Since(began)

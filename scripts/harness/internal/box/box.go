@@ -32,7 +32,6 @@ import (
 type Programs struct {
 	Yunboxd, Yunboxctl string
 	Args               []string // more of yunboxd's
-	Env                []string // variables of its own, beside ours
 }
 
 // Find takes the programs from a directory, as scripts build them there.
@@ -58,9 +57,6 @@ type Box struct {
 func (p Programs) Start(ctx context.Context, state string, watch io.Writer, wrap ...string) (*Box, error) {
 	command := append(append([]string{}, wrap...), p.Yunboxd, "--state", state, "--https", "127.0.0.1:0", "--mdns=off")
 	command = append(command, p.Args...)
-	if len(p.Env) > 0 {
-		command = append(append([]string{"env"}, p.Env...), command...)
-	}
 	process, err := proc.Start(watch, command[0], command[1:]...)
 	if err != nil {
 		return nil, err
@@ -79,6 +75,21 @@ func (p Programs) Start(ctx context.Context, state string, watch io.Writer, wrap
 		return nil, err
 	}
 	return b, nil
+}
+
+// Again runs yunboxd on the state and the address of a box that has ended, with some
+// variables beside ours, and does not wait for an answer.
+func (b *Box) Again(p Programs, env []string, wrap ...string) error {
+	command := append(append([]string{"env"}, env...), wrap...)
+	command = append(append(command, p.Yunboxd, "--state", b.State, "--mdns=off"), p.Args...)
+	command = append(command, "--https", strings.TrimPrefix(b.URL, "https://"))
+	process, err := proc.Start(nil, command[0], command[1:]...)
+	if err != nil {
+		return err
+	}
+	b.client.CloseIdleConnections()
+	b.Process = process
+	return nil
 }
 
 // locate learns the box's address from its socket and pins its authority.
