@@ -10,6 +10,7 @@ import (
 
 	"yunbox.local/daemon/daemontest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 // A second daemon on the same state directory is refused, and the first does not
@@ -127,4 +128,28 @@ func picture(t *testing.T, b *daemontest.Box, p *daemontest.Person) string {
 	b.Local("GET", "/local/audit/verify", nil, &verdict)
 	fmt.Fprintf(&s, "audit %+v\n", verdict)
 	return s.String()
+}
+
+// A start asks the disk for no more when there are more files.
+func TestAStartDoesNotLookAtEveryFile(t *testing.T) { // R05
+	t.Parallel()
+	disk := vfstest.NewDisk()
+	b := daemontest.StartOn(t, t.TempDir(), disk)
+	ada := b.Bind()
+	ada.Grant("album_backup")
+	calls := func() int {
+		t.Helper()
+		b.Stop()
+		before := disk.Calls(vfstest.OpAny)
+		b.Restart()
+		return disk.Calls(vfstest.OpAny) - before
+	}
+	put(t, ada, "first.jpg", "first")
+	few := calls()
+	for i := range 150 {
+		put(t, ada, fmt.Sprintf("%d.jpg", i), strconv.Itoa(i))
+	}
+	if many := calls(); many != few {
+		t.Errorf("a start makes %d calls with one file and %d with 151", few, many)
+	}
 }
