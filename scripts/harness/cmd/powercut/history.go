@@ -11,6 +11,7 @@ import (
 // A history is what a client did to one thing (a path, a purpose), one act after
 // the other. It knows which states that thing may have after a power cut.
 type history struct {
+	row  string // of the tally; set before the first act
 	mu   sync.Mutex
 	acts []act
 }
@@ -51,21 +52,41 @@ func (h *history) add(a act) {
 
 // allowed lists the states that the thing may have if the power was cut after
 // position at: that of the last act acknowledged by then, or of any act that had
-// started later and may or may not have taken effect. acked tells whether any act
-// was acknowledged by then, so that the thing says something about durability.
-func (h *history) allowed(at int) (states []string, acked bool) {
+// started later and may or may not have taken effect. row is that of the last
+// acknowledged act, "" if there was none by then: the thing says nothing about
+// durability.
+func (h *history) allowed(at int) (states []string, row string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	states = []string{absent}
 	for _, a := range h.acts {
 		switch {
 		case a.acked != unanswered && a.acked <= at:
-			states, acked = []string{a.state}, true
+			states, row = []string{a.state}, h.rowOf(a.state)
 		case a.started <= at:
 			states = append(states, a.state)
 		}
 	}
-	return states, acked
+	return states, row
+}
+
+// rowOf says to which row of the tally a state belongs.
+func (h *history) rowOf(state string) string {
+	if way, file := strings.CutPrefix(h.row, "files by "); file && state == absent {
+		return "deletions by " + way
+	}
+	return h.row
+}
+
+// first notes the position at which the first act of each row was acknowledged.
+func (h *history) first(at map[string]int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.acts {
+		if pos, known := at[h.rowOf(a.state)]; a.acked != unanswered && (!known || a.acked < pos) {
+			at[h.rowOf(a.state)] = a.acked
+		}
+	}
 }
 
 // last is the position at which the last act started.
@@ -95,6 +116,16 @@ type histories struct {
 	mu  sync.Mutex
 	all map[string]*history
 	by  map[string]int // acknowledged files, by the gateway that took them
+
+	signIns int // begun
+}
+
+// signIn counts the attempts to sign in before this one.
+func (hs *histories) signIn() int {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.signIns++
+	return hs.signIns - 1
 }
 
 // way makes a gateway known, so that it is missed if nothing comes by it.
@@ -129,6 +160,14 @@ func (hs *histories) ways() (text string, idle []string) {
 }
 
 func (hs *histories) of(key string) *history {
+	row, _, _ := strings.Cut(key, ":")
+	return hs.in(row, key)
+}
+
+// file is the history of a path, which a gateway makes.
+func (hs *histories) file(way, path string) *history { return hs.in("files by "+way, "file:"+path) }
+
+func (hs *histories) in(row, key string) *history {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if hs.all == nil {
@@ -136,10 +175,23 @@ func (hs *histories) of(key string) *history {
 	}
 	h := hs.all[key]
 	if h == nil {
-		h = &history{}
+		h = &history{row: row}
 		hs.all[key] = h
 	}
 	return h
+}
+
+// ready is the position from which on something of each row was acknowledged, so
+// that a cut after it says something about each.
+func (hs *histories) ready() (at int) {
+	firsts := map[string]int{}
+	for _, key := range hs.keys() {
+		hs.of(key).first(firsts)
+	}
+	for _, pos := range firsts {
+		at = max(at, pos)
+	}
+	return at
 }
 
 // keys lists everything that was touched, sorted.

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"testing"
 )
 
 func TestAllowedStates(t *testing.T) { // R01
-	h := &history{}
+	h := &history{row: "files by API"}
 	pos := 0
 	at := func(p int) func() int { pos = p; return func() int { return pos } }
 	ack := func(acked func(), p int) { pos = p; acked() }
@@ -20,24 +21,29 @@ func TestAllowedStates(t *testing.T) { // R01
 	ack(fourth, 70)
 
 	for _, c := range []struct {
-		at    int
-		want  []string
-		acked bool
+		at   int
+		want []string
+		row  string
 	}{
-		{5, []string{absent}, false},
-		{15, []string{absent, "one"}, false},
-		{20, []string{"one"}, true},
-		{35, []string{"one", "two"}, true},
-		{40, []string{"two"}, true},
-		{65, []string{"two", "three", absent}, true},
-		{70, []string{absent}, true},
+		{5, []string{absent}, ""},
+		{15, []string{absent, "one"}, ""},
+		{20, []string{"one"}, "files by API"},
+		{35, []string{"one", "two"}, "files by API"},
+		{40, []string{"two"}, "files by API"},
+		{65, []string{"two", "three", absent}, "files by API"},
+		{70, []string{absent}, "deletions by API"},
 	} {
-		got, acked := h.allowed(c.at)
-		if !slices.Equal(got, c.want) || acked != c.acked {
-			t.Errorf("cut at %d: allowed %q, acked %v; want %q, %v", c.at, got, acked, c.want, c.acked)
+		got, row := h.allowed(c.at)
+		if !slices.Equal(got, c.want) || row != c.row {
+			t.Errorf("cut at %d: allowed %q, %q; want %q, %q", c.at, got, row, c.want, c.row)
 		}
 	}
 	if got := h.acks(); !slices.Equal(got, []int{20, 40, 70}) {
 		t.Errorf("acks at %v", got)
+	}
+	firsts := map[string]int{}
+	h.first(firsts)
+	if !maps.Equal(firsts, map[string]int{"files by API": 20, "deletions by API": 70}) {
+		t.Errorf("first acknowledged at %v", firsts)
 	}
 }

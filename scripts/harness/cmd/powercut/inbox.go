@@ -67,7 +67,7 @@ func (w *inboxWorker) watch(ctx context.Context, n int) error {
 	into := fmt.Sprintf("inbox/card %04d", n)
 	var acks []func()
 	for i, sum := range w.sums[n] {
-		acks = append(acks, w.hs.of("file:"+into+"/"+inboxName(i)).begin(sum, w.pos))
+		acks = append(acks, w.hs.file("inbox", into+"/"+inboxName(i)).begin(sum, w.pos))
 	}
 	wish := map[string]string{"path": w.folder(n), "user": "owner", "source": "other", "into": into, "originals": []string{"keep", "trash"}[n%2]}
 	if err := w.s.Local(ctx, http.MethodPost, "/local/inboxes", wish, nil); err != nil {
@@ -83,7 +83,14 @@ func (w *inboxWorker) watch(ctx context.Context, n int) error {
 		acked()
 		w.hs.acked("inbox")
 	}
-	return w.s.Local(ctx, http.MethodDelete, "/local/inboxes", map[string]string{"inbox": w.folder(n)}, nil)
+	if err := w.s.Local(ctx, http.MethodDelete, "/local/inboxes", map[string]string{"inbox": w.folder(n)}, nil); err != nil {
+		return err
+	}
+	one := into + "/" + inboxName(w.rng.IntN(batchFiles))
+	if done := w.hs.file("inbox", one).begin(absent, w.pos); w.s.remove(ctx, one) == nil {
+		done()
+	}
+	return nil
 }
 
 // taken tells whether the box has taken a folder's files.

@@ -74,8 +74,8 @@ func (p *putter) run(ctx context.Context) {
 		if p.rng.IntN(6) == 0 {
 			p.store(ctx, path)
 		}
-		if p.remove != nil && p.rng.IntN(8) == 0 {
-			if done := p.hs.of("file:"+path).begin(absent, p.pos); p.remove(ctx, path) == nil {
+		if p.remove != nil && (n == 1 || p.rng.IntN(8) == 0) {
+			if done := p.hs.file(p.way, path).begin(absent, p.pos); p.remove(ctx, path) == nil {
 				done()
 			}
 		}
@@ -84,7 +84,7 @@ func (p *putter) run(ctx context.Context) {
 
 func (p *putter) store(ctx context.Context, path string) {
 	content, sum := randomContent(p.rng)
-	done := p.hs.of("file:"+path).begin(sum, p.pos)
+	done := p.hs.file(p.way, path).begin(sum, p.pos)
 	if err := p.put(ctx, path, content, sum); err == nil {
 		done()
 		p.hs.acked(p.way)
@@ -138,6 +138,8 @@ type boxTarget struct {
 	token    string
 }
 
+const password = "correct horse battery" // of the owner
+
 type boxServer struct {
 	*box.Box
 	target *boxTarget
@@ -158,7 +160,7 @@ func (t *boxTarget) start(ctx context.Context, dir string) (server, error) {
 func (s *boxServer) kill() { s.Kill() }
 
 func (s *boxServer) settle(ctx context.Context, hs *histories, pos func() int) error {
-	if err := s.Claim(ctx, "owner", "correct horse battery"); err != nil {
+	if err := s.Claim(ctx, "owner", password); err != nil {
 		return err
 	}
 	s.target.token = s.Token
@@ -202,11 +204,11 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 			p.way, p.put, p.remove = "WebDAV", s.PutDAV, s.RemoveDAV
 		case 7:
 			p.way = "FTP"
-			p.folder, p.put, p.remove = s.camera.Folder+s.folder, s.camera.Put, nil
+			p.folder, p.put = s.camera.Folder+s.folder, s.camera.Put // cameras cannot delete: their owner does
 		case 8:
 			p.way, p.put = "Immich", s.PostAsset
 		case 9:
-			p.way, p.put, p.remove = "Nextcloud", s.PutChunks, s.RemoveDAV
+			p.way, p.put, p.remove = "Nextcloud", s.PutChunks, s.RemoveNextcloud
 		}
 		hs.way(p.way)
 		loops = append(loops, func() { p.run(ctx) })
@@ -215,7 +217,10 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 		hs.way("inbox")
 		loops = append(loops, func() { s.inbox.run(ctx) })
 	}
-	return append(loops, func() { s.decide(ctx, hs, pos) })
+	return append(loops,
+		func() { s.decide(ctx, hs, pos) },
+		func() { s.admit(ctx, hs, pos) },
+		func() { s.purge(ctx, rng(len(loops)), hs, pos) })
 }
 
 func (s *boxServer) remove(ctx context.Context, path string) error {
@@ -241,7 +246,7 @@ func (s *boxServer) decide(ctx context.Context, hs *histories, pos func() int) {
 		var receipt any
 		if err := s.API(ctx, method, "/v1/consents/"+purpose, in, &receipt); err == nil {
 			done()
-			hs.of("receipt:" + canonical(receipt)).add(act{"kept", before, pos()})
+			hs.of("receipt:" + canonical(receipt)).add(act{kept, before, pos()})
 		}
 		pause(ctx, 30*time.Millisecond)
 	}
@@ -256,59 +261,6 @@ func canonical(v any) string {
 	return string(b)
 }
 
-func (s *boxServer) observe(ctx context.Context, keys []string) map[string]string {
-	var files, others []string
-	for _, key := range keys {
-		if strings.HasPrefix(key, "file:") {
-			files = append(files, key)
-		} else {
-			others = append(others, key)
-		}
-	}
-	states := observeFiles(files, func(path string) (string, error) { return s.Hash(ctx, path) })
-	consents, err := s.decisions(ctx)
-	for _, key := range others {
-		state, ok := consents[key]
-		switch {
-		case ok:
-			states[key] = state
-		case err != nil:
-			states[key] = "error: " + err.Error()
-		default:
-			states[key] = absent
-		}
-	}
-	return states
-}
-
-func (s *boxServer) decisions(ctx context.Context) (map[string]string, error) {
-	states := map[string]string{}
-	var me struct{ Username string }
-	if err := s.API(ctx, http.MethodGet, "/v1/me", nil, &me); err != nil {
-		return states, err
-	}
-	states["bound"] = "yes"
-	var consents struct {
-		Consents []struct{ Purpose, State string }
-	}
-	if err := s.API(ctx, http.MethodGet, "/v1/consents", nil, &consents); err != nil {
-		return states, err
-	}
-	for _, c := range consents.Consents {
-		if c.State != "never" {
-			states["consent:"+c.Purpose] = c.State
-		}
-	}
-	var receipts struct{ Receipts []any }
-	if err := s.API(ctx, http.MethodGet, "/v1/consents/receipts", nil, &receipts); err != nil {
-		return states, err
-	}
-	for _, r := range receipts.Receipts {
-		states["receipt:"+canonical(r)] = "kept"
-	}
-	return states, nil
-}
-
 func (s *boxServer) judge(ctx context.Context) error {
 	for _, args := range [][]string{{"check", "--deep"}, {"audit", "verify"}} {
 		cmd := exec.CommandContext(ctx, s.target.programs.Yunboxctl, append([]string{"--state", s.State}, args...)...)
@@ -320,8 +272,27 @@ func (s *boxServer) judge(ctx context.Context) error {
 	err := s.Put(ctx, "after the cut.jpg", bytes.NewReader(content), int64(len(content)), sum)
 	if box.IsStatus(err, http.StatusInsufficientStorage) {
 		return nil // the disk was full before the cut, and the box says so
+	} else if err != nil {
+		return err
 	}
-	return err
+	return s.obey(ctx)
+}
+
+// obey sends a file for each purpose that is decided on: the box must take it where
+// it says that the purpose is granted, and nowhere else.
+func (s *boxServer) obey(ctx context.Context) error {
+	known, err := s.decisions(ctx)
+	if err != nil {
+		return err
+	}
+	for source, purpose := range map[string]string{"album": "album_backup", "wechat": "wechat_backup", "qq": "qq_backup"} {
+		_, err := s.PutItem(ctx, source, "after the cut/"+source, strings.NewReader(source), int64(len(source)), "")
+		granted := known["consent:"+purpose] == "granted"
+		if full := box.IsStatus(err, http.StatusInsufficientStorage); !full && granted != (err == nil) || err != nil && !full && !box.IsStatus(err, http.StatusForbidden) {
+			return fmt.Errorf("%s is %q, and a file for it is answered: %v", purpose, known["consent:"+purpose], err)
+		}
+	}
+	return nil
 }
 
 // floorTarget is the floor program, whole or with a fault built in: it proves that

@@ -239,16 +239,30 @@ func (b *Box) FileURL(path string) string {
 // Put sends one file in one request and returns when the box has acknowledged it,
 // after comparing the hash in its answer with want ("" compares nothing).
 func (b *Box) Put(ctx context.Context, path string, body io.Reader, size int64, want string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, b.FileURL(path)+"?source=other", body)
+	_, err := b.PutItem(ctx, "other", path, body, size, want)
+	return err
+}
+
+// PutItem is Put from a source, which decides what must be consented to. It returns
+// the item's id.
+func (b *Box) PutItem(ctx context.Context, source, path string, body io.Reader, size int64, want string) (id string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, b.FileURL(path)+"?source="+source, body)
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.ContentLength = size
-	var stored struct{ SHA256 string }
+	var stored struct{ ID, SHA256 string }
 	if err := b.send(b.client, req, &stored); err != nil {
-		return err
+		return "", err
 	}
-	return sameHash(path, stored.SHA256, want)
+	return stored.ID, sameHash(path, stored.SHA256, want)
+}
+
+// As is the same box, asked with another token.
+func (b *Box) As(token string) *Box {
+	other := *b
+	other.Token = token
+	return &other
 }
 
 func sameHash(path, got, want string) error {
@@ -358,6 +372,12 @@ func (b *Box) PostAsset(ctx context.Context, path string, body []byte, want stri
 func (b *Box) RemoveDAV(ctx context.Context, path string) error {
 	_, err := b.dav(ctx, http.MethodDelete, path, nil)
 	return err
+}
+
+// RemoveNextcloud deletes a file as Nextcloud's clients do.
+func (b *Box) RemoveNextcloud(ctx context.Context, path string) error {
+	address := b.URL + "/remote.php/dav/files/owner/" + (&url.URL{Path: path}).EscapedPath()
+	return b.do(ctx, b.client, http.MethodDelete, address, nil, nil)
 }
 
 func (b *Box) dav(ctx context.Context, method, path string, body []byte) (http.Header, error) {
