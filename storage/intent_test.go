@@ -284,3 +284,21 @@ func FuzzIntentLog(f *testing.F) {
 		}
 	})
 }
+
+// A store that takes nothing more says so, whatever the reason.
+func TestRecordsThatCannotBeVoided(t *testing.T) {
+	disk := vfstest.NewDisk()
+	s := openStore(t, disk, Options{})
+	defer s.Close()
+	putAll(t, s, []byte("one"))
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpWrite, Nth: 1, Err: syscall.EIO, Path: func(name string) bool { return path.Dir(name) == intentDir }})
+	if err := s.intent.removing(); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("the log was emptied: %v", err)
+	}
+	if _, err := s.Begin(t.Context(), 1); !errors.Is(err, syscall.EIO) {
+		t.Errorf("an upload begins: %v", err)
+	}
+	if err := s.Err(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the volume is not flagged: %v", err)
+	}
+}

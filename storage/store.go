@@ -22,6 +22,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -244,10 +245,13 @@ func (s *Store) Receiving() bool { return s.promised.Load() > 0 }
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed == nil && s.readOnly.Load() {
+	if err := cmp.Or(s.failed, s.unsure); err != nil {
+		return err
+	}
+	if s.readOnly.Load() {
 		return ErrReadOnly
 	}
-	return s.failed
+	return nil
 }
 
 // Writable tries whether a file can be made on the volume.

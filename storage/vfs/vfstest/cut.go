@@ -65,12 +65,15 @@ func (n *inode) room(seen map[*inode]bool) int64 {
 // PowerCut returns the disk as it may look after a power cut at this moment.
 // Everything synced is there. Of the rest, sectors, sizes and names have
 // survived or not, as rng decides. The old Disk is off.
-func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
+func (d *Disk) PowerCut(rng *rand.Rand) *Disk { return d.PowerCutAs(rng, Mixed) }
+
+// PowerCutAs is PowerCut with one kind of luck for the whole disk.
+func (d *Disk) PowerCutAs(rng *rand.Rand, luck Luck) *Disk {
 	m := d.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.life++
-	after := &media{capacity: m.capacity, now: m.now, clones: m.clones, locks: make(map[string]bool)}
+	after := &media{capacity: m.capacity, now: m.now, clones: m.clones, locks: make(map[string]bool), luck: luck}
 	made := make(map[*inode]*inode)
 	after.root = after.survive(rng, m.root, made)
 	after.root.links = 1
@@ -88,11 +91,11 @@ func (m *media) survive(rng *rand.Rand, old *inode, made map[*inode]*inode) *ino
 	m.inodes = max(m.inodes, n.num)
 	made[old] = n
 	if !old.mode.IsDir() {
-		n.disk = old.surviving(rng)
+		n.disk = old.surviving(rng, m.drawFate(rng))
 		n.data = slices.Clone(n.disk)
 		return n
 	}
-	entries := old.survivingNames(rng)
+	entries := old.survivingNames(rng, m.drawFate(rng))
 	// By age, not by name, for names may be random: the same seed must do the
 	// same again.
 	names := slices.SortedFunc(maps.Keys(entries), func(a, b string) int {
@@ -116,11 +119,38 @@ const (
 	mix
 )
 
-func drawFate(rng *rand.Rand) fate { return [...]fate{lose, keep, mix, mix}[rng.IntN(4)] }
+// Luck is how a power cut treats all that was not synced.
+type Luck int
+
+const (
+	Mixed Luck = iota // each file and each folder has its own
+	Drop              // all is lost
+	Keep              // all arrived
+	Rand              // all of a file or a folder arrived, or nothing
+	Torn              // any part of each
+)
+
+// Lucks are the four that are the same for the whole disk.
+func Lucks() []Luck { return []Luck{Drop, Torn, Rand, Keep} }
+
+func (l Luck) String() string { return [...]string{"mixed", "drop", "keep", "rand", "torn"}[l] }
+
+func (m *media) drawFate(rng *rand.Rand) fate {
+	switch m.luck {
+	case Drop:
+		return lose
+	case Keep:
+		return keep
+	case Rand:
+		return [...]fate{lose, keep}[rng.IntN(2)]
+	case Torn:
+		return mix
+	}
+	return [...]fate{lose, keep, mix, mix}[rng.IntN(4)]
+}
 
 // surviving is what the device has of a file after a cut.
-func (n *inode) surviving(rng *rand.Rand) []byte {
-	how := drawFate(rng)
+func (n *inode) surviving(rng *rand.Rand, how fate) []byte {
 	b := slices.Clone(n.disk)
 	if n.resized && (how == keep || how == mix && rng.IntN(2) == 0) {
 		b = n.ofSize(b, len(n.data))
@@ -136,8 +166,7 @@ func (n *inode) surviving(rng *rand.Rand) []byte {
 
 // survivingNames is what the device has of a directory after a cut. Changes of
 // one name survive in their order: a later one never without an earlier one.
-func (n *inode) survivingNames(rng *rand.Rand) map[string]*inode {
-	how := drawFate(rng)
+func (n *inode) survivingNames(rng *rand.Rand, how fate) map[string]*inode {
 	entries := maps.Clone(n.durable)
 	lost := make(map[string]bool)
 	for _, c := range n.log {

@@ -51,6 +51,8 @@ type media struct {
 	calls    [numOps]int
 	clones   bool
 	cutIn    int // the power fails before that call from now; 0: never
+	onCut    func()
+	luck     Luck // of the cut that this is being made by
 }
 
 const (

@@ -108,11 +108,20 @@ func (d *Disk) Calls(ops Op) (n int) {
 }
 
 // CutIn lets the power fail right before the n-th call from now: that one and
-// all later ones answer ErrPowerOff. PowerCut then shows what is left.
+// all later ones answer ErrPowerOff. PowerCut then shows what is left. 0 takes the
+// plan back.
 func (d *Disk) CutIn(n int) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	d.m.cutIn = n
+}
+
+// OnCut has now called at the moment at which CutIn lets the power fail, to take it
+// from other things, too. It must not call the Disk.
+func (d *Disk) OnCut(now func()) {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	d.m.onCut = now
 }
 
 // failure is the error of a planned fault.
@@ -131,6 +140,9 @@ func (m *media) admit(life int, op Op, name string) error {
 	if m.cutIn > 0 {
 		if m.cutIn--; m.cutIn == 0 {
 			m.life++
+			if m.onCut != nil {
+				m.onCut()
+			}
 			return ErrPowerOff
 		}
 	}
