@@ -230,6 +230,9 @@ func (w *world) differs(p *person, it *item, got catalog.Item) string {
 	if got.ID != it.id || got.Path != it.path || got.Ref != it.ref {
 		return fmt.Sprintf("%s has %s with %s, must have %s with %s", p.name, got.Path, got.Ref, it.path, it.ref)
 	}
+	if len(it.versions) == 0 && (w.step+int(it.ref[0]))%4 > 0 {
+		return "" // there are many of those
+	}
 	versions, err := w.cat.Versions(w.ctx(), p.id, it.id)
 	w.must(err)
 	if !slices.EqualFunc(versions, it.versions, func(v catalog.Version, ref storage.Ref) bool { return v.Ref == ref }) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -27,13 +28,14 @@ var (
 )
 
 // stepsOfAWorld bounds how long a box lives: a young database is quick to copy.
-const stepsOfAWorld = 5000
+const stepsOfAWorld = 2500
 
 // live lets worlds live one after the other, all drawn from a seed, and returns a
 // digest of all their steps.
 func live(t *testing.T, seed uint64, steps int, count map[string]int) string {
 	// One thread, and random numbers that repeat: then a seed does the same again.
 	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
 	cryptotest.SetGlobalRandom(t, seed)
 	rng := randv2.New(randv2.NewPCG(seed, 0))
 	trace := sha256.New()

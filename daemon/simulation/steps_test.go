@@ -39,7 +39,7 @@ func (w *world) draw() *act {
 		{190, w.upload}, {90, w.overwrite}, {30, w.known}, {30, w.wrongHash},
 		{40, w.beginUpload}, {50, w.goOn}, {10, w.cancel},
 		{140, w.look}, {80, w.move}, {80, w.trash}, {4, w.trashFolder}, {30, w.restore}, {50, w.purge},
-		{20, w.decide}, {16, w.makeToken}, {16, w.revoke}, {2, w.signIn}, {40, w.present},
+		{20, w.decide}, {16, w.makeToken}, {16, w.revoke}, {1, w.signIn}, {40, w.present},
 		{12, w.sweep}, {3, w.scrub}, {20, w.inspect}, {20, w.flip}, {10, w.resend}, {4, w.turnClock},
 	} {
 		if n -= choice.weight; n < 0 {
@@ -82,7 +82,7 @@ func (w *world) one() {
 		w.cutWithin(a)
 	case a.disk && n < 30:
 		w.fault(a)
-	case !a.disk && n < 6:
+	case !a.disk && n < 4:
 		w.cutCommit(a)
 	default:
 		w.plain(a)
