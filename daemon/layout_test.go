@@ -49,6 +49,7 @@ daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/con
 daemon/gateway/web       :
 daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/tree discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
+daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
 cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem discovery storage storage/vfs

@@ -194,7 +194,7 @@ func TestSameSeedFoldsTheSame(t *testing.T) {
 	for run := range 2 {
 		t.Run("", func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, 1) // the ids of plans
-			if told := foldWithCuts(t, rand.New(rand.NewPCG(1, 0)), 60); run == 0 {
+			if told := foldWithCuts(t, rand.New(rand.NewPCG(1, 0)), 30); run == 0 {
 				first = told
 			} else if told != first {
 				t.Errorf("first %s, then %s", first, told)

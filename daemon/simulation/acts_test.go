@@ -31,6 +31,9 @@ func (w *world) content(again bool) ([]byte, storage.Ref) {
 		n = w.rng.Uint64()
 	}
 	data := make([]byte, []int{1, 511, 512, 3000, 5000}[n%5]+int(n%97))
+	if n%16 == 0 {
+		data = make([]byte, 50_000+n%97) // more than the intent log takes
+	}
 	for i := range data {
 		data[i] = byte(n >> (i % 8 * 8))
 	}
@@ -59,7 +62,21 @@ func (w *world) send(name string, p *person, m ingest.Meta, data []byte, ref sto
 	}
 	a.effect = func() { h.put(m.Path, ref) }
 	a.heard = func() { w.stored(h, result, ref) }
+	a.doubt = func() { w.model.failed = append(w.model.failed, ref) }
 	return a
+}
+
+// again sends what did not get through, as every client does.
+func (w *world) again(p *person) *act {
+	if len(w.model.failed) == 0 {
+		return nil
+	}
+	ref := w.model.failed[0]
+	w.model.failed = w.model.failed[1:]
+	data := w.model.contents[ref]
+	m := w.meta(w.path(), len(data))
+	m.Again = true
+	return w.send("send again", p, m, data, ref)
 }
 
 // refusal is how an upload must be refused; "": not at all.

@@ -27,6 +27,7 @@ type model struct {
 	uploads  []string            // of pending, oldest first
 	ended    []string            // uploads that were cancelled
 	contents map[storage.Ref][]byte
+	failed   []storage.Ref // uploads of these were not answered, or by an error: they are sent again
 	// damaged contents: their bytes were changed on the disk, and nobody has healed
 	// them for certain. Of hidden ones the page cache still has the good bytes.
 	damaged, hidden map[storage.Ref]bool

@@ -23,7 +23,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "of the simulation; 0: another one each time, which is printed")
-	steps = flag.Int("steps", 4000, "that the simulation takes in all")
+	steps = flag.Int("steps", 3000, "that the simulation takes in all")
 	alone = flag.Bool("alone", false, "simulate in this process: what the test runs itself by")
 )
 
@@ -43,6 +43,7 @@ func live(t *testing.T, seed uint64, steps int, count map[string]int) string {
 		n := min(stepsOfAWorld, steps-done)
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, quickDir(t), rng, trace, count)
+			w.step = done
 			defer func() { _ = w.stop() }() // after a failure; stopping twice is harmless
 			for range n {
 				w.one()

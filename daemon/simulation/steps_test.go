@@ -36,9 +36,9 @@ func (w *world) draw() *act {
 		weight int
 		draw   func(*person) *act
 	}{
-		{190, w.upload}, {90, w.overwrite}, {30, w.known}, {30, w.wrongHash},
+		{190, w.upload}, {90, w.overwrite}, {30, w.known}, {30, w.wrongHash}, {30, w.again},
 		{40, w.beginUpload}, {50, w.goOn}, {10, w.cancel},
-		{140, w.look}, {80, w.move}, {80, w.trash}, {4, w.trashFolder}, {30, w.restore}, {50, w.purge},
+		{110, w.look}, {80, w.move}, {80, w.trash}, {4, w.trashFolder}, {30, w.restore}, {50, w.purge},
 		{20, w.decide}, {16, w.makeToken}, {16, w.revoke}, {1, w.signIn}, {40, w.present},
 		{12, w.sweep}, {3, w.scrub}, {20, w.inspect}, {20, w.flip}, {10, w.resend}, {4, w.turnClock},
 	} {

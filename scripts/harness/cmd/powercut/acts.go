@@ -49,7 +49,7 @@ func (s *boxServer) admit(ctx context.Context, hs *histories, pos func() int) {
 				}
 			}
 		}
-		pause(ctx, 50*time.Millisecond)
+		pause(ctx, 150*time.Millisecond)
 	}
 }
 

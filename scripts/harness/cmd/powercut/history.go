@@ -145,6 +145,29 @@ func (hs *histories) acked(way string) {
 	hs.by[way]++
 }
 
+// complete tells whether something of each row was acknowledged.
+func (hs *histories) complete() bool {
+	rows := map[string]int{}
+	for _, key := range hs.keys() {
+		hs.of(key).first(rows)
+	}
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for way := range hs.by {
+		for _, row := range []string{"files by ", "deletions by "} {
+			if _, ok := rows[row+way]; !ok {
+				return false
+			}
+		}
+	}
+	for _, row := range []string{"consent", "receipt", "session", "token", "item"} {
+		if _, ok := rows[row]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // ways says how many files came by each gateway, and by which none did.
 func (hs *histories) ways() (text string, idle []string) {
 	hs.mu.Lock()

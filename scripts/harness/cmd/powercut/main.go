@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	models := flags.String("models", "drop,torn,rand,keep", "what became of the writes since the last flush: drop (none arrived), keep (all), rand (some), torn (some, and in part)")
 	cuts := flags.Int("cuts", 8, "power cuts per file system")
 	record := flags.Duration("for", 3*time.Second, "how long clients act before the cuts are made from the recording")
-	long := flags.Bool("long", false, "the thorough run: on each file system 10 recordings of 3 s and 80 cuts of each, and a table of what was compared")
+	long := flags.Bool("long", false, "the thorough run: on each file system 5 recordings of 3 s and 160 cuts of each, and a table of what was compared")
 	size := flags.Int64("size", 512, "size of the disk in MiB; a small one is full before the end")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of contents and cuts")
 	flushDelay := flags.Duration("flush-delay", 0, "each flush of the disk takes this long, as on a hard disk (10ms)")
@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, out: out,
 	}
 	if *long {
-		s.rounds, s.cuts, s.early, s.record = 10, 20*len(blockdev.Models()), 4, 3*time.Second
+		s.rounds, s.cuts, s.early, s.record = 5, 40*len(blockdev.Models()), 4, 3*time.Second
 	}
 	if *verbose {
 		s.watch = os.Stderr
@@ -159,14 +159,18 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 // all cuts the power under the box on each file system.
 func (s settings) all(ctx context.Context, programs box.Programs) (bad bool, err error) {
 	var sum outcome
-	for round := range s.rounds {
+	for round := 0; round < s.rounds && ctx.Err() == nil; round++ {
 		for i, fsType := range s.fileSystems {
 			t := &boxTarget{programs: programs, seed: s.seed + uint64(round*len(s.fileSystems)+i), work: s.work, watch: s.watch}
 			o, err := s.cutOn(ctx, fsType, t)
-			if err != nil {
+			sum.add(o)
+			if ctx.Err() != nil {
+				fmt.Fprintln(s.out, "interrupted; so far:")
+				sum.unhappy++
+				break
+			} else if err != nil {
 				return false, fmt.Errorf("%s: %w", fsType, err)
 			}
-			sum.add(o)
 			if s.rounds > 1 {
 				fmt.Fprintf(s.out, "%s, recording %d of %d: %s\n", fsType, round+1, s.rounds, o)
 			}
@@ -350,19 +354,29 @@ func (s settings) recordOn(ctx context.Context, dir, fsType string, t target, hs
 	}
 	first = r.Pos()
 	disk.FailWrites(s.eioAfter, s.eioCount)
-	acting, stop := context.WithTimeout(ctx, s.record)
+	acting, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
 	clients := server.clients(acting, hs, r.Pos)
 	for _, client := range clients {
 		go func() { client(); done <- struct{}{} }()
 	}
+	began := time.Now()
+	pause(ctx, s.record)
+	for s.rounds > 1 && ctx.Err() == nil && time.Since(began) < patience && !hs.complete() {
+		pause(ctx, 100*time.Millisecond)
+	}
+	stop()
 	for range clients {
 		<-done
 	}
 	disk.StopRecording()
 	return r, first, ctx.Err()
 }
+
+// patience is how long a busy computer may take for a recording of which each row of
+// the table has something.
+const patience = 2 * time.Minute
 
 func syncFS(dir string) error {
 	f, err := os.Open(dir)
