@@ -31,7 +31,7 @@ func (w *world) content(again bool) ([]byte, storage.Ref) {
 		n = w.rng.Uint64()
 	}
 	data := make([]byte, []int{1, 511, 512, 3000, 5000}[n%5]+int(n%97))
-	if n%16 == 0 {
+	if n%8 == 0 {
 		data = make([]byte, 50_000+n%97) // more than the intent log takes
 	}
 	for i := range data {
@@ -618,7 +618,7 @@ func (w *world) scrub(*person) *act {
 func (w *world) turnClock(*person) *act {
 	jump := []time.Duration{time.Hour, 26 * time.Hour, 9 * 24 * time.Hour, -time.Hour, -26 * time.Hour}[w.rng.IntN(5)]
 	return &act{name: "clock", do: func() error {
-		w.ahead += jump
+		w.ahead.Add(int64(jump))
 		w.model.jump()
 		return nil
 	}}

@@ -2,6 +2,8 @@ package simulation_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing/synctest"
 	"time"
@@ -68,6 +70,11 @@ func (w *world) one() {
 	case n < 6:
 		w.note("restart", "")
 		w.restart()
+		w.check()
+		return
+	case n == 6 && w.rng.IntN(2) == 0:
+		w.note("lose", "")
+		w.lose()
 		w.check()
 		return
 	}
@@ -199,14 +206,18 @@ func (w *world) judge(a *act, err error) {
 // cutCommit lets the power fail while an act of the database alone is committed.
 func (w *world) cutCommit(a *act) {
 	before, _ := w.log(w.dir)
+	journal := w.newDir()
+	w.copyJournal(journal)
 	calls := w.disk.Calls(vfstest.OpAny)
 	err := a.do()
 	synctest.Wait()
 	w.note(a.name, "cut in commit")
 	dir, luck := w.copyDB(), w.luck()
-	if w.disk.Calls(vfstest.OpAny) == calls {
-		w.tear(dir, before, luck)
+	if w.disk.Calls(vfstest.OpAny) == calls && w.tear(dir, before, luck) {
+		w.must(os.RemoveAll(filepath.Join(dir, "journal")))
+		w.must(os.Rename(filepath.Join(journal, "journal"), filepath.Join(dir, "journal")))
 	}
+	w.must(os.RemoveAll(journal))
 	if err != nil && a.refused == "" {
 		w.wrong("%v", err)
 	}
@@ -221,11 +232,13 @@ func (w *world) fault(a *act) {
 		Nth: 1 + w.rng.IntN(12),
 		Err: []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EINTR, syscall.EMFILE}[w.rng.IntN(5)],
 	}
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(5) {
 	case 0:
 		f.Ops, f.Nth = vfstest.OpSync|vfstest.OpSyncDir|vfstest.OpSyncAll, 1+w.rng.IntN(3)
 	case 1:
 		f.Ops, f.Nth, f.Short = vfstest.OpWrite, 1+w.rng.IntN(3), w.rng.IntN(2) == 0
+	case 2:
+		f.Ops, f.Nth = vfstest.OpSyncDir, 1
 	}
 	w.disk.Fail(f)
 	err := a.do()

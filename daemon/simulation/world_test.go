@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,11 +57,11 @@ type world struct {
 
 	disk   *vfstest.Disk
 	keys   *vfstest.Disk
-	folder string        // below which the database's folders are made
-	dir    string        // of the database
-	cutDir string        // the database as it was when CutIn struck; "": it did not
-	sick   bool          // a call of the disk failed since the start: what can wait for the next one does
-	ahead  time.Duration // of the clock
+	folder string       // below which the database's folders are made
+	dir    string       // of the database
+	cutDir string       // the database as it was when CutIn struck; "": it did not
+	sick   bool         // a call of the disk failed since the start: what can wait for the next one does
+	ahead  atomic.Int64 // of the clock, in nanoseconds
 	signer *ecdsa.PrivateKey
 	people []*person
 	model  *model
@@ -83,7 +84,7 @@ type person struct {
 	session ident.Principal
 }
 
-func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 // ctx is bounded by nothing: time is not real here.
 func (w *world) ctx() context.Context { return context.Background() }
@@ -103,7 +104,7 @@ func (w *world) wrong(format string, args ...any) {
 
 func newWorld(t *testing.T, folder string, rng *randv2.Rand, trace hash.Hash, count map[string]int) *world {
 	w := &world{t: t, rng: rng, trace: trace, count: count, folder: folder, disk: vfstest.NewDisk(), keys: vfstest.NewDisk(), model: newModel()}
-	w.ahead = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC).Sub(time.Now())
+	w.ahead.Store(int64(time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC).Sub(time.Now())))
 	var err error
 	w.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	w.must(err)
@@ -124,7 +125,7 @@ func (w *world) start() {
 	w.disk.SetNow(w.now)
 	w.disk.OnCut(func() { w.cutDir = w.copyDB() })
 	var err error
-	w.db, err = db.Open(w.ctx(), db.Options{Path: filepath.Join(w.dir, "box.db"), Now: w.now})
+	w.db, err = db.Open(w.ctx(), db.Options{Path: filepath.Join(w.dir, "box.db"), Journal: filepath.Join(w.dir, "journal"), Now: w.now})
 	w.must(err)
 	w.cat, err = catalog.Open(w.ctx(), w.db)
 	w.must(err)
@@ -171,18 +172,27 @@ func (w *world) decision(p *person, purpose consent.Purpose, yes bool) consent.D
 	return consent.Decision{User: p.id, Actor: p.id, Purpose: purpose, Granted: yes, How: "test", PolicyRevision: consent.CurrentPolicy().Revision}
 }
 
-// copyDB copies the database with its log as they are.
+// copyDB copies the database with its log and its journal as they are.
 func (w *world) copyDB() string {
 	dir := w.newDir()
-	for _, name := range []string{"box.db", "box.db-wal"} { // in this order: the log has what the file lacks
-		data, err := os.ReadFile(filepath.Join(w.dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		w.must(err)
-		w.must(os.WriteFile(filepath.Join(dir, name), data, 0o600))
-	}
+	w.copyFile(dir, "box.db")
+	w.copyFile(dir, "box.db-wal") // second: the log has what the file lacks
+	w.copyJournal(dir)
 	return dir
+}
+
+func (w *world) copyFile(dir, name string) {
+	data, err := os.ReadFile(filepath.Join(w.dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	w.must(err)
+	w.must(os.WriteFile(filepath.Join(dir, name), data, 0o600))
+}
+
+func (w *world) copyJournal(dir string) {
+	w.must(os.RemoveAll(filepath.Join(dir, "journal")))
+	w.must(os.CopyFS(filepath.Join(dir, "journal"), os.DirFS(filepath.Join(w.dir, "journal"))))
 }
 
 // A log is the state of the database's log at some moment; https://sqlite.org/fileformat2.html#walformat.
@@ -206,11 +216,11 @@ func (w *world) log(dir string) (l log, data []byte) {
 }
 
 // tear lets the power fail in the last commit: some or nothing of what the log in dir
-// has since then is there, as luck has it.
-func (w *world) tear(dir string, before log, luck vfstest.Luck) {
+// has since then is there, as luck has it, and the journal knows nothing of it yet.
+func (w *world) tear(dir string, before log, luck vfstest.Luck) (torn bool) {
 	after, data := w.log(dir)
 	if after.salt != before.salt || after.end == before.end || luck == vfstest.Keep {
-		return
+		return false
 	}
 	const sector = 512
 	from, to := before.end, after.end
@@ -230,6 +240,7 @@ func (w *world) tear(dir string, before log, luck vfstest.Luck) {
 	}
 	w.count["torn commits"]++
 	w.must(os.WriteFile(filepath.Join(dir, "box.db-wal"), data, 0o600))
+	return true
 }
 
 // stop ends the box, however that goes.
@@ -259,6 +270,23 @@ func (w *world) kill() {
 	_ = w.stop()
 	w.must(os.RemoveAll(w.dir))
 	w.dir = dir
+	w.start()
+}
+
+// lose ends the box, loses the database and makes it anew from its journal.
+func (w *world) lose() {
+	w.count["rebuilt"]++
+	w.must(w.stop())
+	dir := w.newDir()
+	w.copyJournal(dir)
+	w.must(os.RemoveAll(w.dir))
+	w.dir = dir
+	made, err := db.Rebuild(w.ctx(), db.RebuildOptions{Journal: filepath.Join(dir, "journal"), Path: filepath.Join(dir, "box.db"), Now: w.now})
+	w.must(err)
+	// A copy of a part that is behind, since a cut came before its sync, is got around.
+	if made.Lost != "" || made.Differences != 0 {
+		w.wrong("the journal does not know everything: %+v", made)
+	}
 	w.start()
 }
 
