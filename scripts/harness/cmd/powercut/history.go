@@ -78,13 +78,17 @@ func (h *history) rowOf(state string) string {
 	return h.row
 }
 
-// first notes the position at which the first act of each row was acknowledged.
+// first notes from which position on each row had something to compare. What a
+// later act undid does not count, for a cut after that finds nothing of it.
 func (h *history) first(at map[string]int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, a := range h.acts {
-		if pos, known := at[h.rowOf(a.state)]; a.acked != unanswered && (!known || a.acked < pos) {
-			at[h.rowOf(a.state)] = a.acked
+	for i := len(h.acts) - 1; i >= 0; i-- {
+		if a := h.acts[i]; a.acked != unanswered {
+			if pos, known := at[h.rowOf(a.state)]; !known || a.acked < pos {
+				at[h.rowOf(a.state)] = a.acked
+			}
+			return
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (p Programs) Start(ctx context.Context, state string, watch io.Writer, wrap
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // it takes a tenth of a second, but not where everything else runs, too
 	defer cancel()
 	if err := b.Await(ctx, func() error { return b.locate(ctx) }); err != nil {
 		b.Kill()
