@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	randv2 "math/rand/v2"
 	"os"
@@ -24,6 +25,7 @@ import (
 var (
 	seed  = flag.Uint64("seed", 0, "of the simulation; 0: another one each time, which is printed")
 	steps = flag.Int("steps", 1500, "that the simulation takes in all")
+	tell  = flag.String("tell", "", "with -alone: write all steps to this `file`")
 	alone = flag.Bool("alone", false, "simulate in this process: what the test runs itself by")
 )
 
@@ -39,10 +41,19 @@ func live(t *testing.T, seed uint64, steps int, count map[string]int) string {
 	cryptotest.SetGlobalRandom(t, seed)
 	rng := randv2.New(randv2.NewPCG(seed, 0))
 	trace := sha256.New()
+	var told io.Writer = trace
+	if *tell != "" {
+		f, err := os.Create(*tell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		told = io.MultiWriter(trace, f)
+	}
 	for done := 0; done < steps && !t.Failed(); {
 		n := min(stepsOfAWorld, steps-done)
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, quickDir(t), rng, trace, count)
+			w := newWorld(t, quickDir(t), rng, told, count)
 			w.step = done
 			defer func() { _ = w.stop() }() // after a failure; stopping twice is harmless
 			for range n {

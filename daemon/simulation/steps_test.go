@@ -133,6 +133,7 @@ func (a *act) succeeded() {
 // plain does an act of which the outcome is known.
 func (w *world) plain(a *act) {
 	err := a.do()
+	synctest.Wait()
 	w.note(a.name, outcome(err))
 	w.judge(a, err)
 }

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	randv2 "math/rand/v2"
 	"net/url"
@@ -50,7 +49,7 @@ const password = "correct horse battery"
 type world struct {
 	t     *testing.T
 	rng   *randv2.Rand
-	trace hash.Hash
+	trace io.Writer
 	count map[string]int // of steps by name, and of what became of them
 	step  int
 	last  string // step
@@ -102,7 +101,7 @@ func (w *world) wrong(format string, args ...any) {
 	w.t.Fatalf("step %d, %s: %s", w.step, w.last, fmt.Sprintf(format, args...))
 }
 
-func newWorld(t *testing.T, folder string, rng *randv2.Rand, trace hash.Hash, count map[string]int) *world {
+func newWorld(t *testing.T, folder string, rng *randv2.Rand, trace io.Writer, count map[string]int) *world {
 	w := &world{t: t, rng: rng, trace: trace, count: count, folder: folder, disk: vfstest.NewDisk(), keys: vfstest.NewDisk(), model: newModel()}
 	w.ahead.Store(int64(time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC).Sub(time.Now())))
 	var err error
