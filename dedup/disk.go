@@ -250,8 +250,12 @@ func (t *tree) links(name string) (n uint64, err error) {
 
 // factsOf turns the answer of stat into Facts; fd is open on the same file system.
 func (t *tree) factsOf(st *unix.Stat_t, fd int) Facts {
+	return factsOf(st, t.vols.of(uint64(st.Dev), fd).key)
+}
+
+func factsOf(st *unix.Stat_t, volume uint64) Facts {
 	return Facts{
-		Volume: t.vols.of(uint64(st.Dev), fd).key, Inode: st.Ino, Size: st.Size,
+		Volume: volume, Inode: st.Ino, Size: st.Size,
 		Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano(),
 	}
 }

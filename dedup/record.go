@@ -3,14 +3,11 @@ package dedup
 import (
 	"bytes"
 	"cmp"
-	"container/heap"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math"
-	"slices"
 	"sync"
 
 	"yunbox.local/storage"
@@ -59,217 +56,46 @@ func (r *record) get(b []byte) {
 	copy(r.full[:], b[80:])
 }
 
-// The orders in which records are needed.
+// An order in which records are needed. Two numbers of a record decide first, which
+// are quick to compare; only where both are the same the records are looked at.
+type order struct {
+	key func(r *record) (first, second uint64)
+	cmp func(a, b *record) int
+}
 
 // bySize: large ones first, then links of one file together.
-func bySize(a, b *record) int { return cmp.Or(cmp.Compare(b.Size, a.Size), byInode(a, b)) }
+func bySize() order {
+	return order{
+		func(r *record) (uint64, uint64) { return ^uint64(r.Size), r.Volume },
+		func(a, b *record) int { return cmp.Or(cmp.Compare(b.Size, a.Size), compareInodes(a, b)) },
+	}
+}
 
 // byInode is also about the order on the disk.
-func byInode(a, b *record) int {
+func byInode() order {
+	return order{func(r *record) (uint64, uint64) { return r.Volume, r.Inode }, compareInodes}
+}
+
+func compareInodes(a, b *record) int {
 	return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.name, b.name))
 }
 
-func byEnds(a, b *record) int {
-	return cmp.Or(cmp.Compare(b.Size, a.Size), bytes.Compare(a.ends[:], b.ends[:]), byInode(a, b))
-}
-
-func byContent(a, b *record) int {
-	return cmp.Or(cmp.Compare(b.Size, a.Size), bytes.Compare(a.full[:], b.full[:]), byInode(a, b))
-}
-
-// scratch makes files for one scan. They have no name for longer than it takes to
-// open them.
-type scratch struct {
-	work Work
-	n    int
-}
-
-func (s *scratch) file() (vfs.File, error) {
-	s.n++
-	name := s.work.path(fmt.Sprint("scratch-", s.n))
-	f, err := s.work.FS.OpenFile(name, vfs.Replace, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.work.FS.Remove(name); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// runLength is how many records are sorted in memory: about 1 MiB.
-const runLength = 8 << 10
-
-// A sorter takes records in any order and gives them back in its own. Beyond a
-// run's length they wait in a file.
-type sorter struct {
-	order   func(a, b *record) int
-	scratch *scratch
-	length  int // of a run
-
-	run  []record
-	file vfs.File
-	runs []int64 // where each ends in the file, in records
-	err  error
-	n    int64
-}
-
-func newSorter(s *scratch, order func(a, b *record) int) *sorter {
-	return &sorter{order: order, scratch: s, length: runLength}
-}
-
-// add takes a record. An error is kept and told by each.
-func (s *sorter) add(r record) {
-	if s.err != nil {
-		return
-	}
-	s.n++
-	if s.run = append(s.run, r); len(s.run) >= s.length {
-		s.err = s.spill()
+func byEnds() order {
+	return order{
+		func(r *record) (uint64, uint64) { return ^uint64(r.Size), binary.BigEndian.Uint64(r.ends[:]) },
+		func(a, b *record) int {
+			return cmp.Or(cmp.Compare(b.Size, a.Size), bytes.Compare(a.ends[:], b.ends[:]), compareInodes(a, b))
+		},
 	}
 }
 
-func (s *sorter) spill() (err error) {
-	order := s.sort()
-	if s.file == nil {
-		if s.file, err = s.scratch.file(); err != nil {
-			return err
-		}
+func byContent() order {
+	return order{
+		func(r *record) (uint64, uint64) { return ^uint64(r.Size), binary.BigEndian.Uint64(r.full[:]) },
+		func(a, b *record) int {
+			return cmp.Or(cmp.Compare(b.Size, a.Size), bytes.Compare(a.full[:], b.full[:]), compareInodes(a, b))
+		},
 	}
-	var at int64
-	if len(s.runs) > 0 {
-		at = s.runs[len(s.runs)-1]
-	}
-	const batch = 1024
-	b := make([]byte, 0, batch*recordSize)
-	for part := range slices.Chunk(order, batch) {
-		b = b[:len(part)*recordSize]
-		for i, n := range part {
-			s.run[n].put(b[i*recordSize:])
-		}
-		if _, err := s.file.WriteAt(b, at*recordSize); err != nil {
-			return err
-		}
-		at += int64(len(part))
-	}
-	s.runs = append(s.runs, at)
-	s.run = s.run[:0]
-	return nil
-}
-
-// sort returns the order of the run, whose records are too large to be moved about.
-func (s *sorter) sort() []int32 {
-	order := make([]int32, len(s.run))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(a, b int32) int { return s.order(&s.run[a], &s.run[b]) })
-	return order
-}
-
-// each gives all records in order and then lets go of them. The record is valid
-// until the next one.
-func (s *sorter) each() iter.Seq2[*record, error] {
-	return func(yield func(*record, error) bool) {
-		defer s.drop()
-		if s.err != nil {
-			yield(nil, s.err)
-			return
-		}
-		if len(s.runs) == 0 {
-			for _, i := range s.sort() {
-				if !yield(&s.run[i], nil) {
-					return
-				}
-			}
-			return
-		}
-		if len(s.run) > 0 {
-			if err := s.spill(); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-		s.run = nil
-		m := merge{order: s.order}
-		var from int64
-		for _, to := range s.runs {
-			c := &cursor{file: s.file, at: from, end: to}
-			from = to
-			if ok, err := c.next(); err != nil {
-				yield(nil, err)
-				return
-			} else if ok {
-				m.list = append(m.list, c)
-			}
-		}
-		heap.Init(&m)
-		for len(m.list) > 0 {
-			c := m.list[0]
-			r := c.now
-			if !yield(&r, nil) {
-				return
-			}
-			ok, err := c.next()
-			switch {
-			case err != nil:
-				yield(nil, err)
-				return
-			case ok:
-				heap.Fix(&m, 0)
-			default:
-				heap.Pop(&m)
-			}
-		}
-	}
-}
-
-func (s *sorter) drop() {
-	s.run, s.runs = nil, nil
-	if s.file != nil {
-		s.file.Close() // nothing in it is needed any more
-		s.file = nil
-	}
-}
-
-// cursor reads one run.
-type cursor struct {
-	file    vfs.File
-	at, end int64
-	buf     []byte
-	now     record
-}
-
-func (c *cursor) next() (bool, error) {
-	if len(c.buf) == 0 {
-		n := min(c.end-c.at, 128)
-		if n == 0 {
-			return false, nil
-		}
-		c.buf = slices.Grow(c.buf[:0], int(n)*recordSize)[:int(n)*recordSize]
-		if _, err := c.file.ReadAt(c.buf, c.at*recordSize); err != nil {
-			return false, err
-		}
-		c.at += n
-	}
-	c.now.get(c.buf)
-	c.buf = c.buf[recordSize:]
-	return true, nil
-}
-
-type merge struct {
-	order func(a, b *record) int
-	list  []*cursor
-}
-
-func (m *merge) Len() int           { return len(m.list) }
-func (m *merge) Less(i, j int) bool { return m.order(&m.list[i].now, &m.list[j].now) < 0 }
-func (m *merge) Swap(i, j int)      { m.list[i], m.list[j] = m.list[j], m.list[i] }
-func (m *merge) Push(x any)         { m.list = append(m.list, x.(*cursor)) }
-func (m *merge) Pop() any {
-	last := m.list[len(m.list)-1]
-	m.list = m.list[:len(m.list)-1]
-	return last
 }
 
 // names keeps paths as pairs of folder and name, in a file once they are many. One
@@ -321,23 +147,29 @@ func (n *names) add(folder int64, name []byte) (int64, error) {
 }
 
 func (n *names) entry(at int64) (folder int64, name string, err error) {
-	var b [10 + 256]byte
-	got := 0
 	if at >= n.flushed {
-		got = copy(b[:], n.tail[at-n.flushed:])
-	} else if got, err = n.file.ReadAt(b[:], at); err != nil && !errors.Is(err, io.EOF) {
+		return parseName(n.tail[at-n.flushed:])
+	}
+	var b [10 + 256]byte
+	got, err := n.file.ReadAt(b[:], at)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, "", err
-	} else if over := at + int64(got) - n.flushed; over > 0 {
+	}
+	if over := at + int64(got) - n.flushed; over > 0 {
 		got -= int(over)
 	}
-	if got < 10 {
+	return parseName(b[:got])
+}
+
+func parseName(b []byte) (folder int64, name string, err error) {
+	if len(b) < 10 {
 		return 0, "", io.ErrUnexpectedEOF
 	}
 	length := int(binary.LittleEndian.Uint16(b[8:]))
-	if got < 10+length {
+	if len(b) < 10+length {
 		return 0, "", io.ErrUnexpectedEOF // names are 255 bytes at most
 	}
-	return int64(binary.LittleEndian.Uint64(b[:])), string(b[10 : 10+length]), nil
+	return int64(binary.LittleEndian.Uint64(b)), string(b[10 : 10+length]), nil
 }
 
 // path is the whole path of a name below the root.

@@ -83,11 +83,11 @@ type scan struct {
 
 func (s *scan) today() uint32 { return uint32(s.began.Unix() / 86400) }
 
-// Scan looks for equal files and gives groups of them, large files first. It ends
-// with the error of ctx or of yield, if there is one; what was read until then is
-// remembered.
+// Scan looks for equal files and gives groups of them, large files first; nil: they
+// are only counted. It ends with the error of ctx or of yield, if there is one; what
+// was read until then is remembered.
 func (f *Folder) Scan(ctx context.Context, opt ScanOptions, yield func(Group) error) (r *Report, err error) {
-	err = f.list(ctx, opt, bySize, func(s *scan, listed *sorter) error {
+	err = f.list(ctx, opt, bySize(), func(s *scan, listed *sorter) error {
 		equal, err := s.sift(ctx, listed)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (f *Folder) Scan(ctx context.Context, opt ScanOptions, yield func(Group) er
 
 // list walks the tree, gives do the files in an order, and lets the cache remember
 // what do read.
-func (f *Folder) list(ctx context.Context, opt ScanOptions, order func(a, b *record) int, do func(*scan, *sorter) error) (err error) {
+func (f *Folder) list(ctx context.Context, opt ScanOptions, order order, do func(*scan, *sorter) error) (err error) {
 	s := &scan{Folder: f, opt: opt, scratch: &scratch{work: f.work}, report: &Report{}, log: &cacheLog{w: f.work}, began: time.Now()}
 	s.names = &names{scratch: s.scratch}
 	defer s.names.close()
@@ -132,33 +132,33 @@ func (s *scan) sift(ctx context.Context, listed *sorter) (*sorter, error) {
 		return nil, err
 	}
 	defer candidates.drop()
-	equal := newSorter(s.scratch, byContent)
-	ends := newSorter(s.scratch, byEnds)
+	equal := newSorter(s.scratch, byContent())
+	ends := newSorter(s.scratch, byEnds())
 	defer ends.drop()
 	err = s.pass(ctx, Sampling, s.recall(candidates.each()), n.files, n.bytes, s.opt.All, func(r *record) {
 		switch {
 		case r.known&knowsFull != 0 && (r.Size <= wholeLimit || s.opt.All):
-			equal.add(*r)
+			equal.add(r)
 		default:
-			ends.add(*r)
+			ends.add(r)
 		}
 	})
 	if err != nil {
 		equal.drop()
 		return nil, err
 	}
-	suspects := newSorter(s.scratch, byInode)
+	suspects := newSorter(s.scratch, byInode())
 	defer suspects.drop()
 	var rest tally
 	sameEnds := func(a, b *record) bool { return a.Size == b.Size && a.ends == b.ends }
 	err = several(ends.each(), sameEnds, func(r *record, first bool) {
-		suspects.add(*r)
+		suspects.add(r)
 		if first {
 			rest.files, rest.bytes = rest.files+1, rest.bytes+r.Size
 		}
 	})
 	if err == nil {
-		err = s.pass(ctx, Reading, suspects.each(), rest.files, rest.bytes, true, func(r *record) { equal.add(*r) })
+		err = s.pass(ctx, Reading, suspects.each(), rest.files, rest.bytes, true, func(r *record) { equal.add(r) })
 	}
 	if err != nil {
 		equal.drop()
@@ -169,10 +169,10 @@ func (s *scan) sift(ctx context.Context, listed *sorter) (*sorter, error) {
 
 // sameSize keeps files whose size another file has, or all.
 func (s *scan) sameSize(listed *sorter) (*sorter, tally, error) {
-	out := newSorter(s.scratch, byInode)
+	out := newSorter(s.scratch, byInode())
 	var n tally
 	keep := func(r *record, first bool) {
-		out.add(*r)
+		out.add(r)
 		if first {
 			n.files, n.bytes = n.files+1, n.bytes+cost(r, s.opt.All)
 		}
@@ -277,7 +277,7 @@ func (s *scan) group(ctx context.Context, equal *sorter, yield func(Group) error
 	a := &asker{s: s, yield: yield}
 	var g []record
 	end := func() error {
-		made, err := s.makeGroup(g)
+		made, err := s.makeGroup(g, yield != nil)
 		g = g[:0]
 		if err != nil || made == nil {
 			return err
@@ -304,22 +304,27 @@ func (s *scan) group(ctx context.Context, equal *sorter, yield func(Group) error
 	return a.flush(ctx)
 }
 
-// makeGroup is nil for a content that one file has and nobody wants to know about.
-func (s *scan) makeGroup(list []record) (*Group, error) {
+// makeGroup is nil for a content that one file has and nobody wants to know about. The
+// files have their paths if they are named.
+func (s *scan) makeGroup(list []record, named bool) (*Group, error) {
 	if len(list) == 0 || !s.opt.All && list[0].same(list[len(list)-1].Facts) {
 		return nil, nil
 	}
 	g := &Group{Ref: list[0].full, Size: list[0].Size, Files: make([]Member, len(list))}
 	for i := range list {
 		r := &list[i]
-		path, err := s.names.path(r.name)
-		if err != nil {
-			return nil, err
+		reflinks := s.tree.vols.reflinks(r.Volume)
+		path := ""
+		if named || reflinks {
+			var err error
+			if path, err = s.names.path(r.name); err != nil {
+				return nil, err
+			}
 		}
 		m := Member{Path: Path(path), Facts: r.Facts, Alloc: r.alloc, Links: r.links}
 		if i > 0 && m.same(g.Files[i-1].Facts) {
 			m.Storage = g.Files[i-1].Storage
-		} else if s.tree.vols.reflinks(r.Volume) {
+		} else if reflinks {
 			if fd, err := s.tree.openFD(path); err == nil {
 				m.Storage = storageOf(fd)
 				unix.Close(fd)
@@ -363,7 +368,7 @@ func (a *asker) flush(ctx context.Context) error {
 	}
 	for _, g := range a.wait {
 		g.InBox = known[g.Ref]
-		if a.s.count(g) {
+		if a.s.count(g) && a.yield != nil {
 			if err := a.yield(g); err != nil {
 				return err
 			}

@@ -312,16 +312,16 @@ func TestScanAsksWhatTheBoxHas(t *testing.T) {
 func TestSorterSpills(t *testing.T) {
 	p, rng := newPlace(t), rand.New(rand.NewPCG(3, 4))
 	for _, length := range []int{7, 100, 5000} {
-		s := newSorter(&scratch{work: p.work}, bySize)
+		s := newSorter(&scratch{work: p.work}, bySize())
 		s.length = length
 		var all []record
 		for i := range 1000 {
 			r := record{Facts: Facts{Volume: 1, Inode: rng.Uint64N(50), Size: rng.Int64N(40)}, name: int64(i), links: 3, known: knowsFull}
 			r.full[31], r.ends[15] = byte(i), byte(i)
 			all = append(all, r)
-			s.add(r)
+			s.add(&r)
 		}
-		slices.SortFunc(all, func(a, b record) int { return bySize(&a, &b) })
+		slices.SortFunc(all, func(a, b record) int { return bySize().cmp(&a, &b) })
 		i := 0
 		for r, err := range s.each() {
 			if err != nil || *r != all[i] {

@@ -66,7 +66,7 @@ func isPicture(name string) bool {
 // same. Files of one content count as one. A scan should come first: what that
 // remembers spares work.
 func (f *Folder) Similar(ctx context.Context, opt ScanOptions, yield func(Alike) error) (r *SimilarReport, err error) {
-	err = f.list(ctx, opt, byInode, func(s *scan, listed *sorter) error {
+	err = f.list(ctx, opt, byInode(), func(s *scan, listed *sorter) error {
 		r = &SimilarReport{Unreadable: s.report.Unreadable}
 		pics, err := s.lookAll(ctx, listed, r)
 		if err != nil {

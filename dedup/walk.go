@@ -25,14 +25,14 @@ type walk struct {
 	meter *meter
 
 	mu   sync.Mutex
-	some *sync.Cond // todo or busy changed
+	more *sync.Cond // todo, busy or err changed
 	todo []int64    // folders, as names
 	busy int
 	err  error
 }
 
 func (w *walk) run(ctx context.Context) error {
-	w.some = sync.NewCond(&w.mu)
+	w.more = sync.NewCond(&w.mu)
 	w.todo = append(w.todo, noFolder)
 	defer context.AfterFunc(ctx, func() { w.stop(context.Cause(ctx)) })()
 	var wg sync.WaitGroup
@@ -52,7 +52,7 @@ func (w *walk) stop(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.some.Broadcast()
+	w.more.Broadcast()
 }
 
 func (w *walk) worker() {
@@ -60,7 +60,7 @@ func (w *walk) worker() {
 	for {
 		w.mu.Lock()
 		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
-			w.some.Wait()
+			w.more.Wait()
 		}
 		if w.err != nil || len(w.todo) == 0 {
 			w.mu.Unlock()
@@ -82,7 +82,7 @@ func (w *walk) worker() {
 		if w.err == nil {
 			w.err = err
 		}
-		w.some.Broadcast()
+		w.more.Broadcast()
 		w.mu.Unlock()
 	}
 }
@@ -93,6 +93,7 @@ type lister struct {
 	buf   []byte
 	batch []dirent
 	text  []byte // the names of the batch
+	some  []found
 }
 
 type dirent struct {
@@ -181,44 +182,27 @@ func (l *lister) parse(b []byte) {
 	}
 }
 
+// found is what an entry turned out to be.
+type found struct {
+	r        record
+	from, to int // its name, in text
+	dir      bool
+}
+
+// foundLength is how many are given on at a time.
+const foundLength = 256
+
 // take looks at the entries of a folder in the order in which they lie on the disk.
 func (l *lister) take(fd int, folder int64, path string) error {
 	slices.SortFunc(l.batch, func(a, b dirent) int { return cmp.Compare(a.inode, b.inode) })
-	type found struct {
-		r    record
-		name []byte
-		dir  bool
-	}
-	var some []found
-	flush := func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, f := range some {
-			at, err := l.names.add(folder, f.name)
-			if err != nil {
-				return err
-			}
-			if f.dir {
-				l.todo = append(l.todo, at)
-				continue
-			}
-			f.r.name = at
-			l.r.Files++
-			l.r.Bytes += f.r.Size
-			l.out.add(f.r)
-			l.meter.add(1, f.r.Size)
-		}
-		some = some[:0]
-		l.some.Broadcast()
-		return l.err
-	}
+	var device, volume uint64 // of the file before
 	for _, e := range l.batch {
-		name := l.text[e.from:e.to]
 		if e.kind != unix.DT_DIR && e.kind != unix.DT_REG && e.kind != unix.DT_UNKNOWN {
 			continue
 		}
-		f := found{name: name, dir: e.kind == unix.DT_DIR}
+		f := found{from: e.from, to: e.to, dir: e.kind == unix.DT_DIR}
 		if !f.dir {
+			name := l.text[e.from:e.to]
 			var st unix.Stat_t
 			err := again(func() error { return unix.Fstatat(fd, string(name), &st, unix.AT_SYMLINK_NOFOLLOW) })
 			switch {
@@ -232,27 +216,56 @@ func (l *lister) take(fd int, folder int64, path string) error {
 			case unix.S_IFDIR:
 				f.dir = true
 			case unix.S_IFREG:
-				if st.Size == 0 {
-					l.mu.Lock()
-					l.r.Files++
-					l.r.Empty++
-					l.mu.Unlock()
-					continue
+				if volume == 0 || device != uint64(st.Dev) {
+					device, volume = uint64(st.Dev), l.t.vols.of(uint64(st.Dev), fd).key
 				}
-				f.r = record{Facts: l.t.factsOf(&st, fd), alloc: min(st.Blocks*512, st.Size), links: uint32(min(st.Nlink, 1<<31))}
+				f.r = record{Facts: factsOf(&st, volume), alloc: min(st.Blocks*512, st.Size), links: uint32(min(st.Nlink, 1<<31))}
 			default:
 				continue
 			}
 		}
-		if some = append(some, f); len(some) == 256 {
-			if err := flush(); err != nil {
+		if l.some = append(l.some, f); len(l.some) == foundLength {
+			if err := l.give(folder); err != nil {
 				return err
 			}
 		}
 	}
-	err := flush()
+	err := l.give(folder)
 	l.batch, l.text = l.batch[:0], l.text[:0]
 	return err
+}
+
+// give passes on what was found in a folder.
+func (l *lister) give(folder int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var files, bytes int64
+	for i := range l.some {
+		f := &l.some[i]
+		if !f.dir {
+			files, bytes = files+1, bytes+f.r.Size
+			if f.r.Size == 0 {
+				l.r.Empty++
+				continue
+			}
+		}
+		at, err := l.names.add(folder, l.text[f.from:f.to])
+		if err != nil {
+			return err
+		}
+		if f.dir {
+			l.todo = append(l.todo, at)
+			l.more.Signal()
+			continue
+		}
+		f.r.name = at
+		l.out.add(&f.r)
+	}
+	l.r.Files += files
+	l.r.Bytes += bytes
+	l.meter.add(files, bytes)
+	l.some = l.some[:0]
+	return l.err
 }
 
 func join(folder, name string) string {

@@ -139,12 +139,11 @@ func (s *session) options(emit func(any)) dedup.ScanOptions {
 }
 
 func (s *session) scan(_ Asker, emit func(any)) (done doneEvent, err error) {
-	done.Scan, err = s.folder.Scan(s.ctx, s.options(emit), func(g dedup.Group) error {
-		if s.task.Groups {
-			emit(groupEvent{"group", asPlanGroup(g)})
-		}
-		return s.ctx.Err()
-	})
+	var seen func(dedup.Group) error
+	if s.task.Groups {
+		seen = func(g dedup.Group) error { emit(groupEvent{"group", asPlanGroup(g)}); return s.ctx.Err() }
+	}
+	done.Scan, err = s.folder.Scan(s.ctx, s.options(emit), seen)
 	if err != nil || !s.task.Similar {
 		return done, err
 	}
