@@ -39,6 +39,7 @@ daemon openTree                  a fixed name in the state directory
 daemon openBackup                the settings that the daemon was started with
 daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory
 daemon/backup/target *           likewise
+daemon/duplicates attached       a file of the kernel
 daemon/duplicates below          a folder that root named, or that lies in one which root had watched: it is asked for, nothing is opened
 dedup *                          the same folders, opened part by part and never through a link
 daemon/httpd HasIdentity         fixed names in the state directory

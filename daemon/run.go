@@ -185,7 +185,7 @@ func (b *Box) openInbox(face *api.API) (err error) {
 
 func (b *Box) openDuplicates(face *api.API) {
 	b.duplicates = duplicates.New(duplicates.Options{
-		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Folder: b.inbox.Folder, Watches: b.inbox.WatchedFor, Dir: b.path("dedup"), Log: b.log,
+		DB: b.db, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Folder: b.inbox.Folder, Watches: b.inbox.WatchedFor, Watched: b.inbox.FoldersOf, Dir: b.path("dedup"), Log: b.log,
 		Named: func(ctx context.Context, name string) (ident.UserID, error) {
 			u, err := b.accounts.UserNamed(ctx, name)
 			return u.ID, err

@@ -175,6 +175,10 @@ type meter struct {
 func newMeter(tell func(Progress), stage Stage, files, bytes int64) *meter {
 	m := &meter{tell: tell, p: Progress{Stage: stage, OfFiles: files, OfBytes: bytes}}
 	m.began = time.Now()
+	if tell != nil {
+		m.told = m.began
+		m.say(m.began) // what comes next may take long
+	}
 	return m
 }
 

@@ -19,6 +19,8 @@ const (
 	wholeLimit = 256 << 10
 	// pieceSize is how much is compared at a time; a quarter of it is read and hashed.
 	pieceSize = 1 << 20
+	// stepSize is after how many bytes of one file it is told how far it is.
+	stepSize = 16 << 20
 	// readers is how many files are read at once: disks without a head answer many
 	// questions as fast as one.
 	readers = 16
@@ -105,13 +107,18 @@ func (s *scan) pass(ctx context.Context, stage Stage, in iter.Seq2[*record, erro
 func (r *reader) take(ctx context.Context, j job, buf []byte) error {
 	first := &j[0]
 	var failed error
-	read := int64(0)
+	read, told := int64(0), int64(0)
 	if first.known&r.wanted(first) == 0 {
-		read, failed = r.read(ctx, j, buf)
+		read, failed = r.read(ctx, j, buf, func(n int64) {
+			told += n
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.meter.add(0, n)
+		})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.meter.add(1, cost(first, r.full))
+	r.meter.add(1, cost(first, r.full)-told)
 	if read > 0 {
 		r.s.report.ReadFiles++
 		r.s.report.ReadBytes += read
@@ -159,21 +166,21 @@ func (r *reader) wanted(rec *record) known {
 	return knowsEnds | knowsFull
 }
 
-// read opens a file by any of its names.
-func (r *reader) read(ctx context.Context, j job, buf []byte) (n int64, err error) {
+// read opens a file by any of its names. Of a long one step is told how it goes on.
+func (r *reader) read(ctx context.Context, j job, buf []byte, step func(int64)) (n int64, err error) {
 	for i := range j {
 		var path string
 		if path, err = r.s.names.path(j[i].name); err != nil {
 			return 0, err
 		}
-		if n, err = r.readName(ctx, path, &j[0], buf); err == nil || !gone(err) {
+		if n, err = r.readName(ctx, path, &j[0], buf, step); err == nil || !gone(err) {
 			break
 		}
 	}
 	return n, err
 }
 
-func (r *reader) readName(ctx context.Context, path string, rec *record, buf []byte) (n int64, err error) {
+func (r *reader) readName(ctx context.Context, path string, rec *record, buf []byte, step func(int64)) (n int64, err error) {
 	fd, err := r.s.tree.openFD(path)
 	if err != nil {
 		return 0, pathError("open", path, err)
@@ -192,7 +199,7 @@ func (r *reader) readName(ctx context.Context, path string, rec *record, buf []b
 		err = readEnds(fd, rec, buf)
 		n = 2 * endSize
 	} else {
-		n, err = readWhole(ctx, fd, rec, buf, vol.spins, &r.head)
+		n, err = readWhole(ctx, fd, rec, buf, vol.spins, &r.head, step)
 	}
 	if err != nil {
 		return n, err
@@ -248,8 +255,9 @@ func readAll(fd int, b []byte, off int64) error {
 
 // readWhole hashes all of a file. The head of a hard disk, held by the caller, is
 // free for others while a piece is hashed.
-func readWhole(ctx context.Context, fd int, rec *record, buf []byte, spins bool, head *sync.Mutex) (int64, error) {
+func readWhole(ctx context.Context, fd int, rec *record, buf []byte, spins bool, head *sync.Mutex, step func(int64)) (int64, error) {
 	h := sha256.New()
+	since := int64(0)
 	var ends [2 * endSize]byte
 	for off := int64(0); off < rec.Size; {
 		if ctx.Err() != nil {
@@ -272,6 +280,10 @@ func readWhole(ctx context.Context, fd int, rec *record, buf []byte, spins bool,
 			copy(ends[:endSize], b)
 		}
 		off += int64(len(b))
+		if since += int64(len(b)); since >= stepSize {
+			step(since)
+			since = 0
+		}
 	}
 	if rec.Size > wholeLimit {
 		if err := readAll(fd, ends[endSize:], rec.Size-endSize); err != nil {

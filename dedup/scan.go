@@ -43,6 +43,7 @@ type Report struct {
 	ReadFiles   int64 `json:"read_files"` // whose content was read, at least its ends
 	ReadBytes   int64 `json:"read_bytes"`
 	OtherMounts int64 `json:"other_mounts"` // folders left out because they are other file systems
+	Reflinks    bool  `json:"reflinks"`     // all of it lies where files may share storage
 
 	Unreadable Troubles `json:"unreadable"`
 	Changed    Troubles `json:"changed"` // files that changed while they were read
@@ -118,6 +119,7 @@ func (f *Folder) list(ctx context.Context, opt ScanOptions, order order, do func
 	if err != nil {
 		return err
 	}
+	s.report.Reflinks = f.tree.vols.allReflink()
 	return do(s, listed)
 }
 

@@ -251,7 +251,7 @@ func TestScanTellsWhatChanged(t *testing.T) {
 	f := p.open()
 	changed := false
 	r, err := f.Scan(context.Background(), ScanOptions{Progress: func(pr Progress) {
-		if pr.Stage == Listing && !changed {
+		if pr.Stage == Listing && pr.Files == 3 && !changed {
 			changed = true // listed, not read yet
 			p.put("c", []byte("more"))
 			os.Remove(p.path("b"))

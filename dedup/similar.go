@@ -53,6 +53,9 @@ const maxPictures = 250_000
 // minPicture is the least size of a picture, in bytes: below are icons.
 const minPicture = 4 << 10
 
+// pngMagic is how a PNG begins (ISO/IEC 15948 §5.2).
+const pngMagic = "\x89PNG\r\n\x1a\n"
+
 // isPicture goes by the name; the bytes decide later.
 func isPicture(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
@@ -218,7 +221,7 @@ func (s *scan) look(ctx context.Context, name string, e *entry) error {
 		} else {
 			err = bad
 		}
-	case string(magic[:]) == "\x89PNG\r\n\x1a\n":
+	case string(magic[:]) == pngMagic:
 		l, err = lookAt(from(), nil)
 	default:
 		err = errNoLook{"it is no picture"}

@@ -167,3 +167,15 @@ func (v *volumes) find(key uint64) volume {
 
 func (v *volumes) loose(key uint64) bool    { return v.find(key).loose }
 func (v *volumes) reflinks(key uint64) bool { return v.find(key).reflink }
+
+// allReflink says whether files may share storage on all that was met.
+func (v *volumes) allReflink() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, vol := range v.byDevice {
+		if !vol.reflink {
+			return false
+		}
+	}
+	return len(v.byDevice) > 0
+}

@@ -44,6 +44,8 @@ type Options struct {
 	// Watches says, without looking at any disk, whether a path lies in a folder that
 	// the box watches for a person.
 	Watches func(u ident.UserID, path string) bool
+	// Watched are the folders that the box watches for a person, absolute.
+	Watched func(u ident.UserID) []string
 	// Dir is where the room keeps its notes, one folder a person. It need not exist.
 	Dir string
 	Log *slog.Logger
@@ -200,7 +202,10 @@ type Asker struct {
 	// Person is set when a person asks for themselves; their folders are those
 	// that the box watches for them. Zero: the administrator asks, for Task.User.
 	Person ident.UserID
-	Via    string // for the audit record
+	// Manages says that the Person is the owner or an admin: disks that are attached
+	// to the box, and that it watches for nobody, are theirs to look through as well.
+	Manages bool
+	Via     string // for the audit record
 }
 
 // Task is one thing to do in one folder.
@@ -232,18 +237,28 @@ type session struct {
 	task   Task
 }
 
-// begin finds out whether a task may be done. Without a grant nothing in the folder
-// is looked at; to undo needs none, for it compares nothing and gives back what was.
-// The caller calls end.
-func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ *session, end func(), err error) {
+// needs are what a task needs beside a folder that the asker may name.
+type needs struct {
+	grant bool // else nothing in the folder is looked at
+	turn  bool // one at a time: it reads much, or writes notes
+}
+
+// begin finds out whether a task may be done. To undo needs no grant, for it compares
+// nothing and gives back what was. The caller calls end.
+func (r *Room) begin(ctx context.Context, who Asker, t Task, need needs) (_ *session, end func(), err error) {
 	s := &session{Room: r, ctx: ctx, user: who.Person, person: who.Person != 0, task: t}
 	if !s.person {
 		if s.user, err = r.opt.Named(ctx, t.User); err != nil {
 			return nil, nil, err
 		}
 	}
+	disk := false
 	if s.person && !r.opt.Watches(s.user, t.Path) { // who asks learns nothing about other paths
-		return nil, nil, notTheirs()
+		// A name that came over the network goes no further: it must be one that the
+		// kernel has in its table.
+		if disk = who.Manages && slices.Contains(attached(), t.Path); !disk {
+			return nil, nil, notTheirs()
+		}
 	}
 	var undo []func() // what end does, the last first
 	leave := func() {
@@ -256,7 +271,7 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 			leave()
 		}
 	}()
-	if needGrant {
+	if need.grant {
 		if s.grant, err = r.opt.Consent.Grant(ctx, s.user, 0, consent.FileDedup); err != nil {
 			return nil, nil, err
 		}
@@ -268,7 +283,7 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	if s.root, owner, err = r.opt.Folder(t.Path); err != nil {
 		return nil, nil, err
 	}
-	if owner != 0 && owner != s.user || owner == 0 && s.person {
+	if owner != 0 && owner != s.user || owner == 0 && s.person && !disk {
 		return nil, nil, notTheirs()
 	}
 	r.mu.Lock()
@@ -277,22 +292,17 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	if running == nil || running.Err() != nil {
 		return nil, nil, &problem.Error{Kind: problem.Unavailable, Op: "duplicates.begin", Title: "The box is starting or stopping", Hint: "Try again in a moment."}
 	}
-	wait := time.NewTimer(patience)
-	defer wait.Stop()
-	select {
-	case r.busy <- struct{}{}:
-	case <-s.ctx.Done():
-		return nil, nil, context.Cause(s.ctx)
-	case <-wait.C:
-		return nil, nil, &problem.Error{Kind: problem.Locked, Op: "duplicates.begin", Title: "The box is looking for duplicates already",
-			Detail: "One folder is looked through at a time, so that the disk has time for other things.", Hint: "Wait until that has ended, or end it, then try again."}
+	if need.turn {
+		if err := r.take(s.ctx); err != nil {
+			return nil, nil, err
+		}
+		undo = append(undo, func() { <-r.busy })
 	}
-	undo = append(undo, func() { <-r.busy })
 	within, cancel := context.WithCancelCause(s.ctx)
 	s.ctx = within
 	stop := context.AfterFunc(running, func() { cancel(context.Cause(running)) })
 	undo = append(undo, func() { stop(); cancel(nil) })
-	if needGrant {
+	if need.grant {
 		r.watch(running, s.grant)
 	}
 	if s.work, err = r.work(s.user); err != nil {
@@ -305,6 +315,21 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, needGrant bool) (_ 
 	return s, leave, nil
 }
 
+// take waits for the task before, which is patience at most.
+func (r *Room) take(ctx context.Context) error {
+	wait := time.NewTimer(patience)
+	defer wait.Stop()
+	select {
+	case r.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-wait.C:
+		return &problem.Error{Kind: problem.Locked, Op: "duplicates.begin", Title: "The box is looking for duplicates already",
+			Detail: "One folder is looked through at a time, so that the disk has time for other things.", Hint: "Wait until that has ended, or end it, then try again."}
+	}
+}
+
 // patience is how long a task waits for the one before: long enough for what ends by
 // itself, such as the removal of notes, and no longer.
 const patience = 3 * time.Second
@@ -312,7 +337,7 @@ const patience = 3 * time.Second
 func notTheirs() error {
 	return &problem.Error{Kind: problem.Forbidden, Op: "duplicates.begin", Title: "That folder is not this person's",
 		Detail: "The box looks for duplicates in folders that it watches for a person, for that person only.",
-		Hint:   "yunboxctl inbox list says which folder is whose."}
+		Hint:   "`yunboxctl inbox list` says which folder is whose."}
 }
 
 func unreadable(err error) error {
@@ -379,7 +404,7 @@ func (s *session) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, dedup.ErrNoPlan):
-		return &problem.Error{Kind: problem.NotFound, Op: "duplicates", Title: "There is no such plan for that folder", Hint: "Make one first: yunboxctl dedup plan."}
+		return &problem.Error{Kind: problem.NotFound, Op: "duplicates", Title: "There is no such plan for that folder", Hint: "Look through the folder again, then make one."}
 	case errors.Is(err, dedup.ErrChoice):
 		return &problem.Error{Kind: problem.Invalid, Op: "duplicates", Title: "The choice makes no sense", Err: err,
 			Detail: "Actions are reflink, hardlink and trash; rules are oldest, newest and shortest.", Hint: "Correct it and try again."}

@@ -81,7 +81,7 @@ func (r *Room) serve(w http.ResponseWriter, req *http.Request, who Asker, v verb
 	if err := httpd.ReadJSON(w, req, &t, 1<<20); err != nil {
 		return err
 	}
-	s, end, err := r.begin(req.Context(), who, t, v.needGrant)
+	s, end, err := r.begin(req.Context(), who, t, needs{grant: v.needGrant, turn: true})
 	if err != nil {
 		return err
 	}
@@ -222,13 +222,83 @@ func (s *session) undo(who Asker, emit func(any)) (done doneEvent, err error) {
 	return done, err
 }
 
-// servePlans lists the plans of a folder, the newest last.
+// serveFolders lists what the asker may have looked through.
+func (r *Room) serveFolders(w http.ResponseWriter, _ *http.Request, who Asker) error {
+	type folder struct {
+		Path string `json:"path"`
+		Kind string `json:"kind"`
+	}
+	list := []folder{}
+	for _, path := range r.opt.Watched(who.Person) {
+		list = append(list, folder{path, "watched"})
+	}
+	if who.Manages {
+		for _, path := range attached() {
+			if !r.opt.Watches(who.Person, path) {
+				list = append(list, folder{path, "disk"})
+			}
+		}
+	}
+	httpd.WriteJSON(w, http.StatusOK, map[string]any{"folders": list})
+	return nil
+}
+
+// servePicture shows a picture, for a person who has to say which of several stays.
+func (r *Room) servePicture(w http.ResponseWriter, req *http.Request, who Asker) error {
+	var t struct {
+		Path string     `json:"path"`
+		File dedup.Path `json:"file"`
+	}
+	if err := httpd.ReadJSON(w, req, &t, 64<<10); err != nil {
+		return err
+	}
+	s, end, err := r.begin(req.Context(), who, Task{Path: t.Path}, needs{grant: true})
+	if err != nil {
+		return err
+	}
+	defer end()
+	p, err := s.folder.Picture(t.File)
+	if err != nil {
+		if errors.Is(err, dedup.ErrNoPicture) {
+			return &problem.Error{Kind: problem.NotFound, Op: "duplicates.picture", Title: "There is no such picture", Hint: "Look through the folder again."}
+		}
+		return s.explain(err)
+	}
+	defer p.Close()
+	h := w.Header()
+	h.Set("Content-Type", p.Kind)
+	h.Set("Content-Length", strconv.FormatInt(p.Size, 10))
+	h.Set("Content-Disposition", "attachment")
+	h.Set("Cache-Control", "no-store")
+	buf := make([]byte, 32<<10)
+	rc := http.NewResponseController(w)
+	for off := int64(0); off < p.Size; {
+		if s.ctx.Err() != nil {
+			panic(http.ErrAbortHandler) // the consent was withdrawn: a cut answer is none
+		}
+		n, err := p.ReadAt(buf[:min(int64(len(buf)), p.Size-off)], off)
+		if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+			panic(http.ErrAbortHandler) // it became shorter, or cannot be read
+		}
+		if rc.SetWriteDeadline(time.Now().Add(time.Minute)) != nil {
+			return nil
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return nil // nobody looks any more
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// servePlans lists the plans of a folder, the newest last. It needs no consent, as undo
+// needs none: it says what there is to take back.
 func (r *Room) servePlans(w http.ResponseWriter, req *http.Request, who Asker) error {
 	var t Task
 	if err := httpd.ReadJSON(w, req, &t, 1<<20); err != nil {
 		return err
 	}
-	s, end, err := r.begin(req.Context(), who, t, true)
+	s, end, err := r.begin(req.Context(), who, t, needs{})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"path/filepath"
+	"slices"
 
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
@@ -42,4 +43,17 @@ func (in *Inbox) WatchedFor(u ident.UserID, path string) bool {
 		}
 	}
 	return false
+}
+
+// FoldersOf lists the folders that the box watches for u, by path.
+func (in *Inbox) FoldersOf(u ident.UserID) (list []string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, f := range in.folders {
+		if f.conf.User == u {
+			list = append(list, f.conf.Path)
+		}
+	}
+	slices.Sort(list)
+	return list
 }

@@ -102,19 +102,20 @@ export async function startBox() {
   let child = null;
   let log = '';
 
-  const local = (method, p) =>
+  const local = (method, p, body) =>
     new Promise((ok, no) => {
-      const req = http.request({ socketPath: socket, path: p, method }, (res) => {
+      const headers = body === undefined ? {} : { 'Content-Type': 'application/json' };
+      const req = http.request({ socketPath: socket, path: p, method, headers }, (res) => {
         let text = '';
         res.setEncoding('utf8');
         res.on('data', (d) => (text += d));
         res.on('end', () => {
-          if (res.statusCode === 200) ok(JSON.parse(text));
+          if (res.statusCode < 300) ok(JSON.parse(text));
           else no(new Error(`${method} ${p}: ${res.statusCode} ${text}`));
         });
       });
       req.on('error', no);
-      req.end();
+      req.end(body === undefined ? undefined : JSON.stringify(body));
     });
 
   const box = {
@@ -123,6 +124,8 @@ export async function startBox() {
     log: () => log,
     status: () => local('GET', '/local/status'),
     label: () => local('GET', '/local/label'),
+    /** Has the box watch a folder of this computer for a person. */
+    watch: (folder, user) => local('POST', '/local/inboxes', { path: folder, user }),
     /** A request outside the browser, as a program makes it: with an app password, or with the token of a session. */
     ask(method, p, { user, password, token, body } = {}) {
       return new Promise((ok, no) => {

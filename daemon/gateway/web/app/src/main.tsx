@@ -2,6 +2,7 @@ import { render } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
+import { DuplicatesPage, WorkBar } from './duplicates/page';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
 import { Grant } from './grant';
@@ -25,6 +26,12 @@ const pages = [
   { page: 'storage', icon: 'storage', view: StoragePage },
   { page: 'account', icon: 'account', view: AccountPage },
 ] as const satisfies { page: string; icon: IconName; view: unknown }[];
+
+/** Pages that are reached from another one, which stays marked. */
+const below: Record<string, { of: string; view: () => preact.JSX.Element } | undefined> = {
+  trash: { of: 'files', view: TrashPage },
+  duplicates: { of: 'storage', view: DuplicatesPage },
+};
 
 function App() {
   useStore(lang); // drawing from the top draws every text again
@@ -64,9 +71,9 @@ function Shell() {
   const { box, me } = session.value;
   const known = pages.find((p) => p.page === page);
   useEffect(() => {
-    if (!known && page !== 'trash') go('files');
+    if (!known && !below[page]) go('files');
   }, [page]);
-  const View = page === 'trash' ? TrashPage : (known ?? pages[0]).view;
+  const View = below[page]?.view ?? (known ?? pages[0]).view;
   return (
     <div class="shell">
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('h1')?.focus(); }}>{t('skip')}</a>
@@ -74,7 +81,7 @@ function Shell() {
         <a class="brand" href={href('files')}><Logo /><span class="brand-name">{box!.name}</span></a>
         <nav class="nav" aria-label={t('nav')}>
           {pages.map((p) => (
-            <a href={href(p.page)} aria-current={p.page === page || (p.page === 'files' && page === 'trash') ? 'page' : undefined}>
+            <a href={href(p.page)} aria-current={p.page === (below[page]?.of ?? page) ? 'page' : undefined}>
               <Icon name={p.icon} />
               <span>{t(`${p.page}.nav`)}</span>
               {p.page === 'upload' && <UploadBadge />}
@@ -87,7 +94,10 @@ function Shell() {
           <Button kind="quiet" icon="out" onClick={() => signOut().catch(() => say(t('signout.failed')))}>{t('signout')}</Button>
         </div>
       </header>
-      <main id="main" class="content" key={page}><View /></main>
+      <main id="main" class="content" key={page}>
+        {page !== 'duplicates' && <WorkBar />}
+        <View />
+      </main>
     </div>
   );
 }

@@ -1,5 +1,7 @@
 import { get, type Damaged, type Me, type Storage } from './api';
+import { Icon } from './icons';
 import { date, number, percent, size, t } from './i18n';
+import { href } from './route';
 import { Head, Note, Show, useLoad } from './ui';
 
 export function StoragePage() {
@@ -32,6 +34,13 @@ export function StoragePage() {
                 {s.usage.quota !== null && <div><dt>{t('storage.quota')}</dt><dd>{t('storage.quotaOf', { used: percent(s.usage.bytes, s.usage.quota), quota: size(s.usage.quota) })}</dd></div>}
               </dl>
               <p class="hint">{t('storage.savedText')}</p>
+            </section>
+            <section class="card">
+              <div class="card-head">
+                <h2>{t('dups.title')}</h2>
+                <a class="button plain" href={href('duplicates')}><Icon name="copy" /><span>{t('dups.open')}</span></a>
+              </div>
+              <p class="hint">{t('dups.text')}</p>
             </section>
             <Care of={s.care} />
             {s.box && (

@@ -1,0 +1,320 @@
+import { useState } from 'preact/hooks';
+import { call, get } from '../api';
+import { decide, stateOf, useConsents, type Consents } from '../consents';
+import { Icon } from '../icons';
+import { dateTime, duration, size, t, word } from '../i18n';
+import { href } from '../route';
+import { useStore } from '../store';
+import { Button, Dialog, Empty, Head, Note, ProblemNote, Said, Show, useAct, useLoad } from '../ui';
+import { AlikeList, GroupList, type Choices } from './groups';
+import { carry, found, look, nameOf, outcome, prepare, stop, trouble, work, type Action, type Found, type Plan, type Rule, type Troubles } from './work';
+
+const PURPOSE = 'file_dedup';
+interface Folder {
+  path: string;
+  kind: 'watched' | 'disk';
+}
+
+/** Equal files in folders of the box's own computer: what there is, what becomes of them, and the way back. */
+export function DuplicatesPage() {
+  const consents = useConsents();
+  const folders = useLoad(async () => (await get<{ folders: Folder[] }>('/v1/duplicates/folders')).folders, []);
+  const [folder, choose] = useState(work.value?.folder ?? found.value?.folder ?? outcome.value?.folder ?? '');
+  const now = useStore(work);
+  const f = useStore(found);
+  const out = useStore(outcome);
+  const problem = useStore(trouble);
+  return (
+    <>
+      <Head title={t('dups.title')} text={t('dups.text')}>
+        <a class="button plain" href={href('storage')}><Icon name="storage" /><span>{t('dups.back')}</span></a>
+      </Head>
+      {problem && (problem.kind !== 'consent-required'
+        ? <ProblemNote problem={problem} />
+        : <Note kind="warn" icon="consents">{t('dups.withdrawn')}</Note>)}
+      {now && <Working />}
+      {!now && out && <Outcome />}
+      <Show of={consents}>
+        {(c) => (
+          <Show of={folders}>
+            {(list) => {
+              const allowed = stateOf(c, PURPOSE)?.granted ?? false;
+              const at = list.find((x) => x.path === folder)?.path ?? list[0]?.path ?? '';
+              return (
+                <>
+                  {!allowed && <Consent consents={c} changed={() => { trouble.set(null); consents.reload(); }} />}
+                  {list.length === 0 ? (
+                    <Empty icon="folder" title={t('dups.noFolder')}><p>{t('dups.noFolderText')}</p></Empty>
+                  ) : (
+                    <>
+                      {(allowed || list.length > 1) && <Choose folders={list} at={at} choose={choose} allowed={allowed} />}
+                      {allowed && f && f.folder === at && <div hidden={now !== null}><Result key={at} found={f} /></div>}
+                      {at && !now && <Earlier key={at + (out?.plan.plan ?? '') + (out?.verb ?? '')} folder={at} allowed={allowed} />}
+                    </>
+                  )}
+                </>
+              );
+            }}
+          </Show>
+        )}
+      </Show>
+    </>
+  );
+}
+
+/** The purpose in its own words, to be allowed right here. Nothing is looked at before. */
+function Consent({ consents: c, changed }: { consents: Consents; changed: () => void }) {
+  const act = useAct();
+  const p = c.purposes.find((x) => x.id === PURPOSE);
+  if (!p) return null;
+  return (
+    <section class="card" aria-label={p.title}>
+      <div class="card-head"><h2>{t('dups.ask')}</h2></div>
+      <p>{p.what}</p>
+      <dl class="facts">
+        <div><dt>{t('consents.data')}</dt><dd>{p.data.join(t('listSeparator'))}</dd></div>
+        <div><dt>{t('consents.retention')}</dt><dd>{p.retention}</dd></div>
+        <div><dt>{t('consents.processor')}</dt><dd>{p.processor}</dd></div>
+      </dl>
+      {act.problem && <ProblemNote problem={act.problem} />}
+      <div class="row-end">
+        <p class="hint">{t('dups.askHint')}</p>
+        <Button kind="main" busy={act.busy} onClick={() => void act.run(async () => { await decide(c, PURPOSE, true, null); changed(); })}>{t('dups.allow')}</Button>
+      </div>
+    </section>
+  );
+}
+
+function Choose({ folders, at, choose, allowed }: { folders: Folder[]; at: string; choose: (path: string) => void; allowed: boolean }) {
+  const [similar, setSimilar] = useState(false);
+  const busy = useStore(work) !== null;
+  return (
+    <section class="card" aria-label={t('dups.where')}>
+      <fieldset class="choice" disabled={busy}>
+        <legend><h2>{t('dups.where')}</h2></legend>
+        <div class="options">
+          {folders.map((f) => (
+            <label class="option" key={f.path}>
+              <input type="radio" name="folder" checked={f.path === at} onChange={() => choose(f.path)} />
+              <span class="thumb folder"><Icon name={f.kind === 'disk' ? 'storage' : 'folder'} /></span>
+              <span class="line-main"><strong>{f.path}</strong><small>{t(f.kind === 'disk' ? 'dups.disk' : 'dups.watched')}</small></span>
+            </label>
+          ))}
+        </div>
+      </fieldset>
+      {allowed && !busy && (
+        <>
+          <label class="check">
+            <input type="checkbox" checked={similar} onChange={(e) => setSimilar(e.currentTarget.checked)} />
+            <span>{t('dups.similar')}<small>{t('dups.similarText')}</small></span>
+          </label>
+          <div class="row-end">
+            <p class="hint">{t('dups.nothing')}</p>
+            <Button kind="main" onClick={() => void look(at, similar)}>{t('dups.look')}</Button>
+          </div>
+        </>
+      )}
+    </section>
+  );
+}
+
+/** How far the box is, with a way to stop it. */
+function Working() {
+  const w = useStore(work);
+  if (!w) return null;
+  const p = w.progress;
+  return (
+    <section class="card summary" aria-label={t('dups.working')}>
+      <div class="summary-head">
+        <h2>{p ? word('stage', p.stage) : t('dups.starting')}</h2>
+        <Button icon="close" onClick={stop}>{t('dups.stop')}</Button>
+      </div>
+      <Bar />
+      <p class="hint">{p ? farText() : w.folder}</p>
+      <p class="hint">{t(w.verb === 'apply' || w.verb === 'undo' ? 'dups.stayFold' : 'dups.stay')}</p>
+    </section>
+  );
+}
+
+function Bar() {
+  const p = work.value?.progress;
+  const [n, of] = p && p.of_bytes > 0 ? [p.bytes, p.of_bytes] : p && p.of_files > 0 ? [p.files, p.of_files] : [0, 0];
+  // Without a value it moves on its own: nobody knows yet how much there is.
+  return <progress class="progress" aria-label={t('dups.working')} max={of || 1} {...(of > 0 ? { value: n } : {})} />;
+}
+
+function farText(): string {
+  const p = work.value!.progress!;
+  const list = [p.of_files > 0 ? t('dups.filesOf', { n: p.files, of: p.of_files }) : t('dups.files', { n: p.files })];
+  if (p.bytes > 0) list.push(p.of_bytes > 0 ? t('dups.bytesOf', { n: size(p.bytes), of: size(p.of_bytes) }) : size(p.bytes));
+  if (p.seconds_left > 0) list.push(t('dups.left', { time: duration(p.seconds_left) }));
+  return list.join(' · ');
+}
+
+/** The same in one line, on every other page. */
+export function WorkBar() {
+  const w = useStore(work);
+  if (!w) return null;
+  return (
+    <aside class="work-bar" aria-label={t('dups.working')}>
+      <a href={href('duplicates')}>{w.progress ? word('stage', w.progress.stage) : t('dups.starting')}</a>
+      <Bar />
+      <Button kind="quiet" icon="close" onClick={stop}>{t('dups.stop')}</Button>
+    </aside>
+  );
+}
+
+function Result({ found: f }: { found: Found }) {
+  const { report: r, plan } = f;
+  const [action, setAction] = useState<Action>(plan.action);
+  const [rule, setRule] = useState<Rule>('oldest');
+  const [choices, setChoices] = useState<Choices>({});
+  const [sure, ask] = useState(false);
+  const named = f.groups.reduce((n, g) => n + g.fold.length, 0);
+  const go = async () => {
+    const list = Object.values(choices);
+    const ready = await prepare({
+      path: f.folder, action, rule,
+      prefer: list.flatMap((c) => (c.stays === null ? [] : [c.stays])),
+      stay: list.flatMap((c) => (c.stays === null ? c.all : [])),
+    });
+    ask(ready);
+  };
+  return (
+    <>
+      <section class="card" aria-label={t('dups.found')}>
+        {r.same === 0 ? <h2>{t('dups.none', { n: r.files })}</h2> : (
+          <>
+            <div class="card-head">
+              <h2>{t('dups.same', { n: r.same })}</h2>
+              <span class="big">{t('dups.free', { size: size(r.free) })}</span>
+            </div>
+            <p>{t('dups.of', { n: r.files, size: size(r.bytes) })}{r.in_box > 0 && ' ' + t('dups.inBox', { n: r.in_box })}</p>
+          </>
+        )}
+        <Left of={r.unreadable} text={t('dups.unreadable', { n: r.unreadable.n })} />
+        <Left of={r.changed} text={t('dups.changed', { n: r.changed.n })} />
+        {r.other_mounts > 0 && <p class="hint">{t('dups.mounts', { n: r.other_mounts })}</p>}
+      </section>
+      {f.groups.length > 0 && (
+        <>
+          <GroupList groups={f.groups} total={plan.groups} choices={choices} choose={setChoices} />
+          <section class="card" aria-label={t('dups.what')}>
+            <fieldset class="choice">
+              <legend><h2>{t('dups.what')}</h2></legend>
+              <div class="options">
+                <How action="trash" now={action} set={setAction} title={t('dups.trash')} text={t('dups.trashText')} />
+                {r.reflinks && <How action="reflink" now={action} set={setAction} title={t('dups.reflink')} text={t('dups.reflinkText')} />}
+                <How action="hardlink" now={action} set={setAction} title={t('dups.hardlink')} text={t('dups.hardlinkText')} />
+              </div>
+            </fieldset>
+            <div class="field">
+              <label for="dups-rule">{t('dups.rule')}</label>
+              <select id="dups-rule" class="input" value={rule} onChange={(e) => setRule(e.currentTarget.value as Rule)}>
+                <option value="oldest">{t('dups.oldest')}</option>
+                <option value="newest">{t('dups.newest')}</option>
+                <option value="shortest">{t('dups.shortest')}</option>
+              </select>
+              <p class="hint">{t('dups.ruleText')}</p>
+            </div>
+            <div class="row-end">
+              <p class="hint">{t('dups.notYet')}</p>
+              <Button kind="main" onClick={() => void go()}>{t('dups.go')}</Button>
+            </div>
+          </section>
+        </>
+      )}
+      {plan.files > 0 && named < plan.files && <p class="hint foot-note">{t('dups.more', { n: plan.files - named })}</p>}
+      {f.alike && <AlikeList of={f} />}
+      {sure && (
+        <Dialog title={t('dups.sure')} onClose={() => ask(false)}>
+          <p><strong>{asked(plan)}</strong></p>
+          <p>{t('dups.sureText')}</p>
+          {plan.left > 0 && <p class="hint">{t('dups.sureLeft', { n: plan.left })}</p>}
+          <p class="hint">{f.folder}</p>
+          <div class="row-end">
+            <Button onClick={() => ask(false)}>{t('cancel')}</Button>
+            {plan.files > 0 && <Button kind="main" onClick={() => { ask(false); void carry('apply', f.folder, plan); }}>{doIt(plan)}</Button>}
+          </div>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+const asked = (p: Plan) => {
+  const what = { n: p.files, size: size(p.free) };
+  return p.action === 'trash' ? t('dups.sureTrash', what) : p.action === 'hardlink' ? t('dups.sureHardlink', what) : t('dups.sureReflink', what);
+};
+const doIt = (p: Plan) => (p.action === 'trash' ? t('dups.doTrash', { n: p.files }) : t('dups.doFold', { n: p.files }));
+
+function How({ action, now, set, title, text }: { action: Action; now: Action; set: (a: Action) => void; title: string; text: string }) {
+  return (
+    <label class="option">
+      <input type="radio" name="action" checked={action === now} onChange={() => set(action)} />
+      <span class="line-main"><strong>{title}</strong><small>{text}</small></span>
+    </label>
+  );
+}
+
+/** Files that were left out, some by name. */
+function Left({ of, text }: { of: Troubles; text: string }) {
+  if (of.n === 0) return null;
+  return (
+    <details class="more">
+      <summary>{text}</summary>
+      <ul class="lines">
+        {(of.list ?? []).slice(0, 20).map((x) => <li><span class="line-main"><strong>{nameOf(x.path)}</strong><small><Said of={x.reason} /></small></span></li>)}
+      </ul>
+    </details>
+  );
+}
+
+/** What was done, or taken back. */
+function Outcome() {
+  const { folded: r, plan, verb, folder } = outcome.value!;
+  const undone = verb === 'undo';
+  return (
+    <section class="card" aria-label={t('dups.done')}>
+      <div class="card-head">
+        <h2>{undone
+          ? t(r.nothing ? 'dups.undoneNothing' : 'dups.undone', { n: r.done })
+          : plan.action === 'trash' ? t('dups.doneTrash', { n: r.done }) : plan.action === 'hardlink' ? t('dups.doneHardlink', { n: r.done }) : t('dups.doneReflink', { n: r.done })}</h2>
+        <span class="tag good">{t('dups.done')}</span>
+      </div>
+      {!undone && plan.action === 'trash' && r.done > 0 && <p>{t('dups.emptyIt', { size: size(r.bytes) })}</p>}
+      <Left of={r.left} text={t('dups.leftAlone', { n: r.left.n })} />
+      <div class="row-end">
+        <p class="hint">{folder}</p>
+        {!undone && r.done > 0 && plan.action !== 'reflink' && <Button icon="restore" onClick={() => void carry('undo', folder, plan)}>{t('dups.undo')}</Button>}
+      </div>
+    </section>
+  );
+}
+
+/** What was done in the folder before: to go on with, or to take back, which needs no consent. */
+function Earlier({ folder, allowed }: { folder: string; allowed: boolean }) {
+  const plans = useLoad(async () => (await call<{ plans: Plan[] }>('POST', '/v1/duplicates/plans', { path: folder })).plans.filter((p) => p.state !== 'planned').reverse(), [folder]);
+  if (!plans.value?.length) return plans.problem && plans.problem.kind !== 'not-found' ? <ProblemNote problem={plans.problem} /> : null;
+  return (
+    <section class="card" aria-label={t('dups.earlier')}>
+      <h2>{t('dups.earlier')}</h2>
+      <ul class="lines">
+        {plans.value.slice(0, 10).map((p) => (
+          <li key={p.plan}>
+            <span class="line-main">
+              <strong>{p.action === 'trash' ? t('dups.trash') : p.action === 'hardlink' ? t('dups.hardlink') : t('dups.reflink')}</strong>
+              <small>{dateTime(p.created)} · {t('dups.files', { n: p.files })} · {p.state === 'begun' ? t('dups.stateBegun') : p.state === 'undone' ? t('dups.stateUndone') : t('dups.done')}</small>
+            </span>
+            <span class="line-acts">
+              {p.state === 'begun' && allowed && <Button kind="quiet" onClick={() => void carry('apply', folder, p)}>{t('dups.goOn')}</Button>}
+              {p.state !== 'undone' && p.action !== 'reflink' && (
+                <Button kind="quiet" icon="restore" aria-label={t('dups.undoOne', { time: dateTime(p.created) })} onClick={() => void carry('undo', folder, p)}>{t('undo')}</Button>
+              )}
+            </span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
