@@ -1,6 +1,9 @@
 package httpd
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -47,6 +50,34 @@ func FuzzCleanPath(f *testing.F) {
 			if part == "." || part == ".." || part == "" && i < strings.Count(s, "/")-1 {
 				t.Errorf("%q is taken for clean", s)
 			}
+		}
+	})
+}
+
+// A key file is whatever lies in its place: it is a P-256 key or an error.
+func FuzzIdentityKey(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := encodeKey(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := decodeKey(data)
+		if err != nil {
+			return
+		}
+		again, err := encodeKey(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := decodeKey(again); err != nil || !same.Equal(got) {
+			t.Errorf("a key that is not the same when it is read again: %v", err)
 		}
 	})
 }

@@ -77,14 +77,13 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request, item catalog.Item,
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", ETag(item.Ref))
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(item.Ref[:])+":")
-	out := &partialWriter{ResponseWriter: w, r: r, refuse: refuse}
 	if part != nil {
-		http.ServeContent(out, r, "", item.MTime, part)
+		give(w, r, item.MTime, part, refuse)
 		f.settle(ctx, item, part.damaged, nil)
 		return
 	}
 	whole := verified(blob, item.Ref)
-	http.ServeContent(out, r, "", item.MTime, whole)
+	give(w, r, item.MTime, whole, refuse)
 	f.settle(ctx, item, whole.damaged, whole.sums)
 }
 
