@@ -251,17 +251,19 @@ func TestTranslatedSentencesAreStillSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	var daemon strings.Builder
-	err = filepath.WalkDir("../../../daemon", func(name string, d fs.DirEntry, err error) error {
-		source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".toml")
-		if err != nil || d.IsDir() || !source {
+	for _, dir := range []string{"../../../daemon", "../../../dedup"} {
+		err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".toml")
+			if err != nil || d.IsDir() || !source {
+				return err
+			}
+			b, err := os.ReadFile(name)
+			daemon.Write(b)
 			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		b, err := os.ReadFile(name)
-		daemon.Write(b)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	var stale []string
 	for english, chinese := range table {

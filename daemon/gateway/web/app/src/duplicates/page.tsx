@@ -303,7 +303,7 @@ function Earlier({ folder, allowed }: { folder: string; allowed: boolean }) {
         {plans.value.slice(0, 10).map((p) => (
           <li key={p.plan}>
             <span class="line-main">
-              <strong>{p.action === 'trash' ? t('dups.trash') : p.action === 'hardlink' ? t('dups.hardlink') : t('dups.reflink')}</strong>
+              <strong>{p.action === 'trash' ? t('dups.wasTrash') : p.action === 'hardlink' ? t('dups.wasHardlink') : t('dups.wasReflink')}</strong>
               <small>{dateTime(p.created)} · {t('dups.files', { n: p.files })} · {p.state === 'begun' ? t('dups.stateBegun') : p.state === 'undone' ? t('dups.stateUndone') : t('dups.done')}</small>
             </span>
             <span class="line-acts">
