@@ -16,7 +16,7 @@ import (
 // A plan lies on the disk until somebody carries it out: whatever became of it there,
 // no path of it leads out of the folder, and one that is not whole is none.
 func FuzzPlan(f *testing.F) {
-	p := newPlace(f)
+	p := quickPlace(f)
 	const id = "abcdefghijkl"
 	var whole []byte
 	for _, v := range []any{
