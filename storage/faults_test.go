@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -260,5 +261,96 @@ func (s *site) holds(tr trial, n int, when string) {
 		if err := errors.Join(err, b.Close()); err != nil || !bytes.Equal(got, want) {
 			s.t.Errorf("call %d, %s: %d bytes came back where %d were kept, %v", n, when, len(got), len(want), err)
 		}
+	}
+}
+
+// When the sync of a stored blob fails, what was to be stored on its account is
+// refused, and what was acknowledged before comes back from the intent log: the
+// system may show bytes that are not on the disk.
+func TestFailedSyncOfABlobLosesNothing(t *testing.T) { // R01
+	for _, close := range []bool{true, false} {
+		disk := vfstest.NewDisk()
+		acked := func(context.Context, storage.Ref) (bool, error) { return true, nil }
+		s := mustOpen(t, disk, storage.Options{Acknowledged: acked})
+		ref := mustPut(t, s, []byte("x"))
+		disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO})
+		_, err := put(t.Context(), s, []byte("x"))
+		wantErr(t, "put", err, storage.ErrSync)
+		_, err = put(t.Context(), s, []byte("something else"))
+		wantErr(t, "put after that", err, storage.ErrSync)
+		if close {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		disk = disk.PowerCut(vfstest.Seed(t))
+		s = mustOpen(t, disk, storage.Options{Acknowledged: acked})
+		mustHold(t, s, ref, []byte("x"))
+		mustPut(t, s, []byte("something else"))
+	}
+}
+
+// A write-back that fails in the middle of a stream is a failed sync: no later
+// sync that says nil is believed.
+func TestFailedWriteBackIsFinal(t *testing.T) {
+	ctx := t.Context()
+	disk := vfstest.NewDisk()
+	s := mustOpen(t, disk, storage.Options{})
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpWriteBack, Nth: 2, Err: syscall.EIO})
+	u, err := s.Begin(ctx, 20<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = u.Write(ctx, 0, io.LimitReader(zeros{}, 20<<20))
+	wantErr(t, "write", err, storage.ErrSync)
+	wantErr(t, "the volume is flagged", s.Err(), syscall.EIO)
+	_, err = u.Write(ctx, u.Offset(), io.LimitReader(zeros{}, 20<<20-u.Offset()))
+	wantErr(t, "write on", err, storage.ErrSync)
+	_, err = u.Seal(ctx)
+	wantErr(t, "seal", err, storage.ErrSync)
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = put(ctx, s, []byte("another upload"))
+	wantErr(t, "put", err, storage.ErrSync)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, disk, storage.Options{})
+	mustPut(t, s, []byte("it goes on once the store was opened again"))
+}
+
+// After a failed sync of a directory no name can be trusted: the store takes
+// nothing more, but still gives what it has.
+func TestFailedDirectorySyncStopsTheStore(t *testing.T) {
+	ctx := t.Context()
+	disk := vfstest.NewDisk()
+	s := mustOpen(t, disk, storage.Options{Intent: -1})
+	data := random(100)
+	ref := mustPut(t, s, data)
+	u, err := s.Begin(ctx, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpSyncDir, Nth: 1, Err: syscall.EIO})
+	_, err = put(ctx, s, random(100))
+	wantErr(t, "put", err, storage.ErrSync)
+	_, err = put(ctx, s, random(100))
+	wantErr(t, "put again", err, storage.ErrSync)
+	_, err = u.Write(ctx, 0, strings.NewReader("x"))
+	wantErr(t, "write", err, storage.ErrSync)
+	mustHold(t, s, ref, data)
+}
+
+// What nobody was told to be stored is not relied on, whatever it looks like.
+func TestUnacknowledgedBlobIsReplaced(t *testing.T) { // R01
+	disk := vfstest.NewDisk()
+	s := mustOpen(t, disk, storage.Options{})
+	mustPut(t, s, []byte("x"))
+	renames := disk.Calls(vfstest.OpRename)
+	mustPut(t, s, []byte("x"))
+	if disk.Calls(vfstest.OpRename) == renames {
+		t.Error("the old copy was kept")
 	}
 }
