@@ -123,7 +123,9 @@ func run(t *testing.T, seed uint64, steps int) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(self, "-test.run=^TestAlone$", "-alone", fmt.Sprint("-seed=", seed), fmt.Sprint("-steps=", steps)).CombinedOutput()
+	cmd := exec.Command(self, "-test.run=^TestAlone$", "-alone", fmt.Sprint("-seed=", seed), fmt.Sprint("-steps=", steps))
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1") // goroutines take turns where they wait only
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
