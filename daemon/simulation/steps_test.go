@@ -30,7 +30,7 @@ type act struct {
 	doubt func()
 }
 
-// draw returns the next act; nil: this step had nothing to do.
+// draw returns an act; nil: there is nothing to do it with.
 func (w *world) draw() *act {
 	p := w.people[w.rng.IntN(len(w.people))]
 	n := w.rng.IntN(1000)
@@ -79,9 +79,8 @@ func (w *world) one() {
 		return
 	}
 	a := w.draw()
-	if a == nil {
-		w.note("nothing", "")
-		return
+	for a == nil {
+		a = w.draw()
 	}
 	w.last = a.name
 	switch n := w.rng.IntN(1000); {

@@ -429,6 +429,9 @@ func (s settings) replay(ctx context.Context, dir, fsType string, t target, hs *
 	var lost []string
 	keys := hs.keys()
 	states := server.observe(ctx, keys)
+	if err := ctx.Err(); err != nil {
+		return err // what was not asked is not lost
+	}
 	compared := map[string]int{}
 	for _, key := range keys {
 		allowed, row := hs.of(key).allowed(c.at)
