@@ -76,8 +76,14 @@ func command(t *testing.T, args ...string) (*exec.Cmd, *logBuffer) {
 
 func start(t *testing.T, state string, env ...string) *process {
 	t.Helper()
+	return startAs(t, state, nil, env...)
+}
+
+// startAs is start with attributes of the process.
+func startAs(t *testing.T, state string, attr *syscall.SysProcAttr, env ...string) *process {
+	t.Helper()
 	c, log := command(t, "--state", state, "--https", "127.0.0.1:0", "--mdns=off")
-	c.Env = append(c.Env, env...)
+	c.Env, c.SysProcAttr = append(c.Env, env...), attr
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -119,6 +119,14 @@ func (t *Tree) empty(keepLists bool) error {
 	})
 }
 
+// clear removes all there is, durably.
+func (t *Tree) clear() error {
+	if err := vfs.Entries(t.opt.Disk, ".", func(e fs.DirEntry) error { return t.removeAll(e.Name()) }); err != nil {
+		return err
+	}
+	return t.opt.Disk.SyncDir(".")
+}
+
 // prune removes the folders above a name that became empty, but not a person's own.
 func (t *Tree) prune(name string, touched map[string]bool) error {
 	for dir := path.Dir(name); strings.Contains(dir, "/"); dir = path.Dir(dir) {

@@ -283,8 +283,22 @@ func (t *Tree) outOfRoom(ctx context.Context, err error) error {
 }
 
 // LetGo removes from the view what was deleted for good, before the contents are. It is
-// asked by whoever removes those, and they stay if it fails.
+// asked by whoever removes those, and they stay if it fails. On a disk that is full to
+// the last byte, where what is removed cannot be noted, all of the view is removed: it
+// must not stand in the way of deleting.
 func (t *Tree) LetGo(ctx context.Context) error {
+	err := t.letGo(ctx)
+	if !errors.Is(err, storage.ErrFull) && !vfs.IsFull(err) {
+		return err
+	}
+	t.work.Lock()
+	defer t.work.Unlock()
+	t.opened = false // the next open finds nothing, and makes it anew when there is room
+	t.log.Warn("the disk is full: the readable view gives way, and comes back when there is room", "err", err)
+	return t.clear()
+}
+
+func (t *Tree) letGo(ctx context.Context) error {
 	shown, anew, err := t.ready(ctx)
 	if err != nil || !shown {
 		return err

@@ -402,6 +402,33 @@ func TestCopiesGiveWay(t *testing.T) {
 	w.same()
 }
 
+// On a disk that is full to the last byte nothing can be noted, and what was deleted has
+// to go all the same: else nobody could make room.
+func TestAFullDiskLetsGo(t *testing.T) {
+	for _, clones := range []bool{true, false} {
+		w := newWorld(t, clones)
+		a, err := w.add(1, "a.jpg", "is deleted", day)
+		must(t, err)
+		_, err = w.add(1, "b.jpg", "stays", day)
+		must(t, err)
+		w.follow()
+		w.same()
+		must(t, w.cat.Trash(t.Context(), 1, a.ID))
+		must(t, w.cat.Purge(t.Context(), 1, a.ID))
+		space, err := w.disk.Space()
+		must(t, err)
+		w.disk.SetCapacity(space.Total - space.Free)
+		must(t, w.tree.LetGo(t.Context()))
+		if got, _ := w.found(); got["Ada/a.jpg"] != (file{}) {
+			t.Errorf("clones %v: what was deleted is still shown", clones)
+		}
+		w.disk.SetCapacity(space.Total)
+		w.follow()
+		w.follow()
+		w.same()
+	}
+}
+
 // People come, go, and get other names.
 func TestPeople(t *testing.T) {
 	w := newWorld(t, true)
