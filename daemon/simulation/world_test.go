@@ -103,7 +103,7 @@ func (w *world) wrong(format string, args ...any) {
 
 func newWorld(t *testing.T, folder string, rng *randv2.Rand, trace io.Writer, count map[string]int) *world {
 	w := &world{t: t, rng: rng, trace: trace, count: count, folder: folder, disk: vfstest.NewDisk(), keys: vfstest.NewDisk(), model: newModel()}
-	w.ahead.Store(int64(time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC).Sub(time.Now())))
+	w.ahead.Store(int64(time.Until(time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC))))
 	var err error
 	w.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	w.must(err)
