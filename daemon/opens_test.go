@@ -52,7 +52,6 @@ daemon/gateway/inbox here        a folder that root had added; what is in it goe
 daemon/gateway/inbox mark        likewise
 daemon/gateway/inbox unmark      likewise
 daemon/gateway/inbox open        likewise
-daemon/gateway/inbox tellOfMounts a file of the kernel
 `
 
 // named are the functions that take a name in the system's tree. The methods of

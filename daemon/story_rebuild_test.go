@@ -516,23 +516,31 @@ func TestALossHasToBeAccepted(t *testing.T) { // R04
 	ada.Grant("album_backup")
 	put(t, ada, "a.jpg", "photo")
 	b.Stop()
+	logs := func() []string {
+		list, err := filepath.Glob(filepath.Join(b.State, "journal", "log-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	before := logs()
 	b.Restart()
 	ada.Withdraw("album_backup")
 	b.Stop()
+	withdrawal := slices.DeleteFunc(logs(), func(name string) bool { return slices.Contains(before, name) })
 	b.Restart()
 	ada.Grant("album_backup")
 	b.Stop()
-	logs, err := filepath.Glob(filepath.Join(b.State, "journal", "log-*"))
-	if err != nil || len(logs) != 6 {
-		t.Fatal(logs, err)
+	if len(withdrawal) < 2 {
+		t.Fatal(before, withdrawal)
 	}
-	for _, name := range logs[2:4] { // both files of the second start
+	for _, name := range withdrawal { // all files of the second start
 		if err := os.Remove(name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	forget(t, b)
-	_, err = b.Rebuild(daemon.RebuildOptions{})
+	_, err := b.Rebuild(daemon.RebuildOptions{})
 	if problem.KindOf(err) != problem.Damaged || !strings.Contains(problem.Sentence(err), "--accept-loss") {
 		t.Fatalf("a gap is passed over: %v", err)
 	}

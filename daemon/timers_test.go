@@ -18,14 +18,17 @@ import (
 //
 // DO NOT ADD A LINE TO FIX A TEST: whoever can wait to be told must not ask.
 const timers = `
+daemon Await                  every minute while the disk is away
 daemon keepTime               once a day
 daemon rescue                 while the records are rebuilt
+daemon rest                   every minute, and only where the kernel does not tell of mounts
+daemon watchVolume            every minute while the disk takes nothing
 daemon/backup Read            while a copy is written
 daemon/backup Run             every ten minutes
 daemon/backup lookOrLeave     when the box stops
 daemon/backup rest            while a copy is verified
 daemon/db keeper              once after the start, and after a commit
-daemon/duplicates begin       while somebody waits for an answer
+daemon/duplicates take        while somebody waits for an answer
 daemon/gateway/api listen     while somebody listens
 daemon/gateway/api scrub      while somebody watches the scrub
 daemon/gateway/api verify     while somebody waits for an answer
@@ -47,6 +50,9 @@ daemon/httpd linger           while a client is connected
 daemon/ingest Run             every hour
 daemon/ingest acquire         while somebody waits for an upload
 daemon/ingest settle          while an upload is taken over
+daemon/tree Rebuild           while somebody watches it
+daemon/tree rest              while uploads come
+daemon/tree wait              after something changed
 discovery Close               when the box stops
 discovery close               when the box stops, or its name changed
 discovery newHostResponder    while the box says its name for the first time

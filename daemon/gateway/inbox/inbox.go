@@ -176,7 +176,7 @@ func (in *Inbox) Run(ctx context.Context) {
 	}
 	in.mu.Unlock()
 	work.Go(func() {
-		if err := tellOfMounts(ctx, in.mounted); err != nil {
+		if err := vfs.WatchMounts(ctx, in.mounted); err != nil {
 			in.log.Warn("the system does not tell when a disk is mounted; watched folders are asked for every minute", "err", err)
 		}
 	})
