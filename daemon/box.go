@@ -22,6 +22,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/duplicates"
+	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
@@ -81,6 +82,7 @@ type Box struct {
 	tree     *tree.Tree // nil: there is none
 
 	duplicates *duplicates.Room
+	exports    *export.Room
 
 	front       *httpd.Server
 	maintenance *api.Local

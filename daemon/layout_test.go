@@ -27,27 +27,29 @@ daemon/problem           :
 daemon/source            :
 daemon/config            :
 daemon/db                : daemon/problem
-daemon/audit             : daemon/db daemon/ident daemon/problem
+daemon/rights            : daemon/db daemon/ident daemon/problem
+daemon/audit             : daemon/db daemon/ident daemon/problem daemon/rights
 daemon/backup/target     : daemon/problem storage storage/vfs
 daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
-daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem
-daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem storage/vfs
-daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem storage
-daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/source storage
+daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
+daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights storage/vfs
+daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
+daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem storage storage/vfs
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
-daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem dedup storage storage/vfs
+daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights dedup storage storage/vfs
+daemon/export            : daemon/audit daemon/catalog daemon/db daemon/ident daemon/problem daemon/rights storage storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
-daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
-daemon/gateway/nextcloud : daemon/account daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem storage
+daemon/gateway/webdav    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights storage
+daemon/gateway/nextcloud : daemon/account daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/gateway/webdav daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights storage
 daemon/gateway/resumable : daemon/catalog daemon/consent daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
-daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage storage/vfs
-daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
+daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
+daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/export daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/tree discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/tree discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest

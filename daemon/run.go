@@ -113,9 +113,12 @@ func (b *Box) openFront() error {
 		Identity: b.identity, Accounts: b.accounts, Log: b.log,
 		Names: func() []string { return b.conf.Hosts },
 	})
+	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
+	b.openExports(originals)
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
+		Rights: b.register, Exports: b.exports,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -128,7 +131,6 @@ func (b *Box) openFront() error {
 			},
 		},
 	})
-	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
 	resumable.New(resumable.Options{
 		Ingest: b.ingest, Files: originals, Log: b.log,
 		Device: func(ctx context.Context, u ident.UserID, d ident.DeviceID) error {
@@ -247,6 +249,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		parts.Go(func() { b.tree.Run(ctx) })
 	}
 	parts.Go(func() { b.duplicates.Run(ctx) })
+	parts.Go(func() { b.exports.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

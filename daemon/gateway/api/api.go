@@ -21,11 +21,13 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/rights"
 	"yunbox.local/storage"
 )
 
@@ -40,7 +42,9 @@ type Options struct {
 	Ingest   *ingest.Ingest
 	Store    *storage.Store
 	Health   *health.Health
-	DB       *db.DB // for checking it
+	DB       *db.DB                  // for checking it
+	Rights   func() *rights.Register // asked once people do
+	Exports  *export.Room
 	Box      Box
 	Log      *slog.Logger
 }
@@ -73,6 +77,8 @@ type API struct {
 	store    *storage.Store
 	keeper   *health.Health
 	db       *db.DB
+	rights   func() *rights.Register
+	exports  *export.Room
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
@@ -86,7 +92,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	if a.box.Clock == nil {
@@ -106,6 +112,7 @@ func New(o Options) *API {
 	a.registerSources()
 	a.registerVerify()
 	a.registerRecord()
+	a.registerRights()
 	a.registerCare()
 	a.registerEvents()
 
@@ -158,6 +165,7 @@ func (a *API) config() huma.Config {
 				{Name: "box", Description: "What this box is"},
 				{Name: "account", Description: "Binding, signing in, people, devices and app tokens"},
 				{Name: "consent", Description: "The privacy policy, purposes and decisions"},
+				{Name: "rights", Description: "What the box holds about the asker, and having it all"},
 				{Name: "files", Description: "Sending, reading and listing one's own files"},
 				{Name: "events", Description: "What changes"},
 			},

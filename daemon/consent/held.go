@@ -1,0 +1,21 @@
+package consent
+
+import "yunbox.local/daemon/rights"
+
+// Held says what this package keeps about people.
+func Held() rights.Holder {
+	return rights.Holder{Package: "consent", Categories: []rights.Category{{
+		ID: "consents", Title: rights.Words{EN: "Consents and receipts", ZH: "同意与凭证"},
+		What: rights.Words{EN: "Each decision that you made about a purpose, and the receipt that the box signed for it.", ZH: "您对每项用途作出的每次决定，以及盒子为之签名的凭证。"},
+		From: rights.Words{EN: "From you.", ZH: "由您作出。"},
+		Kept: rights.Words{EN: "As long as the box: it proves what was allowed when.", ZH: "与盒子同存：用以证明何时允许了什么。"},
+		Fix:  rights.Words{EN: "By another decision, under Consents. What was decided stays on record.", ZH: "在“同意”页作出新的决定；已作的决定仍留有记录。"},
+		Tables: []rights.Table{
+			{Name: "consent_ledger", Kind: "decision", Key: []string{"t.purpose", "t.device", "t.seq"}, Columns: []rights.Column{
+				rights.Text("seq"), rights.Time("time"), rights.Text("purpose"), rights.Text("purpose_version"), rights.ID("device"), rights.Flag("granted"),
+				rights.Text("policy_revision"), rights.ID("actor"), rights.Text("how"), rights.Hash("hash")}},
+			{Name: "consent_receipt", Kind: "receipt", From: "consent_ledger AS l CROSS JOIN consent_receipt AS t ON t.seq = l.seq", Where: "l.user = +?1",
+				Key: []string{"l.purpose", "l.device", "l.seq"}, Columns: []rights.Column{rights.Text("seq"), rights.Text("jws")}},
+		},
+	}}}
+}

@@ -1,0 +1,20 @@
+package inbox
+
+import "yunbox.local/daemon/rights"
+
+// Held says what this package keeps about people.
+func Held() rights.Holder {
+	return rights.Holder{Package: "gateway/inbox", Categories: []rights.Category{{
+		ID: "inboxes", Title: rights.Words{EN: "Watched folders", ZH: "监视的文件夹"},
+		What: rights.Words{EN: "Folders of the box's own computer that files are taken in from for you, and which of those were taken.", ZH: "盒子从本机哪些文件夹为您收取文件，以及已收取的文件。"},
+		From: rights.Words{EN: "From whoever runs the box.", ZH: "由管理盒子的人设置。"},
+		Kept: rights.Words{EN: "Until the folder is no longer watched; files that left it are forgotten after a month.", ZH: "直到不再监视；已离开文件夹的文件一个月后移除。"},
+		Fix:  rights.Words{EN: "Ask whoever runs the box; without your consent nothing is taken in.", ZH: "请联系管理盒子的人；没有您的同意不会收取任何文件。"}, Purposes: []string{"storage", "album_backup", "wechat_backup", "qq_backup", "camera_transfer"},
+		Tables: []rights.Table{
+			{Name: "inbox", Kind: "watched_folder", Key: []string{"t.id"}, Columns: []rights.Column{
+				rights.Text("path"), rights.Text("source"), rights.Text("originals"), rights.Text("target"), rights.Time("created")}},
+			{Name: "inbox_taken", Kind: "taken_file", From: "inbox AS b CROSS JOIN inbox_taken AS t ON t.inbox = b.id", Where: "b.user = +?1", Key: []string{"t.inbox", "t.path"},
+				Columns: []rights.Column{rights.Text("path"), rights.Text("size"), rights.Time("mtime").Of("t.mtime / 1000000"), rights.Hash("sha256").Of("t.ref"), rights.ID("item"), rights.Time("gone")}},
+		},
+	}}}
+}

@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/export"
+	"yunbox.local/daemon/gateway/content"
+	"yunbox.local/daemon/gateway/inbox"
+	"yunbox.local/daemon/gateway/nextcloud"
+	"yunbox.local/daemon/gateway/webdav"
+	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/rights"
+)
+
+// register is what every part of the box says that it keeps about people.
+func (b *Box) register() *rights.Register {
+	return rights.New(b.db,
+		account.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
+		b.duplicates.Held(), b.exports.Held(), audit.Held(),
+	)
+}
+
+func (b *Box) openExports(files *content.Files) {
+	b.exports = export.New(export.Options{
+		DB: b.db, Audit: b.audit, Catalog: b.catalog, Rights: b.register, Open: files.Open, Sign: b.consent.Sign,
+		Dir: b.path("exports"), Version: Version, Log: b.log, Now: b.now,
+		Box: func() (export.Signer, error) {
+			spki, err := x509.MarshalPKIXPublicKey(b.identity.Signer().Public())
+			return export.Signer{ID: b.identity.ID(), Key: b.identity.Fingerprint(), SPKI: base64.StdEncoding.EncodeToString(spki)}, err
+		},
+	})
+	b.closers = append(b.closers, b.exports.Close)
+}
