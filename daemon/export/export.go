@@ -133,7 +133,7 @@ type mark struct {
 	Entry int64 `json:"e"` // behind the head
 }
 
-const markEvery = 512
+const markEvery = 256
 
 const (
 	headFile = "head"

@@ -13,7 +13,7 @@ func Held() rights.Holder {
 		Tables: []rights.Table{
 			{Name: "inbox", Kind: "watched_folder", Key: []string{"t.id"}, Columns: []rights.Column{
 				rights.Text("path"), rights.Text("source"), rights.Text("originals"), rights.Text("target"), rights.Time("created")}},
-			{Name: "inbox_taken", Kind: "taken_file", From: "inbox AS b CROSS JOIN inbox_taken AS t ON t.inbox = b.id", Where: "b.user = +?1", Key: []string{"t.inbox", "t.path"},
+			{Name: "inbox_taken", Kind: "taken_file", From: "inbox AS b CROSS JOIN inbox_taken AS t ON t.inbox = b.id", Where: "b.user = +?1", Key: []string{"b.id", "t.path"},
 				Columns: []rights.Column{rights.Text("path"), rights.Text("size"), rights.Time("mtime").Of("t.mtime / 1000000"), rights.Hash("sha256").Of("t.ref"), rights.ID("item"), rights.Time("gone")}},
 		},
 	}}}
