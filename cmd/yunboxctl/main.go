@@ -103,7 +103,8 @@ func (a *app) root() *cobra.Command {
 		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.userCommand(), a.checkCommand(), a.scrubCommand(), a.repairCommand(), a.rebuildCommand(), a.backupCommand(), a.auditCommand(), a.inboxCommand(), a.dedupCommand(), a.treeCommand(),
 		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
-		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(), a.versionCommand(),
+		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),
+		a.dataCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -159,7 +159,7 @@ func (a *Archive) readEntry(p []byte, at int64) (int, error) {
 	}
 	c := &a.cur
 	in := at - c.start
-	if in == 0 && c.content == nil && !c.hole && c.Kind != folderKind {
+	if in == 0 && c.content == nil && !c.hole && c.Size > 0 {
 		// Before its header is read it can still be called a hole.
 		if err := a.open(); err != nil {
 			return 0, err
