@@ -230,7 +230,7 @@ func TestTextsAreComplete(t *testing.T) {
 		}
 	}
 	// Families whose last word comes from the box or from a list.
-	families := regexp.MustCompile(`^(source|role|kind|state|problem|outcome|stage)\.|^\w+\.nav$`)
+	families := regexp.MustCompile(`^(source|role|kind|state|problem|outcome|stage|record|field|place)\.|^\w+\.nav$`)
 	for key := range en {
 		if !families.MatchString(key) && !strings.Contains(source, "'"+key+"'") {
 			t.Errorf("nothing asks for %s", key)

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import { call, get, type Device, type Token, type User } from './api';
+import { DataCard } from './data';
 import { History } from './history';
 import { Icon } from './icons';
 import { date, dateTime, size, t, word } from './i18n';
@@ -17,6 +18,7 @@ export function AccountPage() {
       <Devices />
       <Deletions />
       <Tokens />
+      <DataCard />
       {isAdmin(me!) && <People />}
       <section class="card">
         <h2>{t('account.box')}</h2>

@@ -44,7 +44,7 @@ export function t(key: Key, params: Params = {}): string {
 }
 
 /** The text of a key that is made of a prefix and a server's word, or the word itself if the page does not know it. */
-export function word(prefix: 'source' | 'role' | 'kind' | 'state' | 'problem' | 'outcome' | 'stage', w: string): string {
+export function word(prefix: 'source' | 'role' | 'kind' | 'state' | 'problem' | 'outcome' | 'stage' | 'record' | 'field' | 'place', w: string): string {
   const key = `${prefix}.${w}`;
   return key in en ? t(key as Key) : w;
 }

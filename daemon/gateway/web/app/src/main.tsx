@@ -2,6 +2,7 @@ import { render } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
+import { DataPage } from './data';
 import { DuplicatesPage, WorkBar } from './duplicates/page';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
@@ -31,6 +32,7 @@ const pages = [
 const below: Record<string, { of: string; view: () => preact.JSX.Element } | undefined> = {
   trash: { of: 'files', view: TrashPage },
   duplicates: { of: 'storage', view: DuplicatesPage },
+  data: { of: 'account', view: DataPage },
 };
 
 function App() {
