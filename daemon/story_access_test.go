@@ -54,9 +54,9 @@ var bodies = map[string]string{
 	"create-token": `{"name":"another","scope":"full"}`, "change-password": `{"old":"` + daemontest.Password + `","new":"quite another phrase 1"}`,
 	"accept-policy": `{"accepted":true,"revision":"1"}`, "grant-consent": `{"granted":true,"policy_revision":"1"}`,
 	"known-blobs": `{"sha256":[]}`, "create-user": `{"username":"eve","password":"` + daemontest.Password + `"}`,
-	"change-user": `{"disabled":true}`,
-	"bind-box":    `{"secret":"AAAAAAAAAAAAAAAAAAAAAA","username":"eve","password":"` + daemontest.Password + `"}`,
-	"sign-in":     `{"username":"eve","password":"` + daemontest.Password + `"}`,
+	"change-user": `{"disabled":true}`, "begin-export": `{}`, "rename-me": `{"username":"eve"}`, "rename-token": `{"name":"mine now"}`, "change-item": `{"path":"mine.jpg"}`,
+	"bind-box": `{"secret":"AAAAAAAAAAAAAAAAAAAAAA","username":"eve","password":"` + daemontest.Password + `"}`,
+	"sign-in":  `{"username":"eve","password":"` + daemontest.Password + `"}`,
 }
 
 // R34: every operation of the document against everybody who may not use it, on
@@ -90,9 +90,13 @@ func TestNobodyDoesWhatTheyMayNot(t *testing.T) {
 		"Upload-Metadata", "path "+b64("upload.jpg")+",source "+b64("album")).is(t, "upload", 201, "").header.Get("Location")
 	upload = upload[strings.LastIndex(upload, "/")+1:]
 
+	export := prepareExport(t, ada, `{}`)
+
 	target := func(op operation) string {
 		id := ids["secret.jpg"]
 		switch {
+		case strings.HasPrefix(op.path, "/v1/me/exports/"):
+			id = export.ID
 		case strings.HasPrefix(op.path, "/v1/devices/"):
 			id = device.ID
 		case strings.HasPrefix(op.path, "/v1/tokens/"):
@@ -104,7 +108,7 @@ func TestNobodyDoesWhatTheyMayNot(t *testing.T) {
 		case op.ID == "restore-item" || op.ID == "purge-item" || op.method == "DELETE" && op.path == "/v1/items/{id}":
 			id = ids["trashed.jpg"]
 		}
-		return strings.NewReplacer("{id}", id, "{path}", "secret.jpg", "{purpose}", "album_backup").Replace(op.path)
+		return strings.NewReplacer("{id}", id, "{path}", "secret.jpg", "{purpose}", "album_backup", "{category}", "files").Replace(op.path)
 	}
 	knock := func(p *daemontest.Person, op operation) reply {
 		var headers []string
@@ -183,7 +187,7 @@ func adasWorld(t *testing.T, ada *daemontest.Person, upload string) string {
 	t.Helper()
 	var world strings.Builder
 	for _, target := range []string{
-		"/v1/items?recursive=true", "/v1/items?trash=true", "/v1/files/secret.jpg", "/v1/consents", "/v1/users",
+		"/v1/items?recursive=true", "/v1/items?trash=true", "/v1/files/secret.jpg", "/v1/consents", "/v1/users", "/v1/me/exports",
 	} {
 		fmt.Fprintln(&world, target, ask(ada, "GET", target, ""))
 	}

@@ -409,3 +409,50 @@ func TestWhatTheBoxHoldsAboutMe(t *testing.T) {
 		}
 	}
 }
+
+// R26: what people call things, themselves included, and when things were, can be
+// corrected; nobody else's can, and nothing is replaced by it.
+func TestCorrections(t *testing.T) {
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	bob := b.AddPerson("bob")
+	ada.Grant("storage", "album_backup")
+	put(t, ada, "wrong.jpg", "a photo")
+	put(t, ada, "other.jpg", "another")
+	var items struct {
+		Items []struct{ ID, Path, MTime string }
+	}
+	ask(ada, "GET", "/v1/items", "").is(t, "items", 200, "").into(t, &items)
+	id := items.Items[1].ID
+	var token struct{ ID string }
+	ask(ada, "POST", "/v1/tokens", `{"name":"wrong","scope":"camera"}`).is(t, "token", 201, "").into(t, &token)
+
+	ask(ada, "PATCH", "/v1/items/"+id, `{"path":"DCIM/right 照片.jpg","mtime":"2020-02-29T12:00:00.5Z"}`).is(t, "a file", 200, "")
+	r := ask(ada, "GET", "/v1/items/"+id, "").is(t, "the file", 200, "")
+	if !strings.Contains(string(r.body), `"path":"DCIM/right 照片.jpg"`) || !strings.Contains(string(r.body), `"mtime":"2020-02-29T12:00:00.500Z"`) {
+		t.Errorf("corrected: %v", r)
+	}
+	ask(ada, "PATCH", "/v1/items/"+id, `{"path":"other.jpg","mtime":"2021-01-01T00:00:00Z"}`).is(t, "a name that is taken", 409, "conflict")
+	ask(ada, "PATCH", "/v1/items/"+id, `{"path":"fine.jpg","mtime":"1969-01-01T00:00:00Z"}`).is(t, "no time", 400, "invalid")
+	ask(ada, "PATCH", "/v1/items/"+id, `{"path":"../fine.jpg"}`).is(t, "no path", 400, "invalid")
+	if again := ask(ada, "GET", "/v1/items/"+id, ""); string(again.body) != string(r.body) {
+		t.Errorf("what was refused did something: %v", again)
+	}
+	ask(ada, "PATCH", "/v1/tokens/"+token.ID, `{"name":"right"}`).is(t, "a token", 204, "")
+	ask(ada, "PUT", "/v1/me/username", `{"username":"BOB"}`).is(t, "a name that is taken", 409, "conflict")
+	ask(ada, "PUT", "/v1/me/username", `{"username":"Ada Lovelace"}`).is(t, "her name", 204, "")
+	ask(ada, "GET", "/v1/me", "").is(t, "who", 200, "")
+	if r := ask(ada, "GET", "/v1/me/data/account", ""); !strings.Contains(string(r.body), `"username":"Ada Lovelace","sign_in_name":"ada lovelace"`) {
+		t.Errorf("who: %v", r)
+	}
+	if r := ask(ada, "GET", "/v1/me/data/tokens", ""); !strings.Contains(string(r.body), `"name":"right"`) {
+		t.Errorf("the token: %v", r)
+	}
+	b.SignIn("ada lovelace")
+	ask(bob, "PATCH", "/v1/items/"+id, `{"path":"mine.jpg"}`).is(t, "bob", 404, "not-found")
+	ask(bob, "PATCH", "/v1/tokens/"+token.ID, `{"name":"mine"}`).is(t, "bob", 404, "not-found")
+	if r := ask(ada, "POST", "/v1/session", `{"username":"ada","password":"`+daemontest.Password+`"}`); r.status != 401 {
+		t.Errorf("the old name: %v", r)
+	}
+}

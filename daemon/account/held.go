@@ -11,7 +11,7 @@ func Held() rights.Holder {
 			What: rights.Words{EN: "Your name on the box, your role and your share of the disk. Your password is kept as a hash that nobody can turn back; it is shown nowhere.",
 				ZH: "您在盒子上的名字、角色和存储份额。密码只保存不可还原的哈希，任何地方都不会显示。"},
 			From: rights.Words{EN: "From you, or from whoever added you.", ZH: "由您或添加您的人提供。"}, Kept: untilAccount,
-			Fix: rights.Words{EN: "Name and password: Account. Role and share: whoever manages the box.", ZH: "名字和密码：在“账户”中修改；角色和份额：由管理者修改。"},
+			Fix: rights.Words{EN: "The name: Correct, at the record. The password: Account. Role and share: whoever manages the box.", ZH: "名字：在记录处点“更正”；密码：在“账户”中修改；角色和份额：由管理者修改。"},
 			Tables: []rights.Table{{
 				Name: "user", Kind: "account", Where: "t.id = +?1", Key: []string{"t.id"},
 				Columns: []rights.Column{rights.ID("id"), rights.Text("username").Of("t.shown"), rights.Text("sign_in_name").Of("t.username"), rights.Text("role"),
@@ -23,7 +23,7 @@ func Held() rights.Holder {
 			What: rights.Words{EN: "Phones, computers and cameras that send for you, by the name you gave them.", ZH: "为您上传的手机、电脑和相机，以您起的名字标识。"},
 			From: rights.Words{EN: "From your devices when they sign in.", ZH: "由设备在登录时提供。"},
 			Kept: rights.Words{EN: "Until you remove the device.", ZH: "直到您移除该设备。"},
-			Fix:  rights.Words{EN: "Account → Devices → Rename.", ZH: "账户 → 设备 → 重命名。"}, Purposes: []string{"device_info"},
+			Fix:  rights.Words{EN: "The name: Correct, at the record, or Account → Devices.", ZH: "名称：在记录处点“更正”，或在“账户 → 设备”中修改。"}, Purposes: []string{"device_info"},
 			Tables: []rights.Table{{
 				Name: "device", Kind: "device", Key: []string{"t.id"},
 				Columns: []rights.Column{rights.ID("id"), rights.Text("name"), rights.Text("type").Of("t.kind"), rights.Time("created"), rights.Time("last_seen")},
@@ -45,7 +45,7 @@ func Held() rights.Holder {
 			What: rights.Words{EN: "Passwords of apps and cameras: their names and when they were used. The passwords themselves are kept as hashes only.", ZH: "应用和相机的密码：名称与使用时间；密码本身只保存哈希。"},
 			From: rights.Words{EN: "From you, when you made them.", ZH: "由您在创建时提供。"},
 			Kept: rights.Words{EN: "Until you revoke them or remove their device.", ZH: "直到您撤销它们或移除其设备。"},
-			Fix:  rights.Words{EN: "Account → App passwords: rename or revoke.", ZH: "账户 → 应用密码：重命名或撤销。"},
+			Fix:  rights.Words{EN: "The name: Correct, at the record. To revoke one: Account.", ZH: "名称：在记录处点“更正”；撤销：在“账户”中操作。"},
 			Tables: []rights.Table{
 				{Name: "token", Kind: "app_password", Key: []string{"t.id"}, Columns: []rights.Column{
 					rights.ID("id"), rights.Text("name"), rights.Text("scope"), rights.ID("device"), rights.Time("created"), rights.Time("last_used")}},

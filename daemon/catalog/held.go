@@ -26,7 +26,7 @@ func Held() rights.Holder {
 			ID: "files", Title: rights.Words{EN: "Files", ZH: "文件"}, Listed: true,
 			What: rights.Words{EN: "Your photos, videos and files: name and folder, content, when they were made, where they come from and which device sent them.", ZH: "您的照片、视频和文件：名称与文件夹、内容、创建时间、来源和上传设备。"},
 			From: yours, Kept: rights.Words{EN: "Until you delete them.", ZH: "直到您删除。"},
-			Fix:      rights.Words{EN: "Names, folders and times: Files. The content is yours: send another.", ZH: "名称、文件夹和时间：在“文件”中修改；内容可重新上传。"},
+			Fix:      rights.Words{EN: "Name, folder and time: Correct, at the record. The content: send another under the name.", ZH: "名称、文件夹和时间：在记录处点“更正”；内容：以同名重新上传。"},
 			Purposes: backups,
 			Tables: []rights.Table{{
 				Name: "item", Kind: "file", From: "item AS t INDEXED BY item_source CROSS JOIN folder AS f ON f.id = t.folder",

@@ -113,6 +113,7 @@ func New(o Options) *API {
 	a.registerVerify()
 	a.registerRecord()
 	a.registerRights()
+	a.registerCorrections()
 	a.registerCare()
 	a.registerEvents()
 
