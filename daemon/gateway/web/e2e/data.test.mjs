@@ -43,6 +43,16 @@ for (const [width, lang, title, prepare, show, files] of [
     await kind.locator('.load-more button').click();
     await kind.locator('.lines > li').nth(59).waitFor();
     await sound(page, 'data');
+    await kind.getByRole('button', { name: /IMG_7\.jpg/ }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.locator('input').first().fill(`DCIM/right-${width}.jpg`);
+    await dialog.locator('input[type=datetime-local]').fill('2020-02-29T12:00:00');
+    await sound(page, 'correct');
+    await dialog.locator('button[type=submit]').click();
+    await dialog.waitFor({ state: 'detached' });
+    await kind.locator('.lines > li', { hasText: `right-${width}.jpg` }).waitFor();
+    const { token } = JSON.parse((await box.ask('POST', '/v1/session', { body: { username: owner.name, password: owner.password } })).body);
+    await box.ask('PATCH', '/v1/items/' + JSON.parse((await box.ask('GET', '/v1/items?recursive=true', { token })).body).items.find((i) => i.name === `right-${width}.jpg`).id, { token, body: { path: 'DCIM/IMG_7.jpg' } });
 
     await page.getByRole('button', { name: prepare }).click();
     const [archive] = await Promise.all([page.waitForEvent('download'), page.locator('a[download]').click()]);

@@ -3,7 +3,8 @@ import { call, get, Problem } from './api';
 import { Icon } from './icons';
 import { date, dateTime, lang, percent, size, t, word } from './i18n';
 import { href } from './route';
-import { Button, Empty, Head, Loading, Note, ProblemNote, Said, Show, useAct, useLoad } from './ui';
+import { refresh } from './session';
+import { Button, Dialog, Empty, Field, Head, Loading, Note, ProblemNote, Said, say, Show, useAct, useLoad } from './ui';
 
 interface Words { en: string; zh: string }
 interface Category {
@@ -131,7 +132,7 @@ function Records({ of }: { of: string }) {
       {act.problem && <ProblemNote problem={act.problem} />}
       {!list && !act.problem && <Loading />}
       {list?.length === 0 && <Empty icon="receipt" title={t('data.gone')} />}
-      <ul class="lines">{list?.map((r) => <Line of={r} />)}</ul>
+      <ul class="lines">{list?.map((r) => <Line of={r} onCorrect={() => void more(null)} />)}</ul>
       {next && <div class="load-more"><Button busy={act.busy} onClick={() => void more(next)}>{t('files.more')}</Button></div>}
     </>
   );
@@ -148,8 +149,51 @@ function value(v: unknown): string {
   return JSON.stringify(v);
 }
 
-function Line({ of }: { of: DataRecord }) {
+/** How a record is corrected: what of it, and by which request. */
+const corrections: Record<string, { field: 'path' | 'name' | 'username'; time?: boolean; send: (r: DataRecord, to: string, time: string) => Promise<unknown> }> = {
+  file: { field: 'path', time: true, send: (r, to, time) => call('PATCH', `/v1/items/${r['id']}`, { ...(to !== r['path'] && { path: to }), ...(time && { mtime: time }) }) },
+  account: { field: 'username', send: (_, to) => call('PUT', '/v1/me/username', { username: to }).then(refresh) },
+  device: { field: 'name', send: (r, to) => call('PATCH', `/v1/devices/${r['id']}`, { name: to }) },
+  app_password: { field: 'name', send: (r, to) => call('PATCH', `/v1/tokens/${r['id']}`, { name: to }) },
+  camera_password: { field: 'name', send: (r, to) => call('PATCH', `/v1/tokens/${r['id']}`, { name: to }) },
+};
+
+/** A time as an input for it has it: in the zone of the browser, to the second. */
+const local = (time: unknown) => (typeof time === 'string' ? new Date(Date.parse(time) - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, 19) : '');
+
+function Correct({ of, onClose, onDone }: { of: DataRecord; onClose: () => void; onDone: () => void }) {
+  const how = corrections[String(of['kind'])]!;
+  const [to, setTo] = useState(String(of[how.field]));
+  const before = local(of['mtime']);
+  const [time, setTime] = useState(before);
+  const act = useAct();
+  const submit = async () => {
+    const done = await act.run(async () => {
+      await how.send(of, to, time && time !== before ? new Date(time).toISOString() : '');
+      say(t('data.corrected'));
+    });
+    if (done) onDone();
+  };
+  return (
+    <Dialog title={t('data.correct')} onClose={onClose}>
+      <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
+        <Field label={word('field', how.field)} value={to} onInput={setTo} required autocomplete="off" spellcheck={false} hint={how.field === 'username' ? t('data.renameHint') : undefined} />
+        {how.time && (
+          <div class="field">
+            <label for="correct-time">{word('field', 'mtime')}</label>
+            <input id="correct-time" class="input" type="datetime-local" step={1} value={time} onInput={(e) => setTime(e.currentTarget.value)} />
+          </div>
+        )}
+        {act.problem && <ProblemNote problem={act.problem} />}
+        <div class="row-end"><Button onClick={onClose}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('save')}</Button></div>
+      </form>
+    </Dialog>
+  );
+}
+
+function Line({ of, onCorrect }: { of: DataRecord; onCorrect: () => void }) {
   const name = names.find((n) => of[n] !== undefined);
+  const [open, show] = useState(false);
   return (
     <li>
       <span class="line-main">
@@ -160,7 +204,11 @@ function Line({ of }: { of: DataRecord }) {
           ))}
         </small>
       </span>
-      <span class="tag">{word('record', String(of['kind']))}</span>
+      <span class="line-acts">
+        <span class="tag">{word('record', String(of['kind']))}</span>
+        {String(of['kind']) in corrections && <Button kind="quiet" aria-label={t('data.correctOne', { name: value(of[name!]) })} onClick={() => show(true)}>{t('data.correct')}</Button>}
+      </span>
+      {open && <Correct of={of} onClose={() => show(false)} onDone={() => { show(false); onCorrect(); }} />}
     </li>
   );
 }
