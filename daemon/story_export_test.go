@@ -251,6 +251,7 @@ func TestExportSaysWhatIsMissing(t *testing.T) {
 	for _, name := range []string{"a.jpg", "b 照片.jpg", "c.jpg"} {
 		put(t, ada, url.PathEscape(name), strings.Repeat(name, 1000))
 	}
+	put(t, ada, "d.jpg", strings.Repeat("d.jpg", 20_000))
 	bob := b.AddPerson("bob")
 	bob.Grant("storage", "album_backup")
 	put(t, bob, "same.jpg", strings.Repeat("b 照片.jpg", 1000)) // the content stays on the disk
@@ -263,9 +264,14 @@ func TestExportSaysWhatIsMissing(t *testing.T) {
 			ask(ada, "DELETE", "/v1/items/"+i.ID, "").is(t, "for good", 204, "")
 		}
 	}
+	spoiled := sumOf(strings.Repeat("d.jpg", 20_000))
+	write(t, filepath.Join(b.State, "blobs", spoiled[:2], spoiled), []byte(strings.Repeat("e.jpg", 20_000)))
 	where := "/v1/me/exports/" + e.ID + "/archive"
 	r := ask(ada, "GET", where, "").is(t, "the archive", 200, "")
 	files, _ := entries(t, r.body)
+	if !strings.Contains(files["MISSING.jsonl"], `{"entry":"files/d.jpg","sha256":"`+spoiled+`","size":100000,"reason":"damaged"}`) {
+		t.Errorf("nothing is said of the damaged one: %s", files["MISSING.jsonl"])
+	}
 	if files["files/a.jpg"] == "" || files["files/c.jpg"] == "" || files["files/b 照片.jpg"] != "" {
 		t.Error("other files are missing than the one that was deleted")
 	}
@@ -278,7 +284,7 @@ func TestExportSaysWhatIsMissing(t *testing.T) {
 	}
 	b.Restart()
 	ask(ada, "GET", "/v1/me/exports/"+e.ID, "").is(t, "its state", 200, "").into(t, &e)
-	if e.Missing != 1 {
+	if e.Missing != 2 {
 		t.Errorf("after a restart it says that %d are missing", e.Missing)
 	}
 	// It is gone for good a week later, and another person's never was to be had.

@@ -68,6 +68,9 @@ type archiveFacts struct {
 	Sums struct {
 		SHA256 string `json:"sha256"`
 	} `json:"sha256sums"`
+
+	// bad are entries that are not whole and that the archive says so of.
+	bad map[string]bool
 }
 
 func badArchive(format string, args ...any) error {
@@ -97,6 +100,10 @@ type archiveReader struct {
 	facts   archiveFacts
 	missing int64
 }
+
+// maxBad is how many files may have other bytes because the box's disk failed while they
+// were read. MISSING.jsonl, which comes last, must name each of them.
+const maxBad = 1000
 
 type headEntry struct{ name, sum string }
 
@@ -353,12 +360,23 @@ func (a *archiveReader) readItem(l *archiveLine) error {
 		return err
 	}
 	if !folder && sum != l.SHA256 {
-		return &problem.Error{
-			Kind: problem.Mismatch, Op: "export", Title: "A file in the archive was changed", Detail: shown(l.Path),
-			Hint: "Nothing of the archive was used. Fetch it again; if the box says that the file is damaged, back it up again first.",
+		if len(a.facts.bad) == maxBad {
+			return changedFile(l.Entry)
 		}
+		if a.facts.bad == nil {
+			a.facts.bad = map[string]bool{}
+		}
+		a.facts.bad[l.Entry] = true
+		a.missing++
 	}
 	return nil
+}
+
+func changedFile(entry string) error {
+	return &problem.Error{
+		Kind: problem.Mismatch, Op: "export", Title: "A file in the archive was changed", Detail: shown(entry),
+		Hint: "Nothing of the archive was used. Fetch it again; if the box says that the file is damaged, back it up again first.",
+	}
 }
 
 func (a *archiveReader) readMissing() error {
@@ -373,8 +391,26 @@ func (a *archiveReader) readMissing() error {
 	if err != nil {
 		return err
 	}
-	_, err = a.take(h, out)
-	return errors.Join(err, out.Close())
+	var text bytes.Buffer
+	_, err = a.take(h, io.MultiWriter(out, &text))
+	if err = errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	named := map[string]bool{}
+	for line := range strings.Lines(text.String()) {
+		var m struct {
+			Entry string `json:"entry"`
+		}
+		if json.Unmarshal([]byte(line), &m) == nil {
+			named[m.Entry] = true
+		}
+	}
+	for entry := range a.facts.bad {
+		if !named[entry] {
+			return changedFile(entry)
+		}
+	}
+	return nil
 }
 
 // ends checks that nothing comes after the last entry but the two empty blocks.

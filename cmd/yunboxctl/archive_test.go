@@ -288,6 +288,20 @@ func TestHolesAreCounted(t *testing.T) {
 	if err != nil || missing != 1 {
 		t.Fatalf("%d missing, %v", missing, err)
 	}
+	// A file whose disk failed in the middle is no hole; the end of the archive names it.
+	f.change = func(h *tar.Header, content string) (*tar.Header, string) {
+		switch h.Name {
+		case "files/照片/a.jpg":
+			content = content[:600] + strings.Repeat("\x00", len(content)-600)
+		case missingName:
+			content = `{"entry":"files/照片/a.jpg","reason":"damaged"}` + "\n\n"
+			h.Size = int64(len(content))
+		}
+		return h, content
+	}
+	if missing, _, err := try(t, f.archive(t)); err != nil || missing != 1 {
+		t.Fatalf("half a photo: %d missing, %v", missing, err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "files/照片/a.jpg")); !os.IsNotExist(err) {
 		t.Errorf("a hole was taken for a photo: %v", err)
 	}

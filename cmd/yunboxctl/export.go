@@ -238,7 +238,14 @@ func (e *exporter) toDir(ctx context.Context, target string) (facts archiveFacts
 	}
 	defer root.Close()
 	facts, missing, err = readArchive(ctx, &fetched{e: e, ctx: ctx}, e.is.Size, unpacked{root}, func(archiveFacts) error { return nil })
-	return facts, missing, writing(err)
+	if err != nil {
+		e.app.warn("what is in %s by now is not all of it", shown(target))
+		return facts, 0, writing(err)
+	}
+	for entry := range facts.bad {
+		err = errors.Join(err, root.Remove(filepath.FromSlash(entry)))
+	}
+	return facts, missing, err
 }
 
 // fetched reads the archive from the box, and goes on after a cut.

@@ -74,6 +74,7 @@ type importer struct {
 
 	mu       sync.Mutex
 	sum      importSum
+	bad      map[string]bool   // entries that are not whole
 	unwanted map[string]string // sources without consent, and the purpose that it would need
 }
 
@@ -125,6 +126,7 @@ func (m *importer) run(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
+	m.bad = facts.bad
 	m.sum.Box, m.sum.Person, m.sum.Made, m.sum.Missing = facts.Box.Key, facts.Person.Username, facts.Time, missing
 	m.bar.clear()
 	if m.dry {
@@ -218,7 +220,7 @@ func (m *importer) walk(each func(from int64, l *archiveLine) error) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(h.Name, holesPrefix) {
+		if strings.HasPrefix(h.Name, holesPrefix) || m.bad[l.Entry] {
 			continue
 		}
 		if err := each(from, &l); err != nil {

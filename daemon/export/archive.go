@@ -263,16 +263,20 @@ func (a *Archive) open() error {
 }
 
 // lost makes the current entry a hole.
-func (a *Archive) lost(why string) (err error) {
+func (a *Archive) lost(why string) error {
 	c := &a.cur
 	c.hole = true
 	if c.content != nil {
-		err = c.content.Close()
+		if err := c.content.Close(); err != nil {
+			a.room.log.Warn("a content was not closed", "err", err)
+		}
 		c.content = nil
 	}
-	if c.header, err = c.Line.header(true); err != nil {
+	header, err := c.Line.header(true)
+	if err != nil {
 		return err
 	}
+	c.header = header
 	d, err := a.room.folder(false)
 	if err != nil {
 		return err

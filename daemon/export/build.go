@@ -36,7 +36,6 @@ type builder struct {
 	hash hash.Hash // of the entry that is being written
 	sums []sum     // of the entries before
 	meta []metaFile
-	line []byte
 }
 
 type sum struct{ name, hex string }
