@@ -4,7 +4,8 @@
 //
 // # What proves what
 //
-// A password proves a person and is asked for at sign-in only. It is kept as
+// A password proves a person, with a code of their authenticator if they have set
+// one up, and is asked for at sign-in and before sensitive acts only. It is kept as
 // Argon2id; at most two are computed at once, because each takes 19 MiB of a
 // small box. Sign-in gives a session token; a signed-in person can make app
 // tokens for programs that know only a password. Tokens are 256 random bits,
@@ -37,7 +38,7 @@ import (
 
 // Options of Open.
 type Options struct {
-	// Keys is the folder for label.json.
+	// Keys is the folder for label.json and secrets.json.
 	Keys vfs.FS
 	// DeviceID and Fingerprint are those of the box's identity; they go into the
 	// pairing URI so that a client can pin the box's key before it says anything.
@@ -69,6 +70,10 @@ type Accounts struct {
 	cameras  *loginLimiter // of its own: a camera with an old password must not keep its owner out
 	refusals *refusalRecord
 	cache    *cache
+	codes    *Throttle // tries of codes by somebody whose password was right
+	fresh    *freshness
+	bell     bell
+	sealer   *sealer
 
 	bindMu    sync.Mutex // one binding at a time, so that one code cannot bind twice
 	labelMu   sync.Mutex
@@ -92,6 +97,8 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	a.logins, a.cameras = newLoginLimiter(), newLoginLimiter()
 	a.refusals = newRefusalRecord()
 	a.cache = newCache(cacheSize)
+	a.codes = NewThrottle(15*time.Minute, 10, 2048)
+	a.fresh = newFreshness()
 	a.byQR = NewThrottle(6*time.Second, 10, 1024)
 	a.qrWrites = NewThrottle(time.Second, 60, 1)
 
@@ -100,6 +107,9 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM user WHERE role = 'owner')`).Scan(&owner)
 	})
 	if err != nil {
+		return nil, fmt.Errorf("account: %w", err)
+	}
+	if a.sealer, err = openSealer(a.opt.Keys); err != nil {
 		return nil, fmt.Errorf("account: %w", err)
 	}
 	if err := a.openLabel(owner); err != nil {

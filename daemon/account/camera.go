@@ -13,14 +13,12 @@ import (
 )
 
 // cameraAlphabet is what a camera's keypad has on its first page, without the
-// letters that look like digits (Crockford's base 32).
+// letters that look like digits (Crockford's base 32). Recovery codes are written in
+// it, too.
 const cameraAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// newCameraPassword returns 16 characters in four groups, 80 random bits, and what
-// the database keeps of them. So many cannot be guessed from their SHA-256, which
-// is why no slow hash is needed, whose memory eight cameras that wake up at once
-// would take from the box.
-func newCameraPassword() (password string, hash [32]byte) {
+// newTypedText returns 16 characters of the alphabet in four groups, 80 random bits.
+func newTypedText() string {
 	var b strings.Builder
 	for i, r := range random(16) {
 		if i > 0 && i%4 == 0 {
@@ -28,11 +26,11 @@ func newCameraPassword() (password string, hash [32]byte) {
 		}
 		b.WriteByte(cameraAlphabet[r%32])
 	}
-	return b.String(), hashCameraPassword(b.String())
+	return b.String()
 }
 
-// hashCameraPassword takes the password as a person may have typed it.
-func hashCameraPassword(password string) [32]byte {
+// hashTyped takes what newTyped made as a person may have typed it.
+func hashTyped(password string) [32]byte {
 	plain := strings.Map(func(r rune) rune {
 		switch r {
 		case '-', ' ':
@@ -69,7 +67,7 @@ func (a *Accounts) AuthenticateCamera(ctx context.Context, username, password, r
 	if len(password) > 128 {
 		password = "" // nobody's
 	}
-	hash := hashCameraPassword(password)
+	hash := hashTyped(password)
 	var (
 		c            Camera
 		owner        string
@@ -87,7 +85,7 @@ func (a *Accounts) AuthenticateCamera(ctx context.Context, username, password, r
 		return Camera{}, err
 	}
 	if err != nil || folded == "" || owner != folded {
-		a.recordRefusal(ctx, 0)
+		a.recordRefusal(ctx, 0, "")
 		return Camera{}, wrongCameraPassword(op)
 	}
 	a.cameras.succeeded(a.now(), folded, remote)

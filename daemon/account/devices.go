@@ -200,7 +200,7 @@ func (a *Accounts) RemoveDevice(ctx context.Context, p ident.Principal, id ident
 			}
 			return err
 		}
-		tx.AfterCommit(func() { a.cache.forget(func(q ident.Principal) bool { return q.Device == id }) })
+		a.forget(tx, func(q ident.Principal) bool { return q.Device == id })
 		e := As(p, viaHTTP).event("device.remove", p.User)
 		e.Object = id.String()
 		return a.log.Append(tx, e)

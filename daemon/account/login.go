@@ -17,11 +17,13 @@ import (
 // LoginRequest is somebody who wants to sign in.
 type LoginRequest struct {
 	Username, Password string
+	Code               string // of the second factor, or a recovery code; "": not given
 	Device             DeviceInfo
 	Remote             string // where the request came from, as httpd.Remote says it
 }
 
-// Login signs somebody in by their password. Unknown people, wrong passwords and
+// Login signs somebody in by their password, and by a code if they have a second
+// factor: without one it is CodeRequired. Unknown people, wrong passwords and
 // garbled names get the same answer after the same work. Too many tries are
 // RateLimited: see loginLimiter.
 func (a *Accounts) Login(ctx context.Context, req LoginRequest) (Session, error) {
@@ -38,9 +40,16 @@ func (a *Accounts) Login(ctx context.Context, req LoginRequest) (Session, error)
 	if err != nil {
 		return Session{}, err
 	}
+	code, err := a.checkFactor(ctx, op, u, req.Code, req.Remote)
+	if err != nil {
+		return Session{}, err
+	}
 	var s Session
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := u.stillGood(tx, op); err != nil {
+			return err
+		}
+		if err := a.spend(tx, op, code, u.id); err != nil {
 			return err
 		}
 		if u.rehashed != "" {
@@ -49,35 +58,27 @@ func (a *Accounts) Login(ctx context.Context, req LoginRequest) (Session, error)
 			}
 		}
 		s, err = a.openSession(tx, ident.Principal{User: u.id, Name: u.shown, Role: u.role, Scope: ident.ScopeFull}, device)
-		return err
+		if err != nil || device.ID != 0 && device.ID == s.Principal.Device {
+			return err
+		}
+		return a.notify(tx, u.id, NoticeDevice, s.Principal.Device)
 	})
 	return s, err
 }
 
 // ChangePassword gives the person of session p a new password. All of the
 // person's sessions end, p's included; the new one that it returns takes its
-// place. App tokens stay.
+// place. App tokens stay. It asks for no code: see WithFactor.
 func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, password, remote string) (Session, error) {
 	const op = "account.change_password"
 	if err := full(p, op); err != nil {
 		return Session{}, err
 	}
-	var folded string
-	err := a.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT username FROM user WHERE id = ?`, int64(p.User)).Scan(&folded)
-	})
+	u, err := a.checkOwnPassword(ctx, op, p, old, remote)
 	if err != nil {
 		return Session{}, err
 	}
-	u, err := a.checkLogin(ctx, op, folded, old, remote)
-	if err != nil {
-		if problem.KindOf(err) == problem.Unauthenticated {
-			// 401 would tell the client that its session had ended.
-			return Session{}, &problem.Error{Kind: problem.Forbidden, Op: op,
-				Title: "The old password is wrong", Hint: "Type the password that you signed in with."}
-		}
-		return Session{}, err
-	}
+	a.logins.succeeded(a.now(), u.folded, remote)
 	if old == password {
 		return Session{}, invalid(op, "The new password is the old one.", "Choose another one.")
 	}
@@ -96,8 +97,10 @@ func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, p
 		if err := a.storePassword(tx, As(p, viaHTTP), p.User, hash); err != nil {
 			return err
 		}
-		s, err = a.openSession(tx, p, DeviceInfo{ID: p.Device})
-		return err
+		if s, err = a.openSession(tx, p, DeviceInfo{ID: p.Device}); err != nil {
+			return err
+		}
+		return a.notify(tx, p.User, NoticePassword, p.Device)
 	})
 	return s, err
 }
@@ -105,10 +108,12 @@ func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, p
 // A login is somebody whose password was right.
 type login struct {
 	id             ident.UserID
-	shown          string
+	folded, shown  string
 	role           ident.Role
 	hash, rehashed string
 	disabled       bool
+	totp           []byte // sealed; nil: the password is enough
+	step           int64  // the newest that was accepted
 }
 
 // stillGood finds out within tx that the person was neither switched off nor
@@ -129,7 +134,8 @@ func wrongPassword(op string) error {
 		Hint:   "Check both. A forgotten password can be reset on the box itself with `yunboxctl user`."}
 }
 
-// checkLogin verifies a password under the limits. folded == "" is nobody.
+// checkLogin verifies a password under the limits. folded == "" is nobody. The try
+// that it took is still to be given back, by loginLimiter.succeeded or untried.
 func (a *Accounts) checkLogin(ctx context.Context, op, folded, password, remote string) (login, error) {
 	if wait, ok := a.logins.begin(a.now(), folded, remote); !ok {
 		return login{}, tooMany(op, wait)
@@ -151,11 +157,11 @@ func (a *Accounts) checkLogin(ctx context.Context, op, folded, password, remote 
 	if !ok {
 		// For strangers too, with nobody as the subject: the time that writing takes
 		// must not tell who exists.
-		a.recordRefusal(ctx, l.id)
+		a.recordRefusal(ctx, l.id, "")
 		return login{}, wrongPassword(op)
 	}
-	a.logins.succeeded(a.now(), folded, remote)
 	if l.disabled {
+		a.logins.untried(a.now(), folded, remote)
 		return login{}, &problem.Error{Kind: problem.Forbidden, Op: op,
 			Title: "This account is switched off", Hint: "Ask the owner of the box to switch it on again."}
 	}
@@ -176,8 +182,9 @@ func (a *Accounts) readLogin(ctx context.Context, folded string) (login, error) 
 		disabled sql.NullInt64
 	)
 	err := a.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT id, shown, role, password, disabled FROM user WHERE username = ?`, folded).
-			Scan(&id, &l.shown, &role, &l.hash, &disabled)
+		return tx.QueryRowContext(ctx, `SELECT u.id, u.shown, u.role, u.password, u.disabled, t.secret, ifnull(t.step, 0)
+			FROM user u LEFT JOIN totp t ON t.user = u.id WHERE u.username = ?`, folded).
+			Scan(&id, &l.shown, &role, &l.hash, &disabled, &l.totp, &l.step)
 	})
 	if isNoRows(err) {
 		return login{}, nil
@@ -185,6 +192,7 @@ func (a *Accounts) readLogin(ctx context.Context, folded string) (login, error) 
 	if err != nil {
 		return login{}, err
 	}
+	l.folded = folded
 	l.id, l.role, l.disabled = ident.UserID(id), ident.Role(role), disabled.Valid
 	return l, nil
 }
@@ -220,10 +228,7 @@ func (l *loginLimiter) begin(now time.Time, folded, source string) (wait time.Du
 		l.source.Give(now, source) // nothing was tried
 		return wait, false
 	}
-	l.mu.Lock()
-	_, known := l.known.get(pair)
-	l.mu.Unlock()
-	if known {
+	if l.isKnown(folded, source) {
 		return 0, true
 	}
 	if _, ok = l.all.Take(now, ""); ok {
@@ -234,6 +239,14 @@ func (l *loginLimiter) begin(now time.Time, folded, source string) (wait time.Du
 		l.pair.Give(now, pair)
 	}
 	return wait, ok
+}
+
+// isKnown reports whether the person has signed in from that source before.
+func (l *loginLimiter) isKnown(folded, source string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.known.get(folded + "\x00" + source)
+	return known
 }
 
 // untried gives a try back that came to nothing.
@@ -293,14 +306,22 @@ func (r *refusalRecord) begin(now time.Time) (skipped int64, ok bool) {
 	return skipped, true
 }
 
-func (a *Accounts) recordRefusal(ctx context.Context, id ident.UserID) {
+// recordRefusal writes down that somebody was not signed in. why is "code" if only
+// the second factor was wrong.
+func (a *Accounts) recordRefusal(ctx context.Context, id ident.UserID, why string) {
 	skipped, ok := a.refusals.begin(a.now())
 	if !ok {
 		return
 	}
 	e := audit.Event{Action: "session.refuse", Subject: id, Via: viaHTTP}
+	if skipped > 0 || why != "" {
+		e.Detail = map[string]string{}
+	}
 	if skipped > 0 {
-		e.Detail = map[string]string{"more_before": strconv.FormatInt(skipped, 10)}
+		e.Detail["more_before"] = strconv.FormatInt(skipped, 10)
+	}
+	if why != "" {
+		e.Detail["why"] = why
 	}
 	if err := a.db.Write(ctx, func(tx *db.Tx) error { return a.log.Append(tx, e) }); err != nil {
 		a.slog.Warn("a refused sign-in could not be recorded", "err", err)

@@ -102,8 +102,8 @@ var common = sync.OnceValue(func() map[string]bool {
 	return m
 })
 
-// checkPassword judges a new password: long enough, not one of those that are
-// tried first, and not one of the given words. It asks for no mixture of
+// checkPassword judges a new password: long enough, and not among the first million
+// that somebody tries who knows the given words. It asks for no mixture of
 // character classes, which only makes passwords worse.
 func checkPassword(op, password string, words ...string) error {
 	if len(password) > maxPassword {
@@ -112,44 +112,22 @@ func checkPassword(op, password string, words ...string) error {
 	if !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl) {
 		return invalid(op, "The password has a control character or is not valid UTF-8.", "Choose one that can be typed.")
 	}
-	p := normalPassword(password)
-	if utf8.RuneCountInString(p) < minPassword {
+	s := strengthOf(password, words...)
+	if s.OK() {
+		return nil
+	}
+	detail := "That password is among the first that an attacker tries."
+	switch s.Reason {
+	case "short":
 		return invalid(op, "The password is shorter than 8 characters.", "Take a few words that you remember: long is better than complicated.")
+	case "personal":
+		detail = "The password is little more than your name or that of the box."
+	case "pattern":
+		detail = "The password follows the keyboard or the alphabet."
+	case "repeat":
+		detail = "The password repeats itself."
+	case "date":
+		detail = "The password is little more than a date."
 	}
-	folded := foldName(p)
-	weak := common()[folded] || repeats(folded) || runs(folded)
-	for _, w := range words {
-		w = foldName(w)
-		weak = weak || w != "" && (folded == w || strings.ReplaceAll(folded, "-", "") == strings.ReplaceAll(w, "-", "") ||
-			len(w) >= 3 && strings.Trim(strings.ReplaceAll(folded, w, ""), "0123456789!.@_-") == "")
-	}
-	if weak {
-		return invalid(op, "That password is among the first that an attacker tries.",
-			"Take a few words that you remember and that belong together only for you.")
-	}
-	return nil
-}
-
-// repeats reports whether s is one short piece over and over ("abababab").
-func repeats(s string) bool {
-	for n := 1; n <= 3 && n < len(s); n++ {
-		if strings.HasPrefix(strings.Repeat(s[:n], len(s)/n+1), s) {
-			return true
-		}
-	}
-	return false
-}
-
-// runs reports whether every character follows the one before ("23456789", "hgfedcba").
-func runs(s string) bool {
-	up, down := true, true
-	prev := rune(-1)
-	for _, r := range s {
-		if prev >= 0 {
-			up = up && r == prev+1
-			down = down && r == prev-1
-		}
-		prev = r
-	}
-	return up || down
+	return invalid(op, detail, "Take a few words that you remember and that belong together only for you.")
 }

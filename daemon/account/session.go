@@ -84,6 +84,8 @@ func (a *Accounts) openSession(tx *db.Tx, p ident.Principal, d DeviceInfo) (Sess
 	if err := a.log.Append(tx, As(p, viaHTTP).event("session.open", p.User)); err != nil {
 		return Session{}, err
 	}
+	proved := a.now() // only somebody who has just proved who they are gets a session
+	tx.AfterCommit(func() { a.fresh.mark(p.Session, proved) })
 	return Session{Token: token, Principal: p, Expires: expires.UTC().Truncate(time.Millisecond)}, nil
 }
 
@@ -91,7 +93,7 @@ func (a *Accounts) endSession(tx *db.Tx, id int64) error {
 	if _, err := tx.Exec(`DELETE FROM session WHERE id = ?`, id); err != nil {
 		return err
 	}
-	tx.AfterCommit(func() { a.cache.forget(func(p ident.Principal) bool { return p.Session == id }) })
+	a.forget(tx, func(p ident.Principal) bool { return p.Session == id })
 	return nil
 }
 

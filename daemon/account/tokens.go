@@ -51,7 +51,7 @@ func (a *Accounts) CreateToken(ctx context.Context, p ident.Principal, name stri
 	t := Token{Name: name, Scope: scope, Device: device}
 	secret, hash := newToken(tokenPrefix)
 	if scope == ident.ScopeCamera {
-		secret, hash = newCameraPassword()
+		secret, hash = newTyped()
 	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
@@ -156,7 +156,7 @@ func (a *Accounts) revokeToken(ctx context.Context, p ident.Principal, id TokenI
 		if gone == 0 {
 			return notFound(op, "app token")
 		}
-		tx.AfterCommit(func() { a.cache.forget(func(q ident.Principal) bool { return q.Session == int64(id) }) })
+		a.forget(tx, func(q ident.Principal) bool { return q.Session == int64(id) })
 		e := As(p, viaHTTP).event("token.revoke", p.User)
 		e.Object = id.String()
 		return a.log.Append(tx, e)

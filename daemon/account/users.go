@@ -206,7 +206,7 @@ func (a *Accounts) SetDisabled(ctx context.Context, by Actor, id ident.UserID, d
 		if _, err := tx.Exec(`UPDATE user SET disabled = ? WHERE id = ?`, since, int64(id)); err != nil {
 			return err
 		}
-		tx.AfterCommit(func() { a.cache.forget(func(p ident.Principal) bool { return p.User == id }) })
+		a.forget(tx, func(p ident.Principal) bool { return p.User == id })
 		return a.log.Append(tx, by.event(action, id))
 	})
 }
@@ -284,7 +284,12 @@ func (a *Accounts) SetPassword(ctx context.Context, by Actor, id ident.UserID, p
 	if err != nil {
 		return err
 	}
-	return a.db.Write(ctx, func(tx *db.Tx) error { return a.storePassword(tx, by, id, hash) })
+	return a.db.Write(ctx, func(tx *db.Tx) error {
+		if err := a.storePassword(tx, by, id, hash); err != nil {
+			return err
+		}
+		return a.notify(tx, id, NoticeReset, 0)
+	})
 }
 
 func (a *Accounts) storePassword(tx *db.Tx, by Actor, id ident.UserID, hash string) error {
@@ -310,7 +315,7 @@ func (a *Accounts) endSessions(tx *db.Tx, id ident.UserID) error {
 	if _, err := tx.Exec(`DELETE FROM session WHERE user = ?`, int64(id)); err != nil {
 		return err
 	}
-	tx.AfterCommit(func() { a.cache.forget(func(p ident.Principal) bool { return p.User == id }) })
+	a.forget(tx, func(p ident.Principal) bool { return p.User == id })
 	return nil
 }
 

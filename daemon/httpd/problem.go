@@ -52,7 +52,7 @@ func WriteProblemAs(w http.ResponseWriter, r *http.Request, err error, encode fu
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
 	}
-	if p.Kind == problem.Unauthenticated {
+	if p.Kind.Status() == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(r))
 	}
 	if r.ProtoMajor == 1 && (out != nil && out.unread() || out == nil && r.ContentLength != 0) {

@@ -23,6 +23,8 @@ type Kind string
 const (
 	Invalid            Kind = "invalid"             // the request makes no sense: change it
 	Unauthenticated    Kind = "unauthenticated"     // sign in
+	CodeRequired       Kind = "code-required"       // add a code of the second factor
+	StepUpRequired     Kind = "step-up-required"    // prove again who you are, then repeat the request
 	Forbidden          Kind = "forbidden"           // this person may not do that
 	ConsentRequired    Kind = "consent-required"    // grant the named purpose first
 	NotFound           Kind = "not-found"           // nothing of that name is visible to the asker
@@ -52,7 +54,7 @@ const (
 // Kinds lists every kind, for tables that must be complete.
 func Kinds() []Kind {
 	return []Kind{
-		Invalid, Unauthenticated, Forbidden, ConsentRequired, NotFound, MethodNotAllowed, Conflict,
+		Invalid, Unauthenticated, CodeRequired, StepUpRequired, Forbidden, ConsentRequired, NotFound, MethodNotAllowed, Conflict,
 		PreconditionFailed, LengthRequired, RangeUnsatisfiable, TooLarge, UnsupportedMedia, Misdirected, Mismatch,
 		BodyNeeded, Full, Quota, RateLimited, Damaged, Gone, Deleted, Locked, Unsupported, Unavailable,
 		Canceled, Internal,
@@ -65,9 +67,9 @@ func (k Kind) Status() int {
 	switch k {
 	case Invalid:
 		return http.StatusBadRequest
-	case Unauthenticated:
+	case Unauthenticated, CodeRequired:
 		return http.StatusUnauthorized
-	case Forbidden, ConsentRequired:
+	case Forbidden, StepUpRequired, ConsentRequired:
 		return http.StatusForbidden
 	case NotFound:
 		return http.StatusNotFound
@@ -117,6 +119,10 @@ func (k Kind) Title() string {
 		return "The request makes no sense"
 	case Unauthenticated:
 		return "Sign in first"
+	case CodeRequired:
+		return "A code is needed, too"
+	case StepUpRequired:
+		return "Prove again that it is you"
 	case Forbidden:
 		return "That is not allowed"
 	case ConsentRequired:
@@ -295,7 +301,7 @@ func ExitCode(err error) int {
 		return ExitUsage
 	case ConsentRequired:
 		return ExitConsent
-	case Unauthenticated:
+	case Unauthenticated, CodeRequired, StepUpRequired:
 		return ExitSignIn
 	case Full, Quota:
 		return ExitFull
