@@ -64,12 +64,12 @@ func strengthOf(password string, words ...string) Strength {
 //go:embed words.txt
 var guessWords string
 
-// ranks gives each word its place in the list. It is built when somebody chooses a
+// ranks gives each word its place in its list. It is built when somebody chooses a
 // password, which is seldom.
 var ranks = sync.OnceValue(func() map[string]int {
 	m := map[string]int{}
-	rank := 0
 	for _, list := range []string{commonPasswords, guessWords} {
+		rank := 0
 		for line := range strings.Lines(list) {
 			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 				continue
@@ -84,7 +84,7 @@ var ranks = sync.OnceValue(func() map[string]int {
 })
 
 const (
-	maxJudged = 64 // characters; what follows only makes it stronger
+	maxJudged = 40 // characters; what follows only makes it stronger
 	maxPiece  = 24 // characters of a word of the lists
 )
 

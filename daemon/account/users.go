@@ -20,6 +20,7 @@ type User struct {
 	Quota    int64     // bytes; -1: no limit
 	Disabled time.Time // since when the person may not sign in; zero: may
 	Created  time.Time
+	Factor   bool // signing in takes a code, too
 }
 
 // NewUser describes a person to be added.
@@ -106,7 +107,8 @@ func insertUser(tx *db.Tx, op, shown, folded string, role ident.Role, hash strin
 	return id, err
 }
 
-const userColumns = `id, shown, role, quota_bytes, disabled, created`
+const userColumns = `id, shown, role, quota_bytes, disabled, created,
+	EXISTS (SELECT 1 FROM totp WHERE totp.user = user.id AND totp.secret IS NOT NULL)`
 
 func scanUser(row interface{ Scan(...any) error }) (User, error) {
 	var (
@@ -115,7 +117,7 @@ func scanUser(row interface{ Scan(...any) error }) (User, error) {
 		role            string
 		quota, disabled sql.NullInt64
 	)
-	if err := row.Scan(&id, &u.Username, &role, &quota, &disabled, &created); err != nil {
+	if err := row.Scan(&id, &u.Username, &role, &quota, &disabled, &created, &u.Factor); err != nil {
 		return User{}, err
 	}
 	u.ID, u.Role, u.Quota = ident.UserID(id), ident.Role(role), -1

@@ -130,9 +130,10 @@ func PrincipalFrom(ctx context.Context) (ident.Principal, bool) {
 	return p, ok
 }
 
-// admit lets r in to a route of that access, with the principal in its context
+// admit lets r in to a route, with the principal in its context
 // and its body under watch, or says why not. Nothing of the body has been read.
-func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request, error) {
+func (s *Server) admit(out *response, r *http.Request, route Route) (*http.Request, error) {
+	a := route.Access
 	p, byCookie, err := s.identify(r)
 	if p.User == 0 || err != nil {
 		out.join()
@@ -168,6 +169,11 @@ func (s *Server) admit(out *response, r *http.Request, a Access) (*http.Request,
 	case a == AdminOnly && !p.Admin():
 		return r, &problem.Error{Kind: problem.Forbidden, Op: "httpd",
 			Detail: "Only the owner and the admins of the box may do that.", Hint: "Ask one of them."}
+	}
+	if route.StepUp != 0 {
+		if err := s.accounts.RequireFresh(r.Context(), p, route.StepUp); err != nil {
+			return r, err
+		}
 	}
 	if a != Files {
 		if r.ContentLength > maxBody {

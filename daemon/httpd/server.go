@@ -200,11 +200,12 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	if a < Public || a > AdminOnly {
 		panic(fmt.Sprintf("httpd: the route %q does not say who may use it", pattern))
 	}
-	s.routes = append(s.routes, Route{pattern, a})
+	route := Route{pattern, a, StepUp(pattern)}
+	s.routes = append(s.routes, route)
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
 		out.routed = true
-		r, err := s.admit(out, r, a)
+		r, err := s.admit(out, r, route)
 		if err != nil {
 			if p, ok := h.(Refuser); ok {
 				p.Refuse(out, r, err)
@@ -221,6 +222,7 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 type Route struct {
 	Pattern string
 	Access  Access
+	StepUp  account.When // 0: a session or token is enough
 }
 
 // Routes lists the routes in the order of their registration.

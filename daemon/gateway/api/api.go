@@ -82,7 +82,8 @@ type API struct {
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
-	reading  chan struct{} // holds one while stored bytes are read back: a slow disk does one thing at a time
+	judged   *account.Throttle // passwords that strangers have judged, by source
+	reading  chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document
@@ -93,6 +94,7 @@ func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
 		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	if a.box.Clock == nil {
@@ -105,6 +107,7 @@ func New(o Options) *API {
 
 	a.registerAbout()
 	a.registerSession()
+	a.registerProtection()
 	a.registerPeople()
 	a.registerConsents()
 	a.registerItems()
@@ -151,7 +154,9 @@ func (a *API) config() huma.Config {
 				Version: a.box.Version,
 				Description: "The interface of a box at home that keeps photos and files. Errors are problem documents (RFC 9457) " +
 					"with a stable type. Times are RFC 3339 in UTC, hashes are 64 lower-case hex digits, sizes are bytes. " +
-					"`x-access` says who may use an operation: public, files (app tokens for files suffice), signed-in, admin.",
+					"`x-access` says who may use an operation: public, files (app tokens for files suffice), signed-in, admin. " +
+					"`x-step-up` says that it asks for a proof of identity of the last five minutes: of everybody (always), or of people with a " +
+					"second factor. Then the answer is a problem of type step-up-required: POST /v1/session/proof, and repeat the request.",
 			},
 			Servers: []*huma.Server{{URL: "/", Description: "This box"}},
 			Components: &huma.Components{

@@ -27,7 +27,8 @@ func (a *API) registerEvents() {
 		Summary: "What changes in the asker's files, as server-sent events",
 		Description: "`event: change` with `{\"seq\",\"kind\",\"item\",\"path\"}`; the event's id is `seq`. A listener that comes back with " +
 			"`Last-Event-ID` gets what it missed; one without starts at the present. `event: damage` with `{\"damaged\"}` says how many " +
-			"contents of the asker the box lost and asks for again (GET /v1/damaged), at the beginning if there are any and when that changes. A comment comes every 25 s when nothing happens.",
+			"contents of the asker the box lost and asks for again (GET /v1/damaged), at the beginning if there are any and when that changes. " +
+			"`event: notice` with `{\"id\",\"kind\",\"time\",\"device\"}` tells a session what happens on the account from now on (GET /v1/me/notices). A comment comes every 25 s when nothing happens.",
 	}, httpd.Files, "/v1/events", map[string]*huma.Response{"200": {
 		Description: "A stream without an end",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
@@ -62,10 +63,16 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	s.printf("retry: 2000\n: listening\n\n")
 	damaged := int64(0)
+	noticed, err := a.lastNotice(r)
+	if err != nil {
+		a.log.WarnContext(r.Context(), "event stream ended", "error", err)
+		return
+	}
 
 	ping := time.NewTicker(eventsPing)
 	defer ping.Stop()
 	for s.err == nil {
+		news := a.accounts.Changed()
 		if p, err := a.server.Authenticate(r); err != nil || p.User != user {
 			return // revoked or switched off meanwhile
 		}
@@ -78,9 +85,14 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
 			return
 		}
+		if noticed, err = a.sendNotices(r, s, noticed); err != nil {
+			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
+			return
+		}
 		s.flush()
 		select {
 		case <-changed:
+		case <-news:
 		case <-ping.C:
 			s.printf(": ping\n\n")
 		case <-r.Context().Done():

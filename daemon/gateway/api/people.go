@@ -9,6 +9,7 @@ import (
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
 )
 
@@ -52,7 +53,7 @@ func (a *API) registerPeople() {
 	})
 	register(a, route{
 		Method: "PATCH", Path: "/v1/users/{id}", ID: "change-user", Tag: "account",
-		Summary: "Switch a person off or on again, or limit what they may keep; for admins",
+		Summary: "Switch a person off or on again, limit what they may keep, or reset a second factor that they lost; for admins",
 	}, httpd.AdminOnly, a.changeUser)
 }
 
@@ -195,10 +196,12 @@ type UserEntry struct {
 	Disabled   bool   `json:"disabled" doc:"May not sign in"`
 	QuotaBytes *int64 `json:"quota_bytes" minimum:"0" doc:"What the person may keep; null: no limit"`
 	Created    moment `json:"created"`
+
+	SecondFactor bool `json:"second_factor" doc:"Signing in takes a code, too"`
 }
 
 func userEntry(u account.User) UserEntry {
-	e := UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created)}
+	e := UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created), SecondFactor: u.Factor}
 	if u.Quota >= 0 {
 		e.QuotaBytes = &u.Quota
 	}
@@ -250,6 +253,8 @@ func (a *API) createUser(ctx context.Context, by account.Actor, n NewUser) (User
 type UserChange struct {
 	Disabled   *bool `json:"disabled,omitempty" doc:"May not sign in"`
 	QuotaBytes quota `json:"quota_bytes,omitzero" doc:"What the person may keep; null: no limit"`
+
+	SecondFactor *bool `json:"second_factor,omitempty" doc:"false: reset the second factor of somebody who lost it; they are told"`
 }
 
 // quota is a limit in bytes of which JSON can say that there is none: null.
@@ -295,6 +300,15 @@ func (a *API) changeUserAs(ctx context.Context, by account.Actor, id ident.UserI
 	}
 	if c.Disabled != nil {
 		if err := a.accounts.SetDisabled(ctx, by, id, *c.Disabled); err != nil {
+			return UserEntry{}, err
+		}
+	}
+	if c.SecondFactor != nil {
+		if *c.SecondFactor {
+			return UserEntry{}, &problem.Error{Kind: problem.Invalid, Op: "api.users", Title: "Only the person can set up a second factor",
+				Hint: "Send false to reset one that was lost."}
+		}
+		if err := a.accounts.ResetFactor(ctx, by, id); err != nil {
 			return UserEntry{}, err
 		}
 	}

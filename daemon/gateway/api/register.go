@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 )
@@ -59,6 +60,13 @@ func (a *API) operation(rt route, access httpd.Access) huma.Operation {
 	if rt.MaxBody == 0 {
 		rt.MaxBody = maxJSON
 	}
+	extensions := map[string]any{"x-access": accessName(access)}
+	switch httpd.StepUp(rt.Method + " " + rt.Path) {
+	case account.Always:
+		extensions["x-step-up"] = "always"
+	case account.WithFactor:
+		extensions["x-step-up"] = "with-second-factor"
+	}
 	return huma.Operation{
 		Method: rt.Method, Path: rt.Path, OperationID: rt.ID, Tags: []string{rt.Tag},
 		Summary: rt.Summary, Description: rt.Description, DefaultStatus: rt.Status,
@@ -66,7 +74,7 @@ func (a *API) operation(rt route, access httpd.Access) huma.Operation {
 		BodyReadTimeout: -1, // httpd watches every body for progress instead
 		Metadata:        map[string]any{accessKey: access},
 		Security:        security(access),
-		Extensions:      map[string]any{"x-access": accessName(access)},
+		Extensions:      extensions,
 		Responses:       map[string]*huma.Response{"default": ProblemResponse()},
 	}
 }

@@ -19,8 +19,9 @@ func (a *API) registerSession() {
 	}, httpd.Public, a.bind)
 	register(a, route{
 		Method: "POST", Path: "/v1/session", ID: "sign-in", Tag: "account",
-		Summary:     "Sign in",
-		Description: "The answer also sets a cookie for browsers. Programs that know only a password are given an app token instead.",
+		Summary: "Sign in",
+		Description: "The answer also sets a cookie for browsers. Where the person has a second factor and `otp` is missing, the answer is a " +
+			"problem of type code-required: ask for the code and send all of it again. Programs that know only a password are given an app token instead.",
 	}, httpd.Public, a.signIn)
 	register(a, route{
 		Method: "DELETE", Path: "/v1/session", ID: "sign-out", Tag: "account",
@@ -48,7 +49,7 @@ func (a *API) registerSession() {
 		Summary: "Make an app token for a program",
 		Description: "The token is shown this once. With scope `camera` it is a password of 16 letters and digits for the camera gateway (FTP), " +
 			"with which photos can be left there and nothing else be done; small and capital letters, hyphens and spaces make no difference. " +
-			"What comes by it lies in the folder Camera and the token's name.",
+			"What comes by it lies in the folder Camera and the token's name. Scope `full` asks everybody for a recent proof of identity.",
 	}, httpd.SignedIn, a.createToken)
 	register(a, route{
 		Method: "DELETE", Path: "/v1/tokens/{id}", ID: "revoke-token", Tag: "account",
@@ -144,13 +145,14 @@ type signInInput struct {
 	Body struct {
 		Username string      `json:"username" maxLength:"1024"`
 		Password string      `json:"password" maxLength:"4096"`
+		OTP      string      `json:"otp,omitempty" maxLength:"128" doc:"The code of the person's authenticator, or one of their recovery codes"`
 		Device   *deviceInfo `json:"device,omitempty"`
 	} `nameHint:"SignInRequest"`
 }
 
 func (a *API) signIn(ctx context.Context, in *signInInput) (*sessionAnswer, error) {
 	s, err := a.accounts.Login(ctx, account.LoginRequest{
-		Username: in.Body.Username, Password: in.Body.Password, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
+		Username: in.Body.Username, Password: in.Body.Password, Code: in.Body.OTP, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
 	})
 	if err != nil {
 		return nil, err
@@ -307,6 +309,11 @@ func (a *API) createToken(ctx context.Context, in *createTokenInput) (*createTok
 	var device ident.DeviceID
 	if in.Body.Device != nil {
 		device = *in.Body.Device
+	}
+	if in.Body.Scope == ident.ScopeFull {
+		if err := a.accounts.RequireFresh(ctx, principal(ctx), account.Always); err != nil {
+			return nil, err
+		}
 	}
 	t, secret, err := a.accounts.CreateToken(ctx, principal(ctx), in.Body.Name, in.Body.Scope, device)
 	if err != nil {

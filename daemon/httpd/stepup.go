@@ -1,0 +1,29 @@
+package httpd
+
+import "yunbox.local/daemon/account"
+
+// stepUps are the routes that ask for a recent proof of identity: a session that
+// somebody left open, or a cookie that was stolen, is not enough for them. It is
+// asked for before the body is read, by account.Accounts.RequireFresh. A test
+// compares this table with all routes of the box that change something.
+//
+// One case more depends on the body: an app token of scope full (POST /v1/tokens)
+// asks everybody. Nothing over HTTP empties a whole trash, adds a second copy or shows
+// its recovery key; root does that on the unix socket.
+func stepUps() map[string]account.When {
+	return map[string]account.When{
+		"PUT /v1/me/password":                      account.WithFactor, // asks for the old password itself
+		"POST /v1/me/second-factor":                account.Always,
+		"PUT /v1/me/second-factor":                 account.Always,
+		"DELETE /v1/me/second-factor":              account.Always,
+		"POST /v1/me/second-factor/recovery-codes": account.Always,
+		"POST /v1/tokens":                          account.WithFactor, // opens the box without a code
+		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
+		"POST /v1/users":                           account.Always,
+		"PATCH /v1/users/{id}":                     account.Always,
+	}
+}
+
+// StepUp says who must have proved lately who they are to use the route of that
+// pattern; 0: nobody.
+func StepUp(pattern string) account.When { return stepUps()[pattern] }
