@@ -45,7 +45,8 @@ you must consent to camera_transfer.`,
 				Token   string `json:"token"`
 			}
 			in := map[string]string{"name": args[0], "scope": "camera"}
-			if err := c.call(cmd.Context(), "POST", "/v1/tokens", in, &made); err != nil {
+			err = a.proving(cmd.Context(), c, func() error { return c.call(cmd.Context(), "POST", "/v1/tokens", in, &made) })
+			if err != nil {
 				return err
 			}
 			return a.print(made, func(w io.Writer) {

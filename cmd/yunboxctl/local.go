@@ -221,6 +221,7 @@ type boxUser struct {
 	Role     string    `json:"role"`
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
+	Factor   bool      `json:"second_factor"`
 }
 
 func (a *app) userCommand() *cobra.Command {
@@ -267,6 +268,9 @@ func (a *app) userCommand() *cobra.Command {
 				rows := make([][]string, 0, len(out.Users))
 				for _, u := range out.Users {
 					state := ""
+					if u.Factor {
+						state = "second factor"
+					}
 					if u.Disabled {
 						state = "disabled"
 					}
@@ -335,7 +339,7 @@ func (a *app) userCommand() *cobra.Command {
 			})
 		},
 	}
-	user.AddCommand(add, list, password, quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	user.AddCommand(add, list, password, a.resetFactorCommand(), quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
 	return user
 }
 

@@ -9,7 +9,7 @@
 // stderr; with --json every result is JSON and every error one JSON object. Errors
 // say what to do next. Nothing is asked when there is no terminal to ask on, and no
 // password or token is taken from the command line, where other users could read it;
-// the label's code and pairing secret are, as they are spent by the same command.
+// the label's code and pairing secret, and one-time codes, are, as they are spent by the same command.
 package main
 
 import (
@@ -101,7 +101,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.profile, "profile", "", "file that login saves to [yunbox/profile.json in your configuration directory]")
 	root.AddCommand(
 		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.userCommand(), a.checkCommand(), a.scrubCommand(), a.repairCommand(), a.rebuildCommand(), a.backupCommand(), a.auditCommand(), a.inboxCommand(), a.dedupCommand(), a.treeCommand(),
-		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(),
+		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.factorCommand(), a.sessionCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
 		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),
 		a.dataCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(),

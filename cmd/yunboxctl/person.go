@@ -99,7 +99,7 @@ before the secret is sent; the box is found on the network by itself. With
 }
 
 func (a *app) loginCommand() *cobra.Command {
-	var username string
+	var username, code string
 	var fromStdin bool
 	c := &cobra.Command{
 		Use: "login", Short: "Sign in to a box", Args: cobra.NoArgs,
@@ -117,14 +117,21 @@ func (a *app) loginCommand() *cobra.Command {
 				return err
 			}
 			var s session
-			in := map[string]any{"username": username, "password": password, "device": deviceName()}
-			if err := c.call(cmd.Context(), "POST", "/v1/session", in, &s); err != nil {
+			err = a.withCode(code, func(code string) error {
+				in := map[string]any{"username": username, "password": password, "device": deviceName()}
+				if code != "" {
+					in["otp"] = code
+				}
+				return c.call(cmd.Context(), "POST", "/v1/session", in, &s)
+			})
+			if err != nil {
 				return err
 			}
 			return a.signedIn(c, s, "signed in")
 		},
 	}
 	c.Flags().StringVar(&username, "username", "", "your name on the box")
+	c.Flags().StringVar(&code, "code", "", "code of your authenticator, or a recovery code, if your account has a second factor")
 	c.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
 	return c
 }

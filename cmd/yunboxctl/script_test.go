@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/base32"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -46,6 +49,8 @@ import (
 //	gone-soon FILE                 waits until there is no such file
 //	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
+//	otp NAME JSON STEPS            sets $NAME to what an authenticator shows so many steps from now, with the secret in the file
+//	field NAME JSON KEY            sets $NAME to a member of a JSON object in a file, the first one of a list
 //	sql STATEMENT                  changes the stopped box's database behind its back
 //	rewrite SEQ OBJECT             changes an entry of its audit record, and every hash that follows
 //	flip FILE TEXT                 changes a letter of TEXT wherever the stopped box's FILE has it
@@ -72,7 +77,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
 			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "rewrite": cmdRewrite, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
-			"inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
+			"otp": cmdOTP, "field": cmdField, "inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
 		},
 	})
 }
@@ -232,6 +237,43 @@ func cmdPerson(ts *testscript.TestScript, neg bool, args []string) {
 	if out, err := w.ctl("policy", "accept", "--yes"); err != nil {
 		ts.Fatalf("policy accept: %v: %s", err, out)
 	}
+}
+
+func cmdField(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: field NAME JSON KEY")
+	}
+	ts.Setenv(args[0], field(ts, args[1], args[2]))
+}
+
+func field(ts *testscript.TestScript, file, key string) string {
+	var doc map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &doc))
+	v := doc[key]
+	if list, ok := v.([]any); ok && len(list) > 0 {
+		v = list[0]
+	}
+	s, ok := v.(string)
+	if !ok {
+		ts.Fatalf("%s has no text %s", file, key)
+	}
+	return s
+}
+
+// cmdOTP is RFC 6238 written down once more, without a look at the daemon's.
+func cmdOTP(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: otp NAME JSON STEPS")
+	}
+	secret, err := base32.StdEncoding.DecodeString(field(ts, args[1], "secret"))
+	ts.Check(err)
+	steps, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	h := hmac.New(sha1.New, secret)
+	ts.Check(binary.Write(h, binary.BigEndian, time.Now().Unix()/30+steps))
+	sum := h.Sum(nil)
+	code := binary.BigEndian.Uint32(sum[sum[19]&15:]) & (1<<31 - 1) % 1_000_000
+	ts.Setenv(args[0], fmt.Sprintf("%06d", code))
 }
 
 // A wire carries connections to the box and acts when so many bytes have gone

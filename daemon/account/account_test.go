@@ -76,7 +76,7 @@ func openIn(t testing.TB, dir string, clock *atomic.Int64) *box {
 func (b *box) crash() *box {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	for _, name := range []string{"box.db", "box.db-wal", "keys/label.json"} {
+	for _, name := range []string{"box.db", "box.db-wal", "keys/label.json", "keys/secrets.json"} {
 		data, err := os.ReadFile(filepath.Join(b.dir, name))
 		if err != nil {
 			b.t.Fatal(err)

@@ -62,8 +62,8 @@ func (a *Accounts) notify(tx *db.Tx, user ident.UserID, kind string, device iden
 		int64(user), tx.Now.Add(-noticeLife).UnixMilli(), maxNotices-1); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`INSERT INTO notice (id, user, time, kind, device, name) VALUES (?,?,?,?,?,?)`,
-		ident.New[int64](tx.Now), int64(user), tx.Now.UnixMilli(), kind, nullDevice(device), name)
+	_, err := tx.Exec(`INSERT INTO notice (user, time, kind, device, name) VALUES (?,?,?,?,?)`,
+		int64(user), tx.Now.UnixMilli(), kind, nullDevice(device), name)
 	if err == nil {
 		tx.AfterCommit(a.bell.ring)
 	}

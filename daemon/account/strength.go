@@ -84,8 +84,9 @@ var ranks = sync.OnceValue(func() map[string]int {
 })
 
 const (
-	maxJudged = 40 // characters; what follows only makes it stronger
+	maxJudged = 64 // characters; what follows only makes it stronger
 	maxPiece  = 24 // characters of a word of the lists
+	maxBlock  = 16 // characters of what is repeated
 )
 
 // rows are what fingers walk along on keyboards; each is tried backwards, too.
@@ -379,7 +380,7 @@ func isDate(s string, layouts ...string) bool {
 // how often it stands there.
 func (e *estimate) repeats(start int, add func(end int, guesses float64)) {
 	n := len(e.low)
-	for size := 1; start+2*size <= n; size++ {
+	for size := 1; size <= maxBlock && start+2*size <= n; size++ {
 		times := 1
 		for end := start + size; end+size <= n && slices.Equal(e.low[end:end+size], e.low[start:start+size]); end += size {
 			times++

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS recovery_code (
 
 -- What a person should hear about their own account, until they have seen it.
 CREATE TABLE IF NOT EXISTS notice (
-  id     INTEGER PRIMARY KEY,
+  id     INTEGER PRIMARY KEY AUTOINCREMENT,  -- in the order in which they came
   user   INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
   time   INTEGER NOT NULL,              -- Unix ms
   kind   TEXT    NOT NULL,
