@@ -1,20 +1,25 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { call, get, type Device, type Token, type User } from './api';
 import { DataCard } from './data';
 import { History } from './history';
 import { Icon } from './icons';
 import { date, dateTime, size, t, word } from './i18n';
 import { PasswordHint } from './password';
-import { isAdmin, refresh, session } from './session';
+import { Notices, Protection, Sessions, sessionsEnded } from './protect';
+import { isAdmin, readNotices, refresh, session } from './session';
 import { Words } from './signin';
 import { Button, copy, Dialog, Empty, Field, Head, IconButton, Note, Password, ProblemNote, say, Show, useAct, useLoad } from './ui';
 
 export function AccountPage() {
   const { me, box } = session.value;
+  useEffect(() => void readNotices(), []);
   return (
     <>
       <Head title={t('account.title')} text={t('account.text', { name: me!.username, role: word('role', me!.role) })} />
+      <Notices />
+      <Protection />
       <PasswordCard />
+      <Sessions />
       <Devices />
       <Deletions />
       <Tokens />
@@ -45,6 +50,7 @@ function PasswordCard() {
       await call('PUT', '/v1/me/password', { old, new: fresh }, true);
       setOld('');
       setFresh('');
+      sessionsEnded.set(sessionsEnded.value + 1);
       say(t('password.changed'));
     });
   return (
@@ -227,6 +233,7 @@ function People() {
   const users = useLoad(async () => (await get<{ users: User[] | null }>('/v1/users')).users ?? [], []);
   const [adding, add] = useState(false);
   const [limited, limit] = useState<User | null>(null);
+  const [reset, askReset] = useState<User | null>(null);
   const act = useAct();
   const own = session.value.me!.id;
   const toggle = (u: User) =>
@@ -254,6 +261,7 @@ function People() {
                   <small>{word('role', u.role)} · {t('devices.since', { time: date(u.created) })}{u.quota_bytes !== null && ` · ${t('people.upTo', { size: size(u.quota_bytes) })}`}</small>
                 </span>
                 <span class="line-acts">
+                  {u.second_factor && u.role !== 'owner' && u.id !== own && <Button kind="quiet" aria-label={t('people.resetOne', { name: u.username })} onClick={() => { act.clear(); askReset(u); }}>{t('people.reset')}</Button>}
                   <Button kind="quiet" aria-label={t('people.shareOne', { name: u.username })} onClick={() => limit(u)}>{t('people.share')}</Button>
                   {u.id !== own && u.role !== 'owner' && <Button kind="quiet" aria-label={t(u.disabled ? 'people.enableOne' : 'people.disableOne', { name: u.username })} onClick={() => void toggle(u)}>{t(u.disabled ? 'people.enable' : 'people.disable')}</Button>}
                 </span>
@@ -263,6 +271,22 @@ function People() {
         )}
       </Show>
       {limited && <Share user={limited} onClose={() => limit(null)} onSet={users.reload} />}
+      {reset && (
+        <Dialog title={t('people.resetOne', { name: reset.username })} onClose={() => askReset(null)}>
+          <p>{t('people.resetText', { name: reset.username })}</p>
+          {act.problem && <ProblemNote problem={act.problem} />}
+          <div class="row-end">
+            <Button onClick={() => askReset(null)}>{t('cancel')}</Button>
+            <Button kind="danger" busy={act.busy} onClick={async () => {
+              if (await act.run(() => call('PATCH', `/v1/users/${reset.id}`, { second_factor: false }))) {
+                askReset(null);
+                users.reload();
+                say(t('people.resetDone', { name: reset.username }));
+              }
+            }}>{t('people.reset')}</Button>
+          </div>
+        </Dialog>
+      )}
       {adding && <AddPerson onClose={() => add(false)} onAdded={users.reload} />}
     </section>
   );

@@ -104,6 +104,15 @@ export interface Offer {
   outcome: 'stored' | 'known' | 'declined' | 'failed';
   reason: string;
 }
+/** Something that happened on the person's account. */
+export interface Notice {
+  id: string;
+  time: string;
+  kind: string;
+  name: string | null;
+  /** It happened in this browser. */
+  own: boolean;
+}
 export interface User {
   id: string;
   username: string;
@@ -112,6 +121,8 @@ export interface User {
   /** What the person may keep, in bytes; null: no limit. */
   quota_bytes: number | null;
   created: string;
+  /** Signing in takes a code, too. */
+  second_factor: boolean;
 }
 
 /** An error that a person may read: RFC 9457, or the box could not be reached. */
@@ -160,10 +171,16 @@ export function onSessionLost(f: () => void) {
 }
 export const sessionLost = () => lost();
 
+let prove: (code: boolean) => Promise<boolean> = () => Promise.resolve(false);
+/** Says how to ask the person for their password again, with a code or without; it answers whether they gave it. */
+export function onProofWanted(f: (code: boolean) => Promise<boolean>) {
+  prove = f;
+}
+
 /** Longest wait for an answer, in ms: on a Wi-Fi that went away a request may otherwise hang for many minutes. */
 const PATIENCE = 60_000;
 
-/** One JSON request; quiet ones do not sign the page out on a 401. */
+/** One JSON request; quiet ones do not sign the page out on a 401. Where the box wants a proof of identity first, the person is asked and the request goes on. */
 export async function call<T>(method: string, path: string, body?: unknown, quiet = false, patience = PATIENCE): Promise<T> {
   let r: Response, text: string;
   try {
@@ -181,7 +198,9 @@ export async function call<T>(method: string, path: string, body?: unknown, quie
   }
   if (!r.ok) {
     if (r.status === 401 && !quiet) lost();
-    throw problemOf(r.status, text, r.headers.get('Retry-After'));
+    const problem = problemOf(r.status, text, r.headers.get('Retry-After'));
+    if (problem.kind === 'step-up-required' && (await prove(problem.members['code'] === true))) return call(method, path, body, quiet, patience);
+    throw problem;
   }
   return (text ? JSON.parse(text) : undefined) as T;
 }

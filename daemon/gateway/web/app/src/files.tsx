@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { call, fileURL, get, Problem, type Item, type Listing } from './api';
 import { Icon, iconOf, isPicture } from './icons';
 import { date, size, t, translated, word } from './i18n';
+import { changed } from './live';
 import { go, href, route } from './route';
 import { Button, Dialog, Empty, Head, IconButton, Loading, ProblemNote, say } from './ui';
 import { useStore } from './store';
@@ -53,10 +54,9 @@ export function FilesPage() {
   const whole = useRef(true);
   whole.current = (listing.list?.items.length ?? 0) <= PAGE;
   useEffect(() => {
-    const events = new EventSource('/v1/events');
     let timer = 0;
-    events.addEventListener('change', (e) => {
-      const { path } = JSON.parse((e as MessageEvent<string>).data) as { path: string };
+    const end = changed.watch(() => {
+      const path = changed.value;
       if (timer || !whole.current || (folder && !path.startsWith(folder + '/'))) return;
       timer = setTimeout(() => {
         timer = 0;
@@ -65,7 +65,7 @@ export function FilesPage() {
     });
     return () => {
       clearTimeout(timer);
-      events.close();
+      end();
     };
   }, [folder]);
 

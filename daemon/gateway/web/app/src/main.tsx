@@ -9,8 +9,10 @@ import { FirstRun } from './firstrun';
 import { Grant } from './grant';
 import { Icon, Logo, type IconName } from './icons';
 import { lang, percent, setLang, t } from './i18n';
+import { listen } from './live';
 import { go, href, route } from './route';
-import { begin, session, signOut } from './session';
+import { ProofDialog } from './proof';
+import { begin, notices, session, signOut } from './session';
 import { SignIn } from './signin';
 import { StoragePage } from './storage';
 import { useStore } from './store';
@@ -49,6 +51,7 @@ function App() {
         : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
         : s.welcome ? <Plain wide><Welcome /></Plain>
         : <Shell />}
+      <ProofDialog />
       <Toasts />
     </div>
   );
@@ -75,6 +78,7 @@ function Shell() {
   useEffect(() => {
     if (!known && !below[page]) go('files');
   }, [page]);
+  useEffect(listen, []);
   const View = below[page]?.view ?? (known ?? pages[0]).view;
   return (
     <div class="shell">
@@ -87,6 +91,7 @@ function Shell() {
               <Icon name={p.icon} />
               <span>{t(`${p.page}.nav`)}</span>
               {p.page === 'upload' && <UploadBadge />}
+              {p.page === 'account' && <NoticeBadge />}
             </a>
           ))}
         </nav>
@@ -109,6 +114,11 @@ function UploadBadge() {
   const n = queue.totals();
   if (n.busy === 0) return n.refused + n.failed > 0 ? <span class="badge bad">!</span> : null;
   return <span class="badge">{percent(n.done, n.bytes)}</span>;
+}
+
+function NoticeBadge() {
+  const n = useStore(notices).length;
+  return n > 0 ? <span class="badge bad"><span class="hidden">{t('notices.title')}: </span>{n}</span> : null;
 }
 
 function LangButton() {

@@ -1,29 +1,47 @@
+import { useEffect, useState } from 'preact/hooks';
+import { call } from './api';
 import { t, type Key } from './i18n';
 
 const MIN = 8;
 
-/**
- * What the box will find wrong with a new password, as far as a page can tell.
- * The box has the last word: it also knows the most common passwords.
- */
-export function weakness(password: string, username: string): Key | null {
-  const p = password.toLowerCase(), name = username.trim().toLowerCase();
-  const chars = [...p];
-  if (chars.length < MIN) return 'password.short';
-  if (name && (p === name || (name.length >= 4 && /^[0-9!.@_-]*$/.test(p.replaceAll(name, ''))))) return 'password.name';
-  const repeats = [1, 2, 3].some((n) => chars.every((c, i) => c === chars[i % n]));
-  const runs = [1, -1].some((step) => chars.every((c, i) => i === 0 || c.codePointAt(0)! === chars[i - 1]!.codePointAt(0)! + step));
-  return repeats || runs ? 'password.simple' : null;
+interface Judged {
+  ok: boolean;
+  score: number;
+  reason: string | null;
 }
 
+const reasons: Record<string, Key> = {
+  short: 'password.short', common: 'password.simple', personal: 'password.name', pattern: 'password.pattern', repeat: 'password.repeat', date: 'password.date',
+};
+
+/** What the box thinks of a new password, while it is typed: the same that decides when it is sent. */
 export function PasswordHint({ password, username }: { password: string; username: string }) {
-  if (!password) return <>{t('password.rule', { n: MIN })}</>;
-  const weak = weakness(password, username);
-  const level = weak ? 1 : [...password].length < 14 ? 2 : 3;
+  const [judged, set] = useState<Judged | null>(null);
+  const short = [...password].length < MIN;
+  useEffect(() => {
+    let current = true;
+    if (short) {
+      set(null);
+      return;
+    }
+    const timer = setTimeout(() => {
+      call<Judged>('POST', '/v1/passwords/strength', { password, username: username.trim() }, true)
+        .then((j) => current && set(j), () => current && set(null)); // only a hint: without one the box says it later
+    }, 250);
+    return () => {
+      current = false;
+      clearTimeout(timer);
+    };
+  }, [password, username]);
+  if (!password || (!short && !judged)) return <>{t('password.rule', { n: MIN })}</>;
+  const level = short ? 1 : Math.max(judged!.score, 1);
+  const text: Key = short ? 'password.short'
+    : !judged!.ok ? reasons[judged!.reason ?? ''] ?? 'password.weak'
+    : level === 2 ? 'password.fair' : level === 3 ? 'password.good' : 'password.strong';
   return (
     <span class="strength">
-      <meter min={0} max={3} low={2} high={3} optimum={3} value={level} aria-label={t('password.strength')} />
-      <span role="status">{weak ? t(weak, { n: MIN }) : t(level === 2 ? 'password.fair' : 'password.strong')}</span>
+      <meter min={0} max={4} low={2} high={3} optimum={4} value={level} aria-label={t('password.strength')} />
+      <span role="status">{t(text, { n: MIN })}</span>
     </span>
   );
 }

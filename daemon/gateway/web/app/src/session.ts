@@ -1,4 +1,4 @@
-import { call, get, onSessionLost, Problem, type Box, type Me } from './api';
+import { call, get, onSessionLost, Problem, type Box, type Me, type Notice } from './api';
 import { memory, Store } from './store';
 import { queue } from './upload/queue';
 
@@ -15,6 +15,19 @@ export interface Session {
 export const session = new Store<Session>({ box: null, me: null, welcome: false, problem: null, ready: false });
 const update = (s: Partial<Session>) => session.set({ ...session.value, ...s });
 
+/** What the person has not seen yet of what happened on their account elsewhere. */
+export const notices = new Store<Notice[]>([]);
+
+/** Asks for the notices again. They are no reason for a problem on the page. */
+export async function readNotices() {
+  try {
+    const list = (await call<{ notices: Notice[] }>('GET', '/v1/me/notices', undefined, true)).notices;
+    notices.set(list.filter((n) => !n.own));
+  } catch {
+    // The next page asks again.
+  }
+}
+
 /** Asks who the box is and who is signed in. */
 export async function begin() {
   try {
@@ -27,7 +40,10 @@ export async function begin() {
         if (Problem.of(e).status !== 401) throw e;
       }
     }
-    if (me) queue.begin(me.id);
+    if (me) {
+      queue.begin(me.id);
+      void readNotices();
+    }
     update({ box, me, problem: null, ready: true });
   } catch (e) {
     update({ problem: Problem.of(e), ready: true });
@@ -40,6 +56,7 @@ export async function signedIn(answer: { device: string | null }, welcome: boole
   const [box, me] = await Promise.all([get<Box>('/.well-known/yunbox'), get<Me>('/v1/me')]);
   queue.begin(me.id);
   queue.resumeAll();
+  void readNotices();
   update({ box, me, welcome: welcome || me.policy.accepted === null });
 }
 
@@ -53,6 +70,7 @@ export const endWelcome = () => update({ welcome: false });
 export async function signOut() {
   await call('DELETE', '/v1/session', undefined, true);
   await queue.clear();
+  notices.set([]);
   update({ me: null, welcome: false });
 }
 

@@ -212,7 +212,7 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
     const d = ref.current!;
     const before = document.activeElement;
     d.showModal();
-    d.querySelector<HTMLElement>('form input')?.focus();
+    d.querySelector<HTMLElement>('form input:not([hidden])')?.focus();
     return () => {
       d.close();
       if (before instanceof HTMLElement) before.focus();
