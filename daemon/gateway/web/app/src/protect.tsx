@@ -18,9 +18,12 @@ interface Enrolment {
   qr: string[];
 }
 
+/** Changes when something happened elsewhere that the cards of the account show. */
+const useNews = () => useStore(notices).at(-1)?.id;
+
 /** The second factor: whether it is on, how to set it up, and what to do without the phone. */
 export function Protection() {
-  const factor = useLoad(() => get<Factor>('/v1/me/second-factor'), []);
+  const factor = useLoad(() => get<Factor>('/v1/me/second-factor'), [useNews()]);
   const [enrolment, enrol] = useState<Enrolment | null>(null);
   const [codes, show] = useState<string[] | null>(null);
   const [leaving, leave] = useState(false);
@@ -155,7 +158,7 @@ export const sessionsEnded = new Store(0);
 /** Where the person is signed in, and a way to sign out there. */
 export function Sessions() {
   const turn = useStore(sessionsEnded);
-  const sessions = useLoad(async () => (await get<{ sessions: Open[] }>('/v1/sessions')).sessions, [turn]);
+  const sessions = useLoad(async () => (await get<{ sessions: Open[] }>('/v1/sessions')).sessions, [turn, useNews()]);
   const act = useAct();
   const end = (s: Open) =>
     act.run(async () => {
@@ -202,6 +205,9 @@ const said: Record<string, Key> = {
   recovery_code: 'notices.recovery', code_guessing: 'notices.guessing', password: 'notices.password', password_set: 'notices.passwordSet',
 };
 
+/** How many notices are shown, the newest. */
+const SHOWN = 8;
+
 /** What happened on the account elsewhere, until the person has seen it. */
 export function Notices() {
   const list = useStore(notices);
@@ -220,7 +226,7 @@ export function Notices() {
         <Button busy={act.busy} icon="check" onClick={() => void seen()}>{t('notices.seen')}</Button>
       </div>
       <ul class="lines">
-        {[...list].reverse().map((n) => (
+        {list.slice(-SHOWN).reverse().map((n) => (
           <li key={n.id}>
             <span class="thumb"><Icon name={n.kind === 'code_guessing' || n.kind === 'factor_reset' || n.kind === 'password_set' ? 'warn' : 'consents'} /></span>
             <span class="line-main"><strong>{text(n)}</strong><small>{dateTime(n.time)}</small></span>
@@ -228,7 +234,7 @@ export function Notices() {
         ))}
       </ul>
       {act.problem && <ProblemNote problem={act.problem} />}
-      <p class="hint">{t('notices.hint')}</p>
+      <p class="hint">{list.length > SHOWN && `${t('notices.more', { n: list.length - SHOWN })} `}{t('notices.hint')}</p>
     </section>
   );
 }
