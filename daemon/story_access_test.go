@@ -55,8 +55,10 @@ var bodies = map[string]string{
 	"accept-policy": `{"accepted":true,"revision":"1"}`, "grant-consent": `{"granted":true,"policy_revision":"1"}`,
 	"known-blobs": `{"sha256":[]}`, "create-user": `{"username":"eve","password":"` + daemontest.Password + `"}`,
 	"change-user": `{"disabled":true}`, "begin-export": `{}`, "rename-me": `{"username":"eve"}`, "rename-token": `{"name":"mine now"}`, "change-item": `{"path":"mine.jpg"}`,
-	"bind-box": `{"secret":"AAAAAAAAAAAAAAAAAAAAAA","username":"eve","password":"` + daemontest.Password + `"}`,
-	"sign-in":  `{"username":"eve","password":"` + daemontest.Password + `"}`,
+	"bind-box":              `{"secret":"AAAAAAAAAAAAAAAAAAAAAA","username":"eve","password":"` + daemontest.Password + `"}`,
+	"sign-in":               `{"username":"eve","password":"` + daemontest.Password + `"}`,
+	"confirm-second-factor": `{"otp":"123456"}`, "judge-password": `{"password":"a password"}`,
+	"prove-identity": `{"password":"` + daemontest.Password + `"}`,
 }
 
 // R34: every operation of the document against everybody who may not use it, on

@@ -1,0 +1,78 @@
+package daemon_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/httpd"
+)
+
+// mild is every operation of somebody who signed in, or of an admin, that changes
+// something and asks for no recent proof of identity, and why. What app tokens for
+// files may do is not here: such a token has no password behind it.
+//
+// DO NOT ADD A LINE TO FIX A TEST: would you want it done by whoever finds your
+// browser open?
+const mild = `
+DELETE /v1/session                       ends what is open
+DELETE /v1/sessions                      likewise
+DELETE /v1/sessions/{id}                 likewise
+DELETE /v1/tokens/{id}                   likewise
+DELETE /v1/devices/{id}                  likewise; what it has uploaded stays
+POST /v1/session/proof                   is the proof
+POST /v1/devices                         a name in a list
+PATCH /v1/devices/{id}                   likewise
+PATCH /v1/me                             for how long deletions are remembered
+DELETE /v1/me/notices                    news that was seen
+PUT /v1/policy                           must be as easy as withdrawing
+PUT /v1/consents/{purpose}               likewise
+DELETE /v1/consents/{purpose}            likewise
+POST /v1/duplicates/scan                 reads
+POST /v1/duplicates/plan                 likewise
+POST /v1/duplicates/plans                likewise
+POST /v1/duplicates/apply                can be undone
+POST /v1/duplicates/undo                 likewise
+`
+
+// strict is what asks for a proof, and when: so that a line that is lost is noticed.
+var strict = map[string]account.When{
+	"PUT /v1/me/password": account.WithFactor, "POST /v1/tokens": account.WithFactor, "POST /index.php/login/v2/flow/{flow}": account.WithFactor,
+	"POST /v1/me/second-factor": account.Always, "PUT /v1/me/second-factor": account.Always, "DELETE /v1/me/second-factor": account.Always,
+	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PATCH /v1/users/{id}": account.Always,
+}
+
+func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34
+	easy := map[string]bool{}
+	for line := range strings.Lines(mild) {
+		if pattern, _, _ := strings.Cut(strings.TrimSpace(line), "  "); pattern != "" {
+			easy[pattern] = true
+		}
+	}
+	seen := map[string]bool{}
+	for _, r := range routes(t) {
+		seen[r.Pattern] = true
+		method, _, _ := strings.Cut(r.Pattern, " ")
+		if r.StepUp != strict[r.Pattern] {
+			t.Errorf("%s asks for a proof: %d, want %d", r.Pattern, r.StepUp, strict[r.Pattern])
+		}
+		switch {
+		case r.Access == httpd.Public && r.StepUp != 0:
+			t.Errorf("%s is public and asks for a proof of identity", r.Pattern)
+		case r.Access != httpd.SignedIn && r.Access != httpd.AdminOnly, method == http.MethodGet:
+		case (r.StepUp != 0) == easy[r.Pattern]:
+			t.Errorf("%s: is it sensitive? httpd/stepup.go says %d, this test %v", r.Pattern, r.StepUp, easy[r.Pattern])
+		}
+	}
+	for pattern := range easy {
+		if !seen[pattern] {
+			t.Errorf("there is no %s", pattern)
+		}
+	}
+	for pattern := range strict {
+		if !seen[pattern] || httpd.StepUp(pattern) == 0 {
+			t.Errorf("there is no %s, or it asks for nothing", pattern)
+		}
+	}
+}
