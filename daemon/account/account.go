@@ -109,7 +109,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	if err != nil {
 		return nil, fmt.Errorf("account: %w", err)
 	}
-	if a.sealer, err = openSealer(a.opt.Keys); err != nil {
+	if a.sealer, err = openSealer(a.opt.Keys, a.slog); err != nil {
 		return nil, fmt.Errorf("account: %w", err)
 	}
 	if err := a.openLabel(owner); err != nil {

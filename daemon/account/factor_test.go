@@ -378,6 +378,7 @@ func TestSecretsOfSecondFactorsAtRest(t *testing.T) { // R32, R33
 	}
 	b.pass(step)
 	check(t, os.Remove(filepath.Join(b.dir, "keys", "secrets.json")))
+	check(t, os.Remove(filepath.Join(b.dir, "keys", "secrets.json.copy")))
 	elsewhere := openIn(t, b.dir, b.clock)
 	err := elsewhere.second("anna", p.code(), home)
 	wantKind(t, err, problem.Unavailable)

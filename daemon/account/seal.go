@@ -1,6 +1,7 @@
 package account
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -10,15 +11,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 
 	"yunbox.local/daemon/ident"
 	"yunbox.local/storage/vfs"
 )
 
 // secretsName is keys/secrets.json, mode 0400: the key under which the few secrets
-// lie that the box must be able to read again. Losing it costs those secrets:
-// authenticators have to be set up anew.
-const secretsName = "secrets.json"
+// lie that the box must be able to read again. It is kept twice; losing both costs those
+// secrets: authenticators have to be set up anew.
+const (
+	secretsName = "secrets.json"
+	secretsCopy = secretsName + ".copy"
+)
 
 // sealVersion begins a sealed value. Another way of keeping keys takes another one
 // and goes on reading this.
@@ -28,27 +33,61 @@ const sealVersion = 1
 // database, its journal nor a copy of them holds one in the clear.
 type sealer struct{ aead cipher.AEAD }
 
-// openSealer reads the key, making it at the first start.
-func openSealer(keys vfs.FS) (*sealer, error) {
-	var file struct {
-		Version int    `json:"version"`
-		Key     []byte `json:"key"` // 32 random bytes
+type secretsFile struct {
+	Version int    `json:"version"`
+	Key     []byte `json:"key"` // 32 random bytes
+}
+
+var errSecretsDamaged = errors.New("it is damaged")
+
+func readSecrets(keys vfs.FS, name string) (f secretsFile, err error) {
+	data, err := vfs.ReadFile(keys, name)
+	if err != nil {
+		return f, err
 	}
-	data, err := vfs.ReadFile(keys, secretsName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		file.Version, file.Key = 1, random(32)
-		if data, err = json.Marshal(file); err != nil {
-			return nil, err
+	if err := json.Unmarshal(data, &f); err != nil {
+		return f, fmt.Errorf("%w: %w", errSecretsDamaged, err)
+	}
+	if f.Version > 1 {
+		return f, errors.New("it is of a newer version of yunbox")
+	}
+	if f.Version != 1 || len(f.Key) != 32 {
+		return f, errSecretsDamaged
+	}
+	return f, nil
+}
+
+// openSealer reads the key, making it at the first start. One of its two files mends
+// the other; without both the box starts all the same, with another key.
+func openSealer(keys vfs.FS, log *slog.Logger) (*sealer, error) {
+	var file *secretsFile
+	var mend []string
+	for _, name := range []string{secretsName, secretsCopy} {
+		f, err := readSecrets(keys, name)
+		switch {
+		case err == nil && (file == nil || bytes.Equal(f.Key, file.Key)):
+			file = &f
+		case err == nil: // two keys: the first one is in use
+			mend = append(mend, name)
+		case errors.Is(err, fs.ErrNotExist):
+			mend = append(mend, name)
+		case errors.Is(err, errSecretsDamaged):
+			log.Warn("a key file is damaged and is made anew: look at the disk", "file", name, "err", err)
+			mend = append(mend, name)
+		default:
+			return nil, fmt.Errorf("%s cannot be read: %w", name, err)
 		}
-		if err := vfs.WriteFile(keys, secretsName, append(data, '\n'), 0o400); err != nil {
-			return nil, fmt.Errorf("%s cannot be written: %w", secretsName, err)
-		}
-	case err != nil:
-		return nil, fmt.Errorf("%s cannot be read: %w", secretsName, err)
-	default:
-		if err := json.Unmarshal(data, &file); err != nil || file.Version != 1 || len(file.Key) != 32 {
-			return nil, fmt.Errorf("%s is damaged or of a newer version: restore it, or remove it and let people set up their authenticators anew", secretsName)
+	}
+	if file == nil {
+		file = &secretsFile{1, random(32)}
+	}
+	data, err := json.Marshal(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range mend {
+		if err := vfs.WriteFile(keys, name, append(data, '\n'), 0o400); err != nil {
+			return nil, fmt.Errorf("%s cannot be written: %w", name, err)
 		}
 	}
 	key, err := hkdf.Key(sha256.New, file.Key, nil, "yunbox second factor 1", 32)

@@ -6,10 +6,13 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"hash"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"yunbox.local/storage/vfs"
 )
 
 // RFC 4226, Appendix D.
@@ -126,11 +129,53 @@ func second(_ []byte, err error) error { return err }
 
 func testSealer(t *testing.T) *sealer {
 	t.Helper()
-	s, err := openSealer(tempKeys(t))
+	return sealerIn(t, tempKeys(t))
+}
+
+func sealerIn(t *testing.T, keys vfs.FS) *sealer {
+	t.Helper()
+	s, err := openSealer(keys, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func TestTheKeyOfSecretsIsKeptTwice(t *testing.T) {
+	keys := tempKeys(t)
+	sealed := sealerIn(t, keys).seal([]byte("secret"), secretColumn, 7)
+	opens := func() bool {
+		_, err := sealerIn(t, keys).open(sealed, secretColumn, 7)
+		return err == nil
+	}
+	for _, name := range []string{secretsName, secretsCopy, secretsName} {
+		for what, spoil := range map[string]func() error{
+			"gone": func() error { return keys.Remove(name) },
+			"half": func() error { return vfs.WriteFile(keys, name, []byte(`{"version":1,"ke`), 0o400) },
+			"none": func() error { return vfs.WriteFile(keys, name, []byte(`{"version":1,"key":"AAAA"}`), 0o400) },
+		} {
+			if err := spoil(); err != nil {
+				t.Fatal(err)
+			}
+			if !opens() || !opens() {
+				t.Errorf("%s: %s", name, what)
+			}
+		}
+	}
+	if err := vfs.WriteFile(keys, secretsName, []byte(`{"version":2}`), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSealer(keys, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a file of a newer version is taken, or lost")
+	}
+	for _, name := range []string{secretsName, secretsCopy} {
+		if err := keys.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if opens() {
+		t.Error("another key opens it")
+	}
 }
 
 func TestStrengthOfPasswords(t *testing.T) { // R36
