@@ -178,6 +178,9 @@ func TestRecoveryCodes(t *testing.T) { // R34
 	b.enrol(bs)
 	err = b.second("ben", fresh[1], home)
 	wantKind(t, err, problem.CodeRequired)
+	// A password that root has set does not get around the second factor.
+	check(t, b.SetPassword(t.Context(), account.Root("socket"), bs.Principal.User, better))
+	wantKind(t, b.second("ben", "", home), problem.CodeRequired)
 }
 
 func (b *box) noticeKinds(s account.Session) (kinds []string) {
