@@ -157,8 +157,10 @@ func TestTheKeyOfSecretsIsKeptTwice(t *testing.T) {
 			if err := spoil(); err != nil {
 				t.Fatal(err)
 			}
-			if !opens() || !opens() {
-				t.Errorf("%s: %s", name, what)
+			for start := range 2 { // the second one with what the first has mended
+				if !opens() {
+					t.Errorf("%s: %s, start %d", name, what, start)
+				}
 			}
 		}
 	}

@@ -63,6 +63,7 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	s.printf("retry: 2000\n: listening\n\n")
 	damaged := int64(0)
+	heard := true // news of accounts
 	noticed, err := a.lastNotice(r)
 	if err != nil {
 		a.log.WarnContext(r.Context(), "event stream ended", "error", err)
@@ -85,9 +86,11 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
 			return
 		}
-		if noticed, err = a.sendNotices(r, s, noticed); err != nil {
-			a.log.WarnContext(r.Context(), "event stream ended", "error", err)
-			return
+		if heard {
+			if noticed, err = a.sendNotices(r, s, noticed); err != nil {
+				a.log.WarnContext(r.Context(), "event stream ended", "error", err)
+				return
+			}
 		}
 		s.flush()
 		select {
@@ -99,6 +102,12 @@ func (a *API) listen(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-httpd.Stopping(r.Context()):
 			return
+		}
+		select { // it may have come together with a change
+		case <-news:
+			heard = true
+		default:
+			heard = false
 		}
 	}
 }
