@@ -95,7 +95,8 @@ test('an authenticator is set up by its QR code and counts from its first code o
   assert.equal(saved.suggestedFilename(), 'yunbox-recovery-codes.txt');
   await page.emulateMedia({ media: 'print' });
   assert.equal(await page.locator('.nav').isVisible(), false);
-  assert.equal(await shown.locator('.codes li').first().isVisible(), true);
+  assert.equal(await page.locator('.codes li').first().isVisible(), true);
+  assert.equal(await page.locator('.dialog .button.main').isVisible(), false);
   await page.emulateMedia({ media: 'screen' });
   await shown.getByRole('button', { name: 'I have it' }).click();
   await card('Protect your account').getByText('On', { exact: true }).waitFor();
