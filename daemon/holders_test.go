@@ -30,6 +30,8 @@ upload.want upload.want_sha1 upload.if_absent upload.if_ref upload.automatic upl
 inbox.marker inbox.made inbox.volume inbox.device inbox.inode inbox_taken.inbox inbox_taken.device inbox_taken.inode inbox_taken.ctime  how the folder and its files are known again
 nextcloud_chunk.end nextcloud_chunk.crc nextcloud_early.crc  how parts are put together
 consent_receipt.seq        that of its decision
+totp.secret totp.pending   secrets
+totp.step notice.id        a count
 `
 
 // table is what the schema says of one.

@@ -36,7 +36,7 @@ daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident da
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
-daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem storage storage/vfs
+daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights storage storage/vfs
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
 daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights dedup storage storage/vfs
 daemon/export            : daemon/audit daemon/catalog daemon/db daemon/ident daemon/problem daemon/rights storage storage/vfs

@@ -15,13 +15,14 @@ import (
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/rights"
+	"yunbox.local/daemon/tree"
 )
 
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
 		account.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
-		b.duplicates.Held(), b.exports.Held(), audit.Held(),
+		b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(),
 	)
 }
 

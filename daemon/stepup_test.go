@@ -26,10 +26,13 @@ POST /v1/devices                         a name in a list
 PATCH /v1/devices/{id}                   likewise
 PATCH /v1/me                             for how long deletions are remembered
 DELETE /v1/me/notices                    news that was seen
+DELETE /v1/me/exports/{id}               a list, which can be made again
+PATCH /v1/tokens/{id}                    a name in a list
 PUT /v1/policy                           must be as easy as withdrawing
 PUT /v1/consents/{purpose}               likewise
 DELETE /v1/consents/{purpose}            likewise
 POST /v1/duplicates/scan                 reads
+POST /v1/duplicates/picture              likewise
 POST /v1/duplicates/plan                 likewise
 POST /v1/duplicates/plans                likewise
 POST /v1/duplicates/apply                can be undone
@@ -40,7 +43,7 @@ POST /v1/duplicates/undo                 likewise
 var strict = map[string]account.When{
 	"PUT /v1/me/password": account.WithFactor, "POST /v1/tokens": account.WithFactor, "POST /index.php/login/v2/flow/{flow}": account.WithFactor,
 	"POST /v1/me/second-factor": account.Always, "PUT /v1/me/second-factor": account.Always, "DELETE /v1/me/second-factor": account.Always,
-	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PATCH /v1/users/{id}": account.Always,
+	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always,
 }
 
 func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34

@@ -29,6 +29,7 @@ daemon/backup lookOrLeave     when the box stops
 daemon/backup rest            while a copy is verified
 daemon/db keeper              once after the start, and after a commit
 daemon/duplicates take        while somebody waits for an answer
+daemon/export Run             every hour
 daemon/gateway/api listen     while somebody listens
 daemon/gateway/api scrub      while somebody watches the scrub
 daemon/gateway/api verify     while somebody waits for an answer

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -48,8 +49,8 @@ func TestAnIdleBoxSleeps(t *testing.T) {
 // rest. Then it hangs up.
 func keepOneFile(t *testing.T, state, box string) {
 	t.Helper()
-	local := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(_, _ string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(state, "run", "yunboxd.sock"))
+	local := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(state, "run", "yunboxd.sock"))
 	}}}
 	// The daemon's key is not the matter of this test, and it is on this machine.
 	remote := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}

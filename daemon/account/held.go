@@ -53,5 +53,28 @@ func Held() rights.Holder {
 					rights.ID("id"), rights.Text("name"), rights.ID("device"), rights.Time("created"), rights.Time("last_used")}},
 			},
 		},
+		{
+			ID: "second_factor", Title: rights.Words{EN: "Second factor", ZH: "两步验证"},
+			What: rights.Words{EN: "That you sign in with a code as well, since when, and how many recovery codes are left. The secret of your app is kept encrypted, and codes as hashes; they are shown nowhere.",
+				ZH: "您是否启用了验证码登录、何时启用，以及剩余多少恢复码。验证器密钥加密保存，恢复码只保存哈希，任何地方都不会显示。"},
+			From: rights.Words{EN: "From you, when you set it up.", ZH: "由您在设置时提供。"},
+			Kept: rights.Words{EN: "Until you switch it off. A recovery code until it is used.", ZH: "直到您关闭；恢复码使用后即删除。"},
+			Fix:  rights.Words{EN: "Account → Protect your account.", ZH: "在“账户 → 保护您的账户”中修改。"},
+			Tables: []rights.Table{
+				{Name: "totp", Kind: "authenticator", Key: []string{"t.user"}, Columns: []rights.Column{rights.Time("since").Of("nullif(t.since, 0)"), rights.Time("begun").Of("nullif(t.begun, 0)")}},
+				{Name: "recovery_code", Kind: "recovery_code", Key: []string{"t.hash"}},
+			},
+		},
+		{
+			ID: "notices", Title: rights.Words{EN: "News about your account", ZH: "账户动态"},
+			What: rights.Words{EN: "What you should know of: that somebody signed in on a new device, that your password or second factor changed.", ZH: "您应当知道的事：新设备登录、密码或两步验证的更改。"},
+			From: rights.Words{EN: "From the box, when it happens.", ZH: "由盒子在事情发生时记录。"},
+			Kept: rights.Words{EN: "Until you have seen it.", ZH: "直到您看过为止。"},
+			Fix:  rights.Words{EN: "It says what happened.", ZH: "如实记录，不可更改。"},
+			Tables: []rights.Table{{
+				Name: "notice", Kind: "notice", Key: []string{"t.id"},
+				Columns: []rights.Column{rights.Time("time"), rights.Text("news").Of("t.kind"), rights.ID("device"), rights.Text("name")},
+			}},
+		},
 	}}
 }

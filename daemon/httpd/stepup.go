@@ -17,6 +17,8 @@ func stepUps() map[string]account.When {
 		"PUT /v1/me/second-factor":                 account.Always,
 		"DELETE /v1/me/second-factor":              account.Always,
 		"POST /v1/me/second-factor/recovery-codes": account.Always,
+		"PUT /v1/me/username":                      account.Always,     // one signs in with it
+		"POST /v1/me/exports":                      account.Always,     // all there is, in one file
 		"POST /v1/tokens":                          account.WithFactor, // opens the box without a code
 		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
 		"POST /v1/users":                           account.Always,

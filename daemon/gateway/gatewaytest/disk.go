@@ -114,6 +114,12 @@ func aFailedSync(s *suite) {
 	if v := s.status().Volume; v.OK || v.Error == nil {
 		s.Errorf("the volume is not flagged: %+v", v)
 	}
+	s.unchanged(func() { // a disk that loses data gets no more until somebody has looked
+		_, err := s.client.Put(s.Context(), f)
+		s.refused("an upload after a failed sync", err, "unavailable")
+		s.absent(f.Path)
+	})
+	s.mountAgain()
 	s.put(f, body)
 }
 

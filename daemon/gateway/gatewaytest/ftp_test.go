@@ -123,7 +123,7 @@ func ftpRefusal(err error) error {
 	r := &gatewaytest.Refusal{Status: answer.Code, Text: answer.Msg}
 	for title, kind := range map[string]string{
 		"consent is needed first": "consent-required", "Your share of the box is used up": "quota", "The box is full": "full",
-		"The disk did not keep the file": "unavailable", "The upload broke off": "canceled",
+		"The disk did not keep the file": "unavailable", "The box's disk loses data": "unavailable", "The upload broke off": "canceled",
 		"The box cannot do that right now": "unavailable",
 	} {
 		if strings.Contains(answer.Msg, title) {
