@@ -32,14 +32,14 @@ function Ask({ code: withCode, end }: { code: boolean; end: (given: boolean) => 
     else setCode('');
   };
   return (
-    <Dialog title={t('proof.title')} onClose={() => end(false)}>
-      <p>{t('proof.text')}</p>
+    <Dialog title={t('identity.title')} onClose={() => end(false)}>
+      <p>{t('identity.text')}</p>
       <form onSubmit={(e) => { e.preventDefault(); void submit(); }}>
         <input type="text" name="username" autocomplete="username" value={session.value.me?.username} hidden readOnly />
-        <Password label={t('proof.password')} value={password} onInput={setPassword} />
+        <Password label={t('identity.password')} value={password} onInput={setPassword} />
         {withCode && <CodeField value={code} onInput={setCode} />}
         {act.problem && <ProblemNote problem={act.problem} />}
-        <div class="row-end"><Button onClick={() => end(false)}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('proof.do')}</Button></div>
+        <div class="row-end"><Button onClick={() => end(false)}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('identity.do')}</Button></div>
       </form>
     </Dialog>
   );
