@@ -120,10 +120,15 @@ func (a *app) keepRecord(ctx context.Context, c *client, accept bool) (now recor
 }
 
 // keepRecord keeps where the box's records stand after a backup. A box that went away
-// meanwhile is asked the next time.
+// meanwhile is asked the next time. Behind something that speaks TLS in the box's place
+// nothing can be kept, which is no reason to call a backup failed.
 func (p *pusher) keepRecord(ctx context.Context) error {
 	_, err := p.app.keepRecord(ctx, p.c, false)
-	if err != nil && (passes(err) || ctx.Err() != nil) {
+	switch {
+	case err == nil, passes(err), ctx.Err() != nil:
+		return nil
+	case problem.KindOf(err) == problem.Forbidden:
+		p.app.warn("where the box's records stand could not be kept: what answers here with the pinned key is not the box itself")
 		return nil
 	}
 	return err
