@@ -323,7 +323,7 @@ test('signing out leaves no name of a file in the browser', async () => {
     };
   }));
   assert.ok((await names()).includes('IMG_20260501_120000.jpg'));
-  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByRole('button', { name: 'Sign out', exact: true }).click();
   await page.getByRole('heading', { name: 'Sign in' }).waitFor();
   assert.deepEqual(await names(), []);
   assert.deepEqual(page.faults, []);
