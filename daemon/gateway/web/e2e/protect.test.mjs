@@ -142,10 +142,12 @@ test('a sign-in elsewhere is told, seen in the list, and ended from here', async
   await card('News of your account').waitFor({ state: 'detached' });
 
   const sessions = card('Where you are signed in');
+  await sessions.locator('li').nth(1).waitFor();
   assert.equal(await sessions.locator('li').count(), 2);
   await sessions.locator('li').first().getByText('This one').waitFor();
   await sessions.getByRole('button', { name: /^Sign out Chrome/ }).click();
   await page.getByText('Signed out 1 session.').waitFor();
+  await sessions.locator('li').nth(1).waitFor({ state: 'detached' }); // the list is read again after that
   assert.equal(await sessions.locator('li').count(), 1);
   await phone.getByRole('heading', { name: '登录' }).waitFor();
   assert.deepEqual(phone.faults, []);
