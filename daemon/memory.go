@@ -30,13 +30,14 @@ func share(budget int64) memory {
 	return memory{heap: heap, uploads: budget / 4, pages: budget / 16, passwords: int(min(max(heap/(20<<20), 1), 2))}
 }
 
-// LimitMemory holds the process to conf.MemoryMiB, or to what its control group may
-// take if that is less, and returns the settings with the number that counts. A limit
+// LimitMemory holds the process to conf.MemoryMiB, or to three quarters of what its
+// control group may take if that is less (the pages of files count there, and a group
+// without room for them is killed while it writes), and returns the settings with the number that counts. A limit
 // of the heap that the environment sets (GOMEMLIMIT) stays.
 func LimitMemory(conf config.Config, log *slog.Logger) config.Config {
-	if limit, ok := groupLimit(os.DirFS("/")); ok && limit>>20 < int64(conf.MemoryMiB) {
-		log.Info("the control group allows less memory than is set", "mib", limit>>20, "set", conf.MemoryMiB)
-		conf.MemoryMiB = int(max(limit>>20, config.LeastMemoryMiB))
+	if limit, ok := groupLimit(os.DirFS("/")); ok && limit/4*3>>20 < int64(conf.MemoryMiB) {
+		conf.MemoryMiB = int(max(limit/4*3>>20, config.LeastMemoryMiB))
+		log.Info("the control group allows less memory than is set", "group_mib", limit>>20, "mib", conf.MemoryMiB)
 	}
 	if os.Getenv("MALLOC_ARENA_MAX") == "" {
 		db.OneArena()
