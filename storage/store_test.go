@@ -197,6 +197,11 @@ func TestVolumeMends(t *testing.T) {
 		}
 		again(name + " is lost")
 	}
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpRead, Nth: 1, Err: syscall.EIO, Path: func(name string) bool { return name == "VOLUME" }})
+	again("a sector of VOLUME is bad")
+	if disk.Pending() {
+		t.Error("VOLUME was not read")
+	}
 	shard := path.Join("blobs", ref.String()[:2])
 	for _, lost := range []string{shard, "staging", "blobs"} {
 		for _, instead := range []string{"nothing", "a file"} {

@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"yunbox.local/storage/vfs"
@@ -128,7 +129,7 @@ func readVolume(fsys vfs.FS, want string) (volume, error) {
 			return v, fmt.Errorf("%w: %s is of volume %s, %s of volume %s", ErrWrongVolume, volumeFile, v.id, volumeCopy, spare.id)
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVolumeDamaged) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVolumeDamaged) || errors.Is(err, syscall.EIO) { // a bad sector
 		spare, spareErr := readVolumeFile(fsys, volumeCopy)
 		switch {
 		case spareErr == nil:
