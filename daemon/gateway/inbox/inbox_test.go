@@ -622,7 +622,7 @@ func TestDeletedIsDeclined(t *testing.T) {
 			t.Errorf("an import says %v", lines)
 		}
 		w.add(dir, func(wish *inbox.Wish) { wish.Originals = how })
-		w.eventually("both are declined", func() bool { return w.status().Declined == 2 })
+		w.eventually("both are declined", func() bool { return w.status().Declined == 2 && w.status().State == "watching" })
 		s := w.status()
 		if len(s.Troubles) != 2 || !strings.Contains(s.Troubles[0].Reason, "deleted") || s.Failed != 0 || s.Refused != 0 || s.Taken != 0 || s.State != "watching" {
 			t.Errorf("%+v", s)
