@@ -64,6 +64,8 @@ type Options struct {
 	// Sure is the clock of what cannot be undone, and whether Now may well be wrong: see
 	// Tx. nil: Now, which is not.
 	Sure func() (t time.Time, unsure bool)
+
+	log int64 // bytes that SQLite's log is made with; 0: logSize
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -88,6 +90,7 @@ type DB struct {
 	done     sync.WaitGroup
 	tick     chan struct{}
 	failed   atomic.Pointer[error]
+	doubted  atomic.Bool // it looked damaged once, and was not
 	commits  atomic.Int64
 	writes   atomic.Int64
 }
@@ -96,7 +99,13 @@ type DB struct {
 // refuses a file of another program, a file of a newer version of yunbox, and a
 // database that would not be durable. A database that is missing, damaged or older
 // than its journal is refused with problem.Damaged: Rebuild makes it anew.
-func Open(ctx context.Context, opt Options) (*DB, error) { return openWith(ctx, opt, sqlFiles) }
+func Open(ctx context.Context, opt Options) (d *DB, err error) {
+	err = again(func() error {
+		d, err = openWith(ctx, opt, sqlFiles)
+		return err
+	})
+	return d, err
+}
 
 func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	d := &DB{
@@ -145,11 +154,11 @@ func openWith(ctx context.Context, opt Options, files fs.FS) (*DB, error) {
 	if err := d.write.Close(); err != nil {
 		return nil, fmt.Errorf("db: %s: %w", opt.Path, translate(err))
 	}
-	if err := preallocate(opt.Path + "-wal"); err != nil {
+	if err := preallocate(opt.Path+"-wal", cmp.Or(opt.log, logSize)); err != nil {
 		return nil, fmt.Errorf("db: %w", err)
 	}
 	d.write = open(opt.Path, 1, writer)
-	if err := d.assertDurable(ctx); err != nil {
+	if err := errors.Join(d.assertDurable(ctx), d.assertWritable(ctx)); err != nil {
 		return nil, err
 	}
 	d.read = open(opt.Path, readers, fmt.Sprintf("_query_only=1&_cache_size=-%d", cache/readers))
@@ -203,15 +212,15 @@ const logSize = 6 << 20
 // what a file has already costs one flush of the disk; one that makes the file
 // longer waits for the journal of the file system, too. SQLite takes a log of
 // zeros for an empty one (https://www.sqlite.org/walformat.html#recovery_algorithm).
-func preallocate(log string) error {
+func preallocate(log string, size int64) error {
 	f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another program reads the database: the log stayed
 	} else if err != nil {
 		return err
 	}
-	zeros := make([]byte, 256<<10)
-	for n := 0; n < logSize && err == nil; n += len(zeros) {
+	zeros := make([]byte, min(size, 256<<10))
+	for n := int64(0); n < size && err == nil; n += int64(len(zeros)) {
 		_, err = f.Write(zeros)
 	}
 	if err == nil {
@@ -355,11 +364,16 @@ func backup(ctx context.Context, pool *sql.DB, path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("db: backup: %s exists already", path)
 	}
-	if _, err := pool.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+	defer os.Remove(part) // harmless once it is renamed
+	err := again(func() error {
+		os.Remove(part) // of the first try
+		_, err := pool.ExecContext(ctx, "VACUUM INTO ?", part)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("db: backup: %w", translate(err))
 	}
-	defer os.Remove(part) // harmless once it is renamed
-	if err := quickCheck(ctx, part); err != nil {
+	if err := again(func() error { return quickCheck(ctx, part) }); err != nil {
 		return fmt.Errorf("db: backup of %s: %w", path, err)
 	}
 	f, err := os.OpenFile(part, os.O_RDWR, 0)
@@ -390,7 +404,7 @@ func quickCheck(ctx context.Context, path string) error {
 		return translate(err)
 	}
 	if answer != "ok" {
-		return fmt.Errorf("the copy is damaged: %s", answer)
+		return fmt.Errorf("the copy is damaged: %w: %s", errCheck, answer)
 	}
 	return nil
 }
@@ -401,6 +415,13 @@ const maxProblems = 100
 // Check reads the whole database and returns what is wrong with it, in words for who
 // maintains it; nothing: it is sound, and every reference has its target.
 func (d *DB) Check(ctx context.Context) (problems []string, err error) {
+	if problems, err = d.checkOnce(ctx); len(problems) > 0 {
+		return d.checkOnce(ctx) // see again
+	}
+	return problems, err
+}
+
+func (d *DB) checkOnce(ctx context.Context) (problems []string, err error) {
 	err = d.Read(ctx, func(tx *Tx) error {
 		rows, err := tx.QueryContext(ctx, fmt.Sprintf("PRAGMA integrity_check(%d)", maxProblems))
 		if err != nil {
@@ -446,8 +467,8 @@ func (d *DB) Check(ctx context.Context) (problems []string, err error) {
 
 // judge is translate for errors that may show what has become of the database.
 func (d *DB) judge(err error) error {
-	if gone := d.noteDamage(err); gone != nil {
-		return away(errors.Join(gone, err))
+	if instead := d.noteDamage(err); instead != nil {
+		return instead
 	}
 	return translate(err)
 }

@@ -222,10 +222,13 @@ func (d *DB) makeGeneration(ctx context.Context) (g generation, err error) {
 	pool := open(d.path, 1, "_cache_size=-256")
 	_, err = pool.ExecContext(ctx, "VACUUM INTO ?", part)
 	if err := errors.Join(err, pool.Close()); err != nil {
-		d.noteDamage(err)
-		return g, fmt.Errorf("db: generation: %w", translate(err))
+		return g, fmt.Errorf("db: generation: %w", d.judge(err))
 	}
-	if g.point, g.schema, err = inspect(ctx, part); err != nil {
+	err = again(func() error {
+		g.point, g.schema, err = inspect(ctx, part)
+		return err
+	})
+	if err != nil {
 		return g, errors.Join(fmt.Errorf("db: generation: %w", err), d.thorough(ctx))
 	}
 	if err := d.sameAsJournal(ctx, part, g); err != nil {
@@ -289,12 +292,11 @@ func (d *DB) sameAsJournal(ctx context.Context, path string, g generation) error
 		d.log.Info("the journal says too little to compare the database with", "err", err, "lost", b.Lost)
 		return nil // the new generation heals it
 	}
-	want, err := Digest(ctx, other)
-	if err != nil {
+	var want, have map[string][sha256.Size]byte
+	if err := again(func() (err error) { want, err = Digest(ctx, other); return err }); err != nil {
 		return err
 	}
-	have, err := Digest(ctx, path)
-	if err != nil {
+	if err := again(func() (err error) { have, err = Digest(ctx, path); return err }); err != nil {
 		return err
 	}
 	for table, sum := range want {
@@ -309,8 +311,10 @@ func (d *DB) sameAsJournal(ctx context.Context, path string, g generation) error
 func (d *DB) thorough(ctx context.Context) error {
 	pool := open(d.path, 1, "_cache_size=-1024&_query_only=1")
 	defer pool.Close()
-	err := integrity(ctx, pool)
-	d.noteDamage(err)
+	err := again(func() error { return integrity(ctx, pool) })
+	if instead := d.noteDamage(err); instead != nil {
+		return instead
+	}
 	return err
 }
 
@@ -458,9 +462,15 @@ func (d *DB) CheckJournal(ctx context.Context) (bad []string, err error) {
 		return nil, err
 	}
 	for _, g := range gens {
-		err := g.read(j.dir)
-		if err == nil {
-			err = g.verify(ctx, j.dir)
+		sound := func() error {
+			if err := g.read(j.dir); err != nil {
+				return err
+			}
+			return g.verify(ctx, j.dir)
+		}
+		err := sound()
+		if err != nil {
+			err = sound() // damage is what is there twice
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -479,18 +489,27 @@ func (d *DB) CheckJournal(ctx context.Context) (bad []string, err error) {
 		}
 		for _, suffix := range []string{"", copySuffix} {
 			name := segmentName(first) + suffix
-			r, err := openFiles(filepath.Join(j.dir, name), "", first)
+			sound := func() error {
+				r, err := openFiles(filepath.Join(j.dir, name), "", first)
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				for err == nil && ctx.Err() == nil {
+					_, err = r.next()
+				}
+				if r.bad[0] || r.last.number < first {
+					return errors.New("it is damaged")
+				}
+				return nil
+			}
+			err := sound()
+			if err != nil {
+				err = sound()
+			}
 			if err != nil {
 				bad = append(bad, fmt.Sprintf("%s: %v", name, err))
-				continue
 			}
-			for err == nil && ctx.Err() == nil {
-				_, err = r.next()
-			}
-			if r.bad[0] || r.last.number < first {
-				bad = append(bad, name+" is damaged")
-			}
-			r.Close()
 		}
 	}
 	if ctx.Err() != nil {
@@ -502,18 +521,22 @@ func (d *DB) CheckJournal(ctx context.Context) (bad []string, err error) {
 // QuickCheck has SQLite look through the whole database, quickly: it finds pages that
 // make no sense. What it finds ends all writing: see Err.
 func (d *DB) QuickCheck(ctx context.Context) error {
-	c, err := d.read.Conn(ctx)
-	if err != nil {
-		return translate(err)
+	err := again(func() error { return d.look(ctx) })
+	if instead := d.noteDamage(err); instead != nil {
+		return instead
 	}
-	defer c.Close()
+	return translate(err)
+}
+
+func (d *DB) look(ctx context.Context) error {
+	pool := open(d.path, 1, "_cache_size=-1024&_query_only=1") // with no page in memory yet
+	defer pool.Close()
 	var answer string
-	err = c.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&answer)
+	err := pool.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&answer)
 	if err == nil && answer != "ok" {
 		err = damaged(fmt.Errorf("%w: %s", errCheck, answer))
 	}
-	d.noteDamage(err)
-	return translate(err)
+	return err
 }
 
 // errCheck is the cause where SQLite's own check found something.
@@ -532,9 +555,20 @@ func damaged(err error) error {
 		Hint:   "Run `yunboxctl rebuild` on the box: it makes the catalogue anew from the journal beside it."}
 }
 
+// again runs fn once more where it says that there is damage. SQLite says so of a page
+// that the disk did not give (SQLITE_IOERR_CORRUPTFS), if only this once.
+func again(fn func() error) error {
+	err := fn()
+	if isDamage(err) {
+		err = fn()
+	}
+	return err
+}
+
 // noteDamage ends all writing once the database was found damaged: a change could
-// spread the damage. It returns why what looks like damage is none: the disk is gone.
-func (d *DB) noteDamage(err error) (gone error) {
+// spread the damage. Where what looks like damage is none, it returns what is to be
+// said instead: the disk is gone, or did not give a page this once.
+func (d *DB) noteDamage(err error) (instead error) {
 	if !isDamage(err) {
 		if isDiskError(err) && d.trouble != nil {
 			d.trouble(err)
@@ -544,8 +578,16 @@ func (d *DB) noteDamage(err error) (gone error) {
 	if d.gone != nil {
 		if gone := d.gone(); gone != nil {
 			d.trouble(gone)
-			return gone
+			return away(errors.Join(gone, err))
 		}
+	}
+	// A second look, unless it was taken: see again. It may pass over what it is not
+	// made to see, so that it counts once.
+	if !errors.Is(err, errCheck) && d.look(d.stopping) == nil && d.doubted.CompareAndSwap(false, true) {
+		d.log.Warn("the database looked damaged, and sound when it was read again", "err", err)
+		return &problem.Error{Kind: problem.Unavailable, Op: "db", Err: errors.New(err.Error()), // no damage any more
+			Detail: "The disk did not give all of the box's records this once.",
+			Hint:   "Try again. If it happens more often, the disk is failing: look at it, and make sure that there is a second copy."}
 	}
 	err = damaged(err)
 	if d.failed.CompareAndSwap(nil, &err) {

@@ -64,10 +64,14 @@ func Rebuild(ctx context.Context, opt RebuildOptions) (Rebuilt, error) {
 	if b.Now == nil {
 		b.Now = time.Now
 	}
-	err := b.rebuild(ctx)
-	if err != nil {
-		b.remove()
-	}
+	err := again(func() error {
+		b.Rebuilt = Rebuilt{}
+		err := b.rebuild(ctx)
+		if err != nil {
+			b.remove()
+		}
+		return err
+	})
 	return b.Rebuilt, err
 }
 
@@ -456,7 +460,9 @@ func (b *rebuilder) finish(ctx context.Context) error {
 		return fmt.Errorf("db: rebuild: %w", translate(err))
 	}
 	defer tx.Rollback()
-	if err := foreignKeys(ctx, tx); err != nil {
+	if err := foreignKeys(ctx, tx); isDamage(err) || isDiskError(err) {
+		return fmt.Errorf("db: rebuild: %w", translate(err))
+	} else if err != nil {
 		b.Differences++
 		b.Log.Error("the new database has a row that points to nothing", "err", err)
 	}

@@ -75,6 +75,20 @@ func (d *DB) assertDurable(ctx context.Context) error {
 	return nil
 }
 
+// assertWritable asks for a change without making one. SQLite opens a file that it
+// could not open for writing, if only this once, for reading.
+func (d *DB) assertWritable(ctx context.Context) error {
+	tx, err := d.write.BeginTx(ctx, nil)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "PRAGMA incremental_vacuum(1)") // of a kind of file that this is not
+		err = errors.Join(err, tx.Rollback())
+	}
+	if err != nil {
+		return fmt.Errorf("db: %s: %w", d.path, translate(err))
+	}
+	return nil
+}
+
 func (d *DB) empty(ctx context.Context) bool {
 	var n int
 	return d.write.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n) == nil && n == 0

@@ -371,7 +371,7 @@ func (d *DB) checkpointer() {
 		select {
 		case <-d.tick:
 			if _, err := d.check.Exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-				d.log.Warn("the database's log could not be folded in", "err", err)
+				d.log.Warn("the database's log could not be folded in", "err", d.judge(err))
 			}
 		case <-d.stop:
 			return

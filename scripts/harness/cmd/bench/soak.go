@@ -50,7 +50,10 @@ func (b *bench) soak(ctx context.Context) (err error) {
 	if err := s.rest(ctx, b.idle); err != nil {
 		return err
 	}
-	return s.restarts(ctx)
+	if err := s.restarts(ctx); err != nil {
+		return fmt.Errorf("%w\n%d kills for want of memory; the box says: %s", err, s.jail.killed(), s.box.Output())
+	}
+	return nil
 }
 
 // A soaked box and who sends to it.
