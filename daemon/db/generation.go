@@ -167,6 +167,7 @@ func (d *DB) roll(ctx context.Context, why string) error {
 	}
 	j.rolling.Lock()
 	defer j.rolling.Unlock()
+	defer trim()
 	// The log goes on in a new segment, so that the old ones can go as a whole.
 	j.mu.Lock()
 	nothing := j.end.number == 0

@@ -64,6 +64,7 @@ func Rebuild(ctx context.Context, opt RebuildOptions) (Rebuilt, error) {
 	if b.Now == nil {
 		b.Now = time.Now
 	}
+	defer trim()
 	err := again(func() error {
 		b.Rebuilt = Rebuilt{}
 		err := b.rebuild(ctx)
@@ -103,7 +104,7 @@ func (b *rebuilder) rebuild(ctx context.Context) error {
 	if err := b.base(ctx, list); err != nil {
 		return err
 	}
-	dsn := "file:" + uriPath(b.Path) + "?_journal_mode=MEMORY&_synchronous=OFF&_foreign_keys=1&_secure_delete=1&_stmt_cache_size=128&_cache_size=-4096"
+	dsn := "file:" + uriPath(b.Path) + "?_journal_mode=MEMORY&_synchronous=OFF&_foreign_keys=1&_secure_delete=1&_stmt_cache_size=128&_cache_size=-2048"
 	b.pool = sql.OpenDB(connector{dsn: dsn, driver: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
 		_, err := c.Exec("PRAGMA temp_store=MEMORY", nil)
 		return err
@@ -309,7 +310,9 @@ func (b *rebuilder) segment(ctx context.Context, first int64, last bool) (more b
 	return true, nil
 }
 
-const replayBatch = 512 // transactions that share one commit
+// replayBatch is how many transactions share one commit: what they change is kept in memory
+// until then, as it was before.
+const replayBatch = 16
 
 // records runs the records of a segment after b.at.
 func (b *rebuilder) records(ctx context.Context, r *segmentReader) (ok bool, err error) {
