@@ -39,6 +39,11 @@ type Info struct {
 	Room string
 	// Sources are the marks that uploads under this purpose carry.
 	Sources []string
+	// Clauses of the privacy policy of the box's maker that speak of it, "1.1.3".
+	Clauses []string
+	// Erases are the categories of data, as package rights calls them, that were made
+	// for this purpose alone and are removed when it is withdrawn.
+	Erases []string
 	// Text is the explanation by language, "en" and "zh".
 	Text map[string]Text
 }
@@ -49,6 +54,7 @@ type Text struct {
 	What      string   `toml:"what"`      // what is done, and what for
 	Data      []string `toml:"data"`      // categories of data
 	Retention string   `toml:"retention"` // how long it is kept
+	Erased    string   `toml:"erased"`    // what is removed when one withdraws
 	Processor string   `toml:"processor"` // who does it, and where
 	Without   string   `toml:"without"`   // what happens if one says no
 }
@@ -60,8 +66,8 @@ type Policy struct {
 	Modified time.Time
 	// Text is the policy by language, "en" and "zh", in Markdown.
 	Text map[string]string
-	// Changes tells by language what is new since the revision before.
-	Changes map[string]string
+	// Changes tells by language, point by point, what is new since the revision before.
+	Changes map[string][]string
 }
 
 // Digest returns the SHA-256 of the text in one language, 64 hex digits; receipts
@@ -74,11 +80,16 @@ func (p Policy) Digest(lang string) string {
 // Languages returns the languages in which everything is written.
 func Languages() []string { return []string{"en", "zh"} }
 
+// Purposes returns every purpose of this version of the box; see Ledger.Purposes.
+func Purposes() []Info { return builtin().list() }
+
 // Purposes returns every purpose in the order in which they are shown.
-func Purposes() []Info {
-	list := slices.Clone(builtin().purposes)
+func (l *Ledger) Purposes() []Info { return l.cat.list() }
+
+func (c *Catalogue) list() []Info {
+	list := slices.Clone(c.purposes)
 	for i := range list {
-		list[i].Sources = slices.Clone(list[i].Sources)
+		list[i].Sources, list[i].Clauses, list[i].Erases = slices.Clone(list[i].Sources), slices.Clone(list[i].Clauses), slices.Clone(list[i].Erases)
 		list[i].Text = maps.Clone(list[i].Text)
 		for lang, t := range list[i].Text {
 			t.Data = slices.Clone(t.Data)
@@ -90,8 +101,10 @@ func Purposes() []Info {
 
 // PurposeOf returns the purpose that an upload with that source needs. A source
 // that nobody knows is problem.Invalid: nobody can have consented to it.
-func PurposeOf(source string) (Purpose, error) {
-	if p, ok := builtin().sources[source]; ok {
+func PurposeOf(source string) (Purpose, error) { return builtin().purposeOf(source) }
+
+func (c *Catalogue) purposeOf(source string) (Purpose, error) {
+	if p, ok := c.sources[source]; ok {
 		return p, nil
 	}
 	return "", &problem.Error{
@@ -101,24 +114,32 @@ func PurposeOf(source string) (Purpose, error) {
 	}
 }
 
-// CurrentPolicy returns the revision that people are asked to accept.
-func CurrentPolicy() Policy {
-	p := *builtin().current()
-	p.Text, p.Changes = maps.Clone(p.Text), maps.Clone(p.Changes)
-	return p
+// CurrentPolicy returns the revision that people are asked to accept by this
+// version of the box; see Ledger.Policy.
+func CurrentPolicy() Policy { return builtin().current().clone() }
+
+// clone returns a copy that is the caller's to change.
+func (p *Policy) clone() Policy {
+	c := *p
+	c.Text, c.Changes = maps.Clone(p.Text), maps.Clone(p.Changes)
+	for lang, list := range c.Changes {
+		c.Changes[lang] = slices.Clone(list)
+	}
+	return c
 }
 
-// catalogue is what purposes and policies say. It is read once and not changed.
-type catalogue struct {
+// Catalogue is what purposes and policies say. It is read once and not changed.
+type Catalogue struct {
 	purposes []Info // in the order of display
 	index    map[Purpose]int
 	sources  map[string]Purpose
 	policies []Policy // oldest first, at least one
+	acts     []Act    // see exceptions.toml
 }
 
-func (c *catalogue) current() *Policy { return &c.policies[len(c.policies)-1] }
+func (c *Catalogue) current() *Policy { return &c.policies[len(c.policies)-1] }
 
-func (c *catalogue) info(p Purpose) (*Info, error) {
+func (c *Catalogue) info(p Purpose) (*Info, error) {
 	if i, ok := c.index[p]; ok {
 		return &c.purposes[i], nil
 	}
@@ -129,12 +150,12 @@ func (c *catalogue) info(p Purpose) (*Info, error) {
 	}
 }
 
-//go:embed purposes/*.toml policy/*
+//go:embed purposes/*.toml policy/* exceptions.toml
 var files embed.FS
 
 // builtin is the catalogue that this version of the box was built with. A test
 // makes sure that it can be read.
-var builtin = sync.OnceValue(func() *catalogue {
+var builtin = sync.OnceValue(func() *Catalogue {
 	c, err := load(files, order())
 	if err != nil {
 		panic(err)
@@ -142,9 +163,16 @@ var builtin = sync.OnceValue(func() *catalogue {
 	return c
 })
 
+// Source returns the files that the built-in catalogue is read from: purposes/*.toml,
+// policy/ and exceptions.toml.
+func Source() fs.FS { return files }
+
+// Load reads another catalogue than the built-in one, with the same purposes.
+func Load(fsys fs.FS) (*Catalogue, error) { return load(fsys, order()) }
+
 // load reads a catalogue. It must hold exactly the purposes in want.
-func load(fsys fs.FS, want []Purpose) (*catalogue, error) {
-	c := &catalogue{index: map[Purpose]int{}, sources: map[string]Purpose{}}
+func load(fsys fs.FS, want []Purpose) (*Catalogue, error) {
+	c := &Catalogue{index: map[Purpose]int{}, sources: map[string]Purpose{}}
 	names, err := fs.Glob(fsys, "purposes/*.toml")
 	if err != nil {
 		return nil, fmt.Errorf("consent: %w", err)
@@ -169,6 +197,9 @@ func load(fsys fs.FS, want []Purpose) (*catalogue, error) {
 	if c.policies, err = loadPolicies(fsys); err != nil {
 		return nil, fmt.Errorf("consent: policy: %w", err)
 	}
+	if c.acts, err = loadActs(fsys); err != nil {
+		return nil, fmt.Errorf("consent: exceptions.toml: %w", err)
+	}
 	return c, nil
 }
 
@@ -182,6 +213,8 @@ func loadPurpose(fsys fs.FS, want Purpose) (Info, error) {
 		PerDevice bool     `toml:"per_device"`
 		Room      string   `toml:"room"`
 		Sources   []string `toml:"sources"`
+		Clauses   []string `toml:"clauses"`
+		Erases    []string `toml:"erases"`
 		EN        Text     `toml:"en"`
 		ZH        Text     `toml:"zh"`
 	}
@@ -192,7 +225,7 @@ func loadPurpose(fsys fs.FS, want Purpose) (Info, error) {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return Info{}, fmt.Errorf("unknown key %s", unknown[0])
 	}
-	for _, key := range []string{"id", "version", "core", "available", "sensitive", "per_device", "room", "sources"} {
+	for _, key := range []string{"id", "version", "core", "available", "sensitive", "per_device", "room", "sources", "clauses", "erases"} {
 		if !meta.IsDefined(key) {
 			return Info{}, fmt.Errorf("%s is missing: it must be said, not left to a default", key)
 		}
@@ -200,12 +233,15 @@ func loadPurpose(fsys fs.FS, want Purpose) (Info, error) {
 	if f.ID != want || f.Version < 1 || f.Room == "" {
 		return Info{}, fmt.Errorf("id %q, version %d or room %q is wrong", f.ID, f.Version, f.Room)
 	}
+	if len(f.Clauses) == 0 || slices.ContainsFunc(f.Clauses, func(c string) bool { return c == "" || strings.Trim(c, "0123456789.") != "" }) {
+		return Info{}, fmt.Errorf("the clauses %q are none", f.Clauses)
+	}
 	info := Info{
 		ID: f.ID, Version: f.Version, Core: f.Core, Available: f.Available, Sensitive: f.Sensitive,
-		PerDevice: f.PerDevice, Room: f.Room, Sources: f.Sources, Text: map[string]Text{"en": f.EN, "zh": f.ZH},
+		PerDevice: f.PerDevice, Room: f.Room, Sources: f.Sources, Clauses: f.Clauses, Erases: f.Erases, Text: map[string]Text{"en": f.EN, "zh": f.ZH},
 	}
 	for lang, t := range info.Text {
-		for _, s := range append([]string{t.Title, t.What, t.Retention, t.Processor, t.Without}, t.Data...) {
+		for _, s := range append([]string{t.Title, t.What, t.Retention, t.Erased, t.Processor, t.Without}, t.Data...) {
 			if strings.TrimSpace(s) == "" || s != strings.TrimSpace(s) || !utf8.ValidString(s) {
 				return Info{}, fmt.Errorf("a text in %s is missing or has stray space", lang)
 			}
@@ -223,9 +259,9 @@ func loadPurpose(fsys fs.FS, want Purpose) (Info, error) {
 func loadPolicies(fsys fs.FS) ([]Policy, error) {
 	var f struct {
 		Revision []struct {
-			ID       string            `toml:"id"`
-			Modified time.Time         `toml:"modified"`
-			Changes  map[string]string `toml:"changes"`
+			ID       string              `toml:"id"`
+			Modified time.Time           `toml:"modified"`
+			Changes  map[string][]string `toml:"changes"`
 		} `toml:"revision"`
 	}
 	meta, err := toml.DecodeFS(fsys, "policy/revisions.toml", &f)
@@ -250,13 +286,16 @@ func loadPolicies(fsys fs.FS) ([]Policy, error) {
 			if err != nil {
 				return nil, err
 			}
-			if len(text) == 0 || !utf8.Valid(text) || p.Changes[lang] == "" {
+			if len(text) == 0 || !utf8.Valid(text) || len(p.Changes[lang]) == 0 || slices.Contains(p.Changes[lang], "") {
 				return nil, fmt.Errorf("revision %s lacks its text or its changes in %s", p.Revision, lang)
 			}
 			p.Text[lang] = string(text)
 		}
 		if len(p.Changes) != len(Languages()) {
 			return nil, fmt.Errorf("revision %s tells its changes in an unknown language", p.Revision)
+		}
+		if len(p.Changes["en"]) != len(p.Changes["zh"]) {
+			return nil, fmt.Errorf("revision %s does not tell the same changes in each language", p.Revision)
 		}
 		list = append(list, p)
 	}

@@ -45,12 +45,12 @@ func TestCatalogueIsComplete(t *testing.T) { // R20, R23
 		if len(info.Text) != len(Languages()) {
 			t.Errorf("%s: %d languages", info.ID, len(info.Text))
 		}
-		for _, s := range append([]string{info.Text["zh"].Title, info.Text["zh"].What, info.Text["zh"].Retention, info.Text["zh"].Processor, info.Text["zh"].Without}, info.Text["zh"].Data...) {
+		for _, s := range append([]string{info.Text["zh"].Title, info.Text["zh"].What, info.Text["zh"].Retention, info.Text["zh"].Erased, info.Text["zh"].Processor, info.Text["zh"].Without}, info.Text["zh"].Data...) {
 			chinese(t, string(info.ID), s)
 		}
 	}
 	p := CurrentPolicy()
-	if p.Revision != "1" || p.Modified.Format(time.DateOnly) != "2026-11-26" || p.Changes["zh"] == "" {
+	if p.Revision != "1" || p.Modified.Format(time.DateOnly) != "2026-11-26" || len(p.Changes["zh"]) == 0 {
 		t.Errorf("%s of %s", p.Revision, p.Modified)
 	}
 	for _, line := range strings.Split(p.Text["zh"], "\n") {
@@ -89,7 +89,11 @@ func TestCatalogueCannotBeChangedFromOutside(t *testing.T) {
 }
 
 func TestCatalogueMistakesAreFound(t *testing.T) {
-	good := fstest.MapFS{}
+	acts, err := files.ReadFile("exceptions.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := fstest.MapFS{"exceptions.toml": &fstest.MapFile{Data: acts}}
 	for _, dir := range []string{"purposes", "policy"} {
 		entries, err := files.ReadDir(dir)
 		if err != nil {
@@ -139,10 +143,22 @@ func TestCatalogueMistakesAreFound(t *testing.T) {
 			b := m["policy/revisions.toml"].Data
 			m["policy/revisions.toml"] = &fstest.MapFile{Data: append(bytes.Clone(b), b...)}
 		},
-		"unknown policy key": edit("policy/revisions.toml", `id = "1"`, "id = \"1\"\nsilent = true"),
-		"changes untold":     edit("policy/revisions.toml", "changes.zh", "changes.fr"),
-		"no date":            edit("policy/revisions.toml", "modified = 2026-11-26\n", ""),
-		"not TOML":           edit("purposes/storage.toml", "[en]", "[en"),
+		"unknown policy key":             edit("policy/revisions.toml", `id = "1"`, "id = \"1\"\nsilent = true"),
+		"changes untold":                 edit("policy/revisions.toml", "changes.zh", "changes.fr"),
+		"no date":                        edit("policy/revisions.toml", "modified = 2026-11-26\n", ""),
+		"untold clause":                  edit("purposes/storage.toml", `clauses = ["1.1", "1.2.1"]`, "clauses = []"),
+		"unsaid erasing":                 edit("purposes/storage.toml", "erases = []\n", ""),
+		"a clause of nothing":            edit("purposes/storage.toml", `"1.2.1"`, `"one"`),
+		"erasing unsaid":                 edit("purposes/storage.toml", "erased = \"Nothing", "# \"Nothing"),
+		"no change":                      edit("policy/revisions.toml", `changes.zh = ["这是第一版。"]`, "changes.zh = []"),
+		"other changes":                  edit("policy/revisions.toml", `changes.zh = ["这是第一版。"]`, `changes.zh = ["这是第一版。", "x"]`),
+		"no acts":                        func(m fstest.MapFS) { delete(m, "exceptions.toml") },
+		"act without a clause":           edit("exceptions.toml", `clause = "1.3.8"`, `clause = ""`),
+		"act twice":                      edit("exceptions.toml", `id = "guessing_guard"`, `id = "security_record"`),
+		"act of no basis":                edit("exceptions.toml", `basis = "faults"`, `basis = "habit"`),
+		"unknown key of act":             edit("exceptions.toml", "each = false", "each = false\nhidden = true"),
+		"act that is entered is missing": edit("exceptions.toml", `id = "record_read"`, `id = "record_write"`),
+		"not TOML":                       edit("purposes/storage.toml", "[en]", "[en"),
 	} {
 		m := fstest.MapFS{}
 		for k, v := range good {

@@ -25,6 +25,7 @@ package consent
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -103,6 +104,9 @@ const (
 	Suspended State = "suspended"
 )
 
+// Refused is what a decision about WholePolicy says: the policy was declined.
+const Refused State = "declined"
+
 // Consent is the state of one purpose for one person.
 type Consent struct {
 	Purpose Purpose
@@ -123,7 +127,7 @@ type Ledger struct {
 	db    *db.DB
 	log   *audit.Log
 	chain *audit.Chain
-	cat   *catalogue
+	cat   *Catalogue
 	sign  *signer
 
 	mu      sync.Mutex
@@ -142,6 +146,10 @@ type slot struct {
 type person struct {
 	latest map[slot]decision
 	leases map[slot]*lease
+	// accepted is the number of their last yes under the current policy, zero for none;
+	// answered: they said yes to something, or declined, under whatever policy.
+	accepted int64
+	answered bool
 }
 
 // decision is a row of the ledger, without what it is about.
@@ -160,7 +168,16 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer) (*Le
 	return open(ctx, d, log, key, builtin())
 }
 
-func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat *catalogue) (*Ledger, error) {
+// OpenWith is Open with another catalogue than the built-in one: a box of the future,
+// for tests. nil is the built-in one.
+func OpenWith(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat *Catalogue) (*Ledger, error) {
+	if cat == nil {
+		cat = builtin()
+	}
+	return open(ctx, d, log, key, cat)
+}
+
+func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat *Catalogue) (*Ledger, error) {
 	sign, err := newSigner(key)
 	if err != nil {
 		return nil, err
@@ -189,7 +206,10 @@ func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat 
 			d.time = time.UnixMilli(ms).UTC()
 			l.person(u).latest[s] = d
 		}
-		return rows.Err()
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		return l.readStandings(ctx, tx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consent: open: %w", err)
@@ -219,16 +239,17 @@ func (p *person) applying(s slot) decision {
 }
 
 // state says what d, the decision that counts for a purpose, means today; core
-// is the decision that counts for Storage.
-func (c *catalogue) state(info *Info, d, core decision) State {
+// is the decision that counts for Storage, declined the number of the last decision
+// that declined a policy.
+func (c *Catalogue) state(info *Info, d, core decision, declined int64) State {
 	switch {
 	case d.seq == 0:
 		return Never
 	case !d.granted:
 		return Withdrawn
-	case d.version != info.Version, !info.Available:
+	case d.version != info.Version, !info.Available, d.seq < declined:
 		return Suspended
-	case d.revision == c.current().Revision, core.granted && core.revision == c.current().Revision:
+	case d.revision == c.current().Revision, core.granted && core.revision == c.current().Revision && core.seq > declined:
 		return Granted
 	}
 	return Suspended
@@ -261,7 +282,7 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consent: state: %w", err)
 	}
-	core := p.applying(slot{Storage, 0})
+	core, declined := p.applying(slot{Storage, 0}), p.declined().seq
 	var list []Consent
 	for i := range l.cat.purposes {
 		info := &l.cat.purposes[i]
@@ -275,7 +296,7 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 		for _, dev := range devices {
 			d := p.applying(slot{info.ID, dev})
 			list = append(list, Consent{
-				Purpose: info.ID, Device: dev, State: l.cat.state(info, d, core),
+				Purpose: info.ID, Device: dev, State: l.cat.state(info, d, core, declined),
 				PolicyRevision: d.revision, PurposeVersion: d.version, Time: d.time,
 			})
 		}
@@ -292,9 +313,12 @@ func (l *Ledger) check(d Decision) (*Info, error) {
 			Hint:   "Ask them to sign in and decide.",
 		}
 	}
-	info, err := l.cat.info(d.Purpose)
-	if err != nil {
-		return nil, err
+	info := l.cat.whole()
+	if d.Purpose != WholePolicy {
+		var err error
+		if info, err = l.cat.info(d.Purpose); err != nil {
+			return nil, err
+		}
 	}
 	if d.How == "" || len(d.How) > 64 || strings.Trim(d.How, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
 		return nil, fmt.Errorf("consent: %q is not a way to decide", d.How)
@@ -307,8 +331,11 @@ func (l *Ledger) check(d Decision) (*Info, error) {
 			Members: map[string]any{"purpose": string(info.ID)},
 		}
 	}
-	if !d.Granted {
+	if !d.Granted && d.Purpose != WholePolicy {
 		return info, nil
+	}
+	if d.Granted && d.Purpose == WholePolicy {
+		return nil, errors.New("consent: a policy is accepted by a consent to storage")
 	}
 	if !info.Available {
 		return nil, notAvailable(info)
@@ -335,7 +362,8 @@ func (l *Ledger) check(d Decision) (*Info, error) {
 // the receipt of the decision that is: repeating a request is harmless.
 //
 // Granting needs the current policy revision (problem.Conflict, whose member
-// policy_revision names it) and a purpose that this version of the box serves
+// policy_revision names it), that it is not declined, but for Storage, which accepts it
+// (problem.ConsentRequired, see Limited), and a purpose that this version of the box serves
 // (problem.Unsupported). An unknown purpose is problem.NotFound, a decision for
 // somebody else problem.Forbidden.
 func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
@@ -350,7 +378,13 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 		if err != nil {
 			return err
 		}
-		if last.repeats(d, info, policy) {
+		stands, declined, err := l.standing(tx, d.User)
+		switch {
+		case err != nil:
+			return err
+		case d.Granted && d.Purpose != Storage && stands == Declined:
+			return l.limited(stands)
+		case last.repeats(d, info, policy, stands, declined):
 			receipt, err = l.stored(tx, last.seq)
 			return err
 		}
@@ -385,8 +419,11 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 
 func event(d Decision, hash audit.Hash) audit.Event {
 	action := "consent.withdraw"
-	if d.Granted {
+	switch {
+	case d.Granted:
 		action = "consent.grant"
+	case d.Purpose == WholePolicy:
+		action = "consent.decline"
 	}
 	return audit.Event{
 		Actor: d.Actor, Action: action, Subject: d.User, Object: string(d.Purpose), Device: d.Device, Via: d.How,
@@ -409,10 +446,16 @@ type previous struct {
 }
 
 // repeats reports whether d would change nothing: the decision that counts was
-// made about the same slot and says the same under the same texts.
-func (p previous) repeats(d Decision, info *Info, policy *Policy) bool {
-	if p.seq == 0 || !p.own || p.granted != d.Granted {
+// made about the same slot and says the same under the same texts. stands is how the
+// person stood before it, declined when they last declined a policy.
+func (p previous) repeats(d Decision, info *Info, policy *Policy, stands Standing, declined int64) bool {
+	switch {
+	case p.seq == 0 || !p.own || p.granted != d.Granted:
 		return false
+	case d.Purpose == WholePolicy:
+		return stands == Declined
+	case d.Granted && p.seq < declined:
+		return false // it counts no more
 	}
 	return !d.Granted || p.version == info.Version && p.revision == policy.Revision
 }
@@ -458,10 +501,11 @@ func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
 	if p.latest[s].seq < d.seq { // commits of one group may be applied in any order
 		p.latest[s] = d
 	}
+	p.note(d, s.purpose, l.cat.current().Revision)
 	var ended []*lease
-	core := p.applying(slot{Storage, 0})
+	core, declined := p.applying(slot{Storage, 0}), p.declined().seq
 	for about, lease := range p.leases {
-		if l.cat.state(lease.purpose, p.applying(about), core) != Granted {
+		if l.cat.state(lease.purpose, p.applying(about), core, declined) != Granted {
 			delete(p.leases, about)
 			ended = append(ended, lease)
 		}
@@ -472,6 +516,10 @@ func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
 	}
 	l.mu.Unlock()
 	for _, lease := range ended {
-		lease.end(withdrawn(lease.purpose))
+		cause := withdrawn(lease.purpose)
+		if s.purpose == WholePolicy {
+			cause = l.limited(Declined)
+		}
+		lease.end(cause)
 	}
 }

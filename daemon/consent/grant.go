@@ -38,7 +38,7 @@ func (g Grant) Purpose() Purpose { return g.purpose }
 
 // GrantFor is Grant for the purpose of an upload's source; see PurposeOf.
 func (l *Ledger) GrantFor(ctx context.Context, u ident.UserID, dev ident.DeviceID, source string) (Grant, error) {
-	purpose, err := PurposeOf(source)
+	purpose, err := l.cat.purposeOf(source)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -67,7 +67,10 @@ func (l *Ledger) Grant(ctx context.Context, u ident.UserID, dev ident.DeviceID, 
 	if p == nil {
 		return Grant{}, l.required(info, Never)
 	}
-	if state := l.cat.state(info, p.applying(s), p.applying(slot{Storage, 0})); state != Granted {
+	if state := l.cat.state(info, p.applying(s), p.applying(slot{Storage, 0}), p.declined().seq); state != Granted {
+		if stands := p.standing(l.cat.current().Revision); stands.limited() {
+			return Grant{}, l.limited(stands)
+		}
 		return Grant{}, l.required(info, state)
 	}
 	held := p.leases[s]
@@ -109,17 +112,17 @@ func (g Grant) Check(tx *db.Tx, purpose Purpose) error {
 	if err := g.lease.ended(); err != nil {
 		return err
 	}
-	d, err := counting(tx, g.user, slot{purpose, g.device})
+	d, declined, err := counting(tx, g.user, slot{purpose, g.device})
 	if err != nil {
 		return err
 	}
 	var core decision
 	if d.granted && d.revision != g.ledger.cat.current().Revision {
-		if core, err = counting(tx, g.user, slot{Storage, 0}); err != nil {
+		if core, _, err = counting(tx, g.user, slot{Storage, 0}); err != nil {
 			return err
 		}
 	}
-	switch state := g.ledger.cat.state(info, d, core); state {
+	switch state := g.ledger.cat.state(info, d, core, declined); state {
 	case Granted:
 		return nil
 	case Withdrawn:
@@ -129,26 +132,28 @@ func (g Grant) Check(tx *db.Tx, purpose Purpose) error {
 	}
 }
 
-// counting reads the decision that counts for s: two seeks in one index.
-func counting(tx *db.Tx, u ident.UserID, s slot) (decision, error) {
-	var d decision
+// counting reads the decision that counts for s, and the number of the last one that
+// declined a policy: three seeks in one index.
+func counting(tx *db.Tx, u ident.UserID, s slot) (d decision, declined int64, err error) {
 	rows, err := tx.Query(countingSQL, u, s.purpose, s.device)
 	if err != nil {
-		return d, fmt.Errorf("consent: check: %w", err)
+		return d, 0, fmt.Errorf("consent: check: %w", err)
 	}
 	defer rows.Close()
 	if rows.Next() {
-		if err := rows.Scan(&d.seq, &d.granted, &d.version, &d.revision); err != nil {
-			return d, fmt.Errorf("consent: check: %w", err)
+		if err := rows.Scan(&d.seq, &d.granted, &d.version, &d.revision, &declined); err != nil {
+			return d, 0, fmt.Errorf("consent: check: %w", err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return d, fmt.Errorf("consent: check: %w", err)
+		return d, 0, fmt.Errorf("consent: check: %w", err)
 	}
-	return d, nil
+	return d, declined, nil
 }
 
-const countingSQL = `SELECT seq, granted, purpose_version, policy_revision FROM consent_ledger WHERE seq = max(
+const countingSQL = `SELECT seq, granted, purpose_version, policy_revision,
+	coalesce((SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = 'policy' AND device = 0), 0)
+	FROM consent_ledger WHERE seq = max(
 	coalesce((SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2 AND device = 0), 0),
 	coalesce((SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2 AND device = ?3), 0))`
 

@@ -17,5 +17,13 @@ func Held() rights.Holder {
 			{Name: "consent_receipt", Kind: "receipt", From: "consent_ledger AS l CROSS JOIN consent_receipt AS t ON t.seq = l.seq", Where: "l.user = +?1",
 				Key: []string{"l.purpose", "l.device", "l.seq"}, Columns: []rights.Column{rights.Text("seq"), rights.Text("jws")}},
 		},
+	}, {
+		ID: "exceptions", Title: rights.Words{EN: "Used without asking you", ZH: "未经询问的使用"},
+		What: rights.Words{EN: "Each time that your data was used without your consent, by whom, and the clause of the policy that allows it.", ZH: "您的数据每次未经同意而被使用的记录：由谁使用，以及隐私政策中允许这样做的条款。"},
+		From: rights.Words{EN: "From the box, when it happens.", ZH: "由盒子在事情发生时记录。"},
+		Kept: rights.Words{EN: "As long as the account.", ZH: "与账户同存。"},
+		Fix:  rights.Words{EN: "It says what happened.", ZH: "如实记录，不可更改。"},
+		Tables: []rights.Table{{Name: "exception", Kind: "exception", Key: []string{"t.id"}, Columns: []rights.Column{
+			rights.Time("time"), rights.Time("last"), rights.Text("times"), rights.Text("act"), rights.Text("clause"), rights.ID("actor"), rights.Text("via")}}},
 	}}}
 }

@@ -40,7 +40,7 @@ type house struct {
 
 func build(t testing.TB) *house { return buildWith(t, builtin()) }
 
-func buildWith(t testing.TB, cat *catalogue) *house {
+func buildWith(t testing.TB, cat *Catalogue) *house {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -53,7 +53,7 @@ func buildWith(t testing.TB, cat *catalogue) *house {
 	return h
 }
 
-func (h *house) start(cat *catalogue) {
+func (h *house) start(cat *Catalogue) {
 	h.t.Helper()
 	d, err := db.Open(h.t.Context(), db.Options{Path: h.path, BackupDir: filepath.Dir(h.path),
 		Now: func() time.Time { return time.UnixMilli(h.now.Load()) }})
@@ -67,7 +67,7 @@ func (h *house) start(cat *catalogue) {
 }
 
 // restart stops the box and starts one that was built with cat.
-func (h *house) restart(cat *catalogue) {
+func (h *house) restart(cat *Catalogue) {
 	h.t.Helper()
 	if err := h.db.Close(); err != nil {
 		h.t.Fatal(err)
@@ -133,7 +133,7 @@ func (h *house) verify() audit.Report {
 
 // catalogueWith returns the built-in catalogue with changed versions of purposes
 // and further policy revisions.
-func catalogueWith(versions map[Purpose]int, revisions ...string) *catalogue {
+func catalogueWith(versions map[Purpose]int, revisions ...string) *Catalogue {
 	old := builtin()
 	c := *old
 	c.purposes = append([]Info(nil), old.purposes...)
@@ -509,7 +509,7 @@ func TestCheckKnowsSuspension(t *testing.T) { // R21, R23
 	h := build(t)
 	h.decide(ann, 0, AlbumBackup, true)
 	g := h.grant(ann, 0, AlbumBackup)
-	for name, cat := range map[string]*catalogue{
+	for name, cat := range map[string]*Catalogue{
 		"wider":        catalogueWith(map[Purpose]int{AlbumBackup: 2}),
 		"new revision": catalogueWith(nil, "2"),
 	} {

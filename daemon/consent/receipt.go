@@ -89,7 +89,7 @@ type ReceiptPurpose struct {
 
 // Event is the decision itself.
 type Event struct {
-	State State     `json:"state"` // Granted or Withdrawn
+	State State     `json:"state"` // Granted, Withdrawn or, of the policy as a whole, Refused
 	Time  time.Time `json:"time"`  // UTC, whole milliseconds
 	// ClockUnsure: the box knew that its clock may well be wrong.
 	ClockUnsure bool         `json:"clock_unsure,omitempty"`
@@ -118,9 +118,12 @@ func (l *Ledger) receipt(d Decision, info *Info, policy *Policy, now decision, h
 		Event:      Event{State: Withdrawn, Time: now.time, ClockUnsure: now.unsure, Actor: d.Actor, How: d.How},
 		Withdrawal: Withdrawal{Page: consentPage, API: "DELETE /v1/consents/" + string(info.ID)},
 	}
-	if d.Granted {
+	switch {
+	case d.Granted:
 		r.Event.State = Granted
-	} else if last.granted {
+	case d.Purpose == WholePolicy:
+		r.Event.State, r.Withdrawal.API = Refused, "PUT /v1/policy"
+	case last.granted:
 		r.Withdrawal.Withdraws = hex.EncodeToString(last.hash)
 	}
 	for lang, t := range info.Text {

@@ -150,7 +150,7 @@ func TestCheckReadsNoMoreThanItMust(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(plan.String(), "SCAN") || strings.Contains(plan.String(), "TEMP B-TREE") ||
-			strings.Count(plan.String(), "consent_ledger_latest (user=? AND purpose=? AND device=?)") != 2 {
+			strings.Count(plan.String(), "consent_ledger_latest (user=? AND purpose=? AND device=?)") != 3 {
 			t.Errorf("%s:\n%s", name, plan.String())
 		}
 	}
