@@ -48,6 +48,9 @@ type Options struct {
 	// Running is how long the box was seen to run since some moment, whatever became of
 	// the clock; nil: as the system counts it.
 	Running func() time.Duration
+	// Catalogue is what purposes and policies say; nil is what this version was built
+	// with, which is what every box in use has. Tests give another one.
+	Catalogue *consent.Catalogue
 	// Rebuilt is what Rescue returned; nil: nothing was rebuilt. It is written into
 	// the audit record.
 	Rebuilt *RebuildReport
@@ -60,6 +63,7 @@ type Box struct {
 	log     *slog.Logger
 	now     func() time.Time // the system's; from openVolume on, clock.Now
 	running func() time.Duration
+	words   *consent.Catalogue
 	right   func() bool
 	clock   *clock
 	volume  vfs.FS
@@ -119,7 +123,7 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func newBox(opt Options) *Box {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, right: func() bool { return false },
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, right: func() bool { return false },
 		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -319,7 +323,10 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}
-	if b.consent, err = consent.Open(ctx, b.db, b.audit, b.identity.Signer()); err != nil {
+	if b.consent, err = consent.OpenWith(ctx, b.db, b.audit, b.identity.Signer(), b.words); err != nil {
+		return fmt.Errorf("consents: %w", err)
+	}
+	if err := b.tellPolicy(ctx); err != nil {
 		return fmt.Errorf("consents: %w", err)
 	}
 	if b.catalog, err = catalog.Open(ctx, b.db); err != nil {

@@ -463,6 +463,9 @@ func (b *Box) noteRebuild(ctx context.Context, report *RebuildReport) error {
 		return nil
 	}
 	return b.db.Write(ctx, func(tx *db.Tx) error {
+		if err := b.noteRebuilt(tx); err != nil {
+			return err
+		}
 		return b.audit.Append(tx, audit.Event{Action: "records.rebuild", Via: "socket", Detail: map[string]string{
 			"number": strconv.FormatInt(report.Number, 10), "lost": strconv.FormatBool(report.Lost != ""),
 			"missing": strconv.FormatInt(report.Missing, 10), "found": strconv.FormatInt(report.Found, 10),

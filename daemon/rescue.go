@@ -64,7 +64,7 @@ func (b *Box) rebuildRecords(ctx context.Context, how RebuildOptions, tell func(
 	r := &rebuilding{
 		RebuildOptions: how, conf: b.conf, log: b.log, now: b.now, disk: b.disk, store: b.store, tell: tell,
 		ledger: func(d *db.DB, log *audit.Log) (*consent.Ledger, error) {
-			return consent.Open(ctx, d, log, b.identity.Signer())
+			return consent.OpenWith(ctx, d, log, b.identity.Signer(), b.words)
 		},
 	}
 	return r.run(ctx)

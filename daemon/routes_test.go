@@ -40,6 +40,9 @@ GET /assets/                     what the page is made of
 GET /.well-known/yunbox          how an app finds the box
 GET /v1/openapi.json             the document, the same for every box
 GET /v1/policy                   read before somebody agrees to it
+GET /v1/policy/revisions         likewise
+GET /v1/policy/revisions/{revision}  likewise
+GET /v1/policy/exceptions        what the box may do without asking
 GET /v1/purposes                 likewise
 POST /v1/bind                    proves itself with the label's secret
 POST /v1/session                 proves itself with a password

@@ -110,7 +110,7 @@ func listenLongPath(path string) (net.Listener, error) {
 
 func (b *Box) openFront() error {
 	b.front = httpd.New(httpd.Options{
-		Identity: b.identity, Accounts: b.accounts, Log: b.log,
+		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Log: b.log,
 		Names: func() []string { return b.conf.Hosts },
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}

@@ -20,6 +20,7 @@ const (
 	NoticeGuessing    = "code_guessing" // the password was right, and many codes were wrong
 	NoticePassword    = "password"      // the password was changed
 	NoticeReset       = "password_set"  // root gave the account another password
+	NoticePolicy      = "policy"        // the privacy policy has another revision; Name is that
 )
 
 // A Notice tells somebody what happened on their account. It stays until they have
@@ -29,7 +30,7 @@ type Notice struct {
 	Time   time.Time
 	Kind   string
 	Device ident.DeviceID // where it happened; zero: not known
-	Name   string         // of that device, as it was then
+	Name   string         // of that device, as it was then; with NoticePolicy the revision
 }
 
 // NoticeID names a notice; later ones are greater.
@@ -57,6 +58,10 @@ func (a *Accounts) notify(tx *db.Tx, user ident.UserID, kind string, device iden
 			return err
 		}
 	}
+	return a.addNotice(tx, user, kind, device, name)
+}
+
+func (a *Accounts) addNotice(tx *db.Tx, user ident.UserID, kind string, device ident.DeviceID, name string) error {
 	if _, err := tx.Exec(`DELETE FROM notice WHERE user = ?1 AND (time < ?2 OR id <=
 		(SELECT id FROM notice WHERE user = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))`,
 		int64(user), tx.Now.Add(-noticeLife).UnixMilli(), maxNotices-1); err != nil {
@@ -68,6 +73,52 @@ func (a *Accounts) notify(tx *db.Tx, user ident.UserID, kind string, device iden
 		tx.AfterCommit(a.bell.ring)
 	}
 	return err
+}
+
+// TellPolicy tells everybody, once, that the privacy policy has another revision than
+// the one that they were told of: first is the one that no box had to tell.
+func (a *Accounts) TellPolicy(ctx context.Context, revision, first string) error {
+	told := first
+	err := a.db.Read(ctx, func(tx *db.Tx) error {
+		err := tx.QueryRowContext(ctx, `SELECT value FROM box WHERE key = 'policy_told'`).Scan(&told)
+		if isNoRows(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || told == revision {
+		return err
+	}
+	return a.db.Write(ctx, func(tx *db.Tx) error {
+		people, err := a.Everybody(tx)
+		if err != nil {
+			return err
+		}
+		for _, u := range people {
+			if err := a.addNotice(tx, u, NoticePolicy, 0, revision); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(`INSERT INTO box (key, value) VALUES ('policy_told', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, revision)
+		return err
+	})
+}
+
+// Everybody lists all people as of tx, also those who are switched off.
+func (a *Accounts) Everybody(tx *db.Tx) (people []ident.UserID, err error) {
+	rows, err := tx.Query(`SELECT id FROM user ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var u ident.UserID
+		if err := rows.Scan(&u); err != nil {
+			return nil, err
+		}
+		people = append(people, u)
+	}
+	return people, rows.Err()
 }
 
 // tell adds a notice about what somebody without a session does, once an hour.

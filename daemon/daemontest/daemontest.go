@@ -25,6 +25,7 @@ import (
 
 	"yunbox.local/daemon"
 	"yunbox.local/daemon/config"
+	"yunbox.local/daemon/consent"
 	"yunbox.local/storage/vfs"
 )
 
@@ -42,6 +43,7 @@ type Box struct {
 	FTP    string       // where cameras connect, "127.0.0.1:PORT"; empty: nowhere
 
 	conf  config.Config
+	words *consent.Catalogue // nil: the one of this version
 	disk  vfs.FS
 	ahead atomic.Int64 // nanoseconds by which the box's clock is ahead
 	lived atomic.Int64 // nanoseconds that passed beside those of the test
@@ -132,7 +134,7 @@ func (b *Box) Kill() {
 // Rebuild rebuilds the records of a box that was stopped.
 func (b *Box) Rebuild(how daemon.RebuildOptions) (daemon.RebuildReport, error) {
 	log := slog.New(slog.NewTextHandler(b.log, nil))
-	return daemon.Rebuild(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now, Running: b.running}, how, nil)
+	return daemon.Rebuild(context.Background(), daemon.Options{Config: b.conf, Log: log, Disk: b.disk, Now: b.now, Running: b.running, Catalogue: b.words}, how, nil)
 }
 
 // onlyFiles leaves sockets out, which cannot be copied.
@@ -169,7 +171,7 @@ func (b *Box) For(t testing.TB) {
 func (b *Box) run() {
 	b.t.Helper()
 	b.off = false
-	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: slog.New(b.lines), Disk: b.disk, Now: b.now, Running: b.running})
+	box, err := daemon.Open(context.Background(), daemon.Options{Config: b.conf, Log: slog.New(b.lines), Disk: b.disk, Now: b.now, Running: b.running, Catalogue: b.words})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -170,6 +170,11 @@ func (s *Server) admit(out *response, r *http.Request, route Route) (*http.Reque
 		return r, &problem.Error{Kind: problem.Forbidden, Op: "httpd",
 			Detail: "Only the owner and the admins of the box may do that.", Hint: "Ask one of them."}
 	}
+	if p.User != 0 && !route.remainsBy(r.Method) {
+		if err := s.limited(p.User); err != nil {
+			return r, err
+		}
+	}
 	if route.StepUp != 0 {
 		if err := s.accounts.RequireFresh(r.Context(), p, route.StepUp); err != nil {
 			return r, err

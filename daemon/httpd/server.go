@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 )
 
@@ -97,9 +98,13 @@ type Options struct {
 	Accounts *account.Accounts
 	// Names returns further host names by which the box is known now, such as the
 	// one that mDNS settled on; nil: none. It is called on every request.
-	Names  func() []string
-	Log    *slog.Logger // nil discards it
-	Limits Limits
+	Names func() []string
+	// Limited returns why somebody may use only what remains to people who did not
+	// accept the current privacy policy, see Remains; nil: they accepted it, or were not
+	// asked yet. It is called on every request of theirs. A nil Limited limits nobody.
+	Limited func(ident.UserID) error
+	Log     *slog.Logger // nil discards it
+	Limits  Limits
 }
 
 // Server is the front hall. Register all routes before the first Serve. It is
@@ -108,6 +113,7 @@ type Server struct {
 	identity *Identity
 	accounts *account.Accounts
 	names    func() []string
+	limited  func(ident.UserID) error
 	log      *slog.Logger
 	limits   Limits
 	mux      *http.ServeMux
@@ -129,7 +135,7 @@ type Server struct {
 // New returns a server without routes.
 func New(opt Options) *Server {
 	s := &Server{
-		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, log: opt.Log,
+		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, log: opt.Log,
 		limits: opt.Limits.withDefaults(), mux: http.NewServeMux(),
 		failed:   account.NewThrottle(6*time.Second, 10, 1024),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
@@ -139,6 +145,9 @@ func New(opt Options) *Server {
 	}
 	if s.names == nil {
 		s.names = func() []string { return nil }
+	}
+	if s.limited == nil {
+		s.limited = func(ident.UserID) error { return nil }
 	}
 	s.base, s.end = context.WithCancelCause(context.WithValue(context.Background(), stoppingKey{}, s.stopping))
 	s.conns = newConns(s.limits.Conns, s.limits.ConnsPerSource)
@@ -200,7 +209,7 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	if a < Public || a > AdminOnly {
 		panic(fmt.Sprintf("httpd: the route %q does not say who may use it", pattern))
 	}
-	route := Route{pattern, a, StepUp(pattern)}
+	route := Route{pattern, a, StepUp(pattern), Remains(pattern)}
 	s.routes = append(s.routes, route)
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
@@ -223,6 +232,7 @@ type Route struct {
 	Pattern string
 	Access  Access
 	StepUp  account.When // 0: a session or token is enough
+	Remains string       // see Remains
 }
 
 // Routes lists the routes in the order of their registration.

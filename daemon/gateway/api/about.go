@@ -7,7 +7,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -70,7 +69,7 @@ func (a *API) describeBox(ctx context.Context, _ *struct{}) (*boxAnswer, error) 
 	d := BoxDescription{
 		Name: a.box.Name(), ID: a.identity.ID(), Bound: bound, State: "u", API: "/v1",
 		Fingerprint: a.identity.Fingerprint(), Words: words[:],
-		PolicyRevision: consent.CurrentPolicy().Revision, Version: a.box.Version,
+		PolicyRevision: a.consent.Policy().Revision, Version: a.box.Version,
 	}
 	if bound {
 		d.State = "b"

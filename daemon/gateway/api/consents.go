@@ -22,9 +22,11 @@ func (a *API) registerConsents() {
 	}, httpd.Public, a.policy)
 	register(a, route{
 		Method: "PUT", Path: "/v1/policy", ID: "accept-policy", Tag: "consent",
-		Summary:     "Accept the privacy policy",
-		Description: "Accepting it is the consent to the core service (purpose `storage`). It grants no other purpose.",
-	}, httpd.SignedIn, a.acceptPolicy)
+		Summary: "Accept or decline the privacy policy",
+		Description: "Accepting it is the consent to the core service (purpose `storage`). It grants no other purpose, but what was consented to before under an earlier revision, and did not become wider, goes on. " +
+			"Declining it (`accepted` false) ends every consent: what runs stops at once, and what is left is seeing, exporting and deleting what is there. The answer is a receipt either way.",
+	}, httpd.SignedIn, a.decidePolicy)
+	a.registerRevisions()
 	register(a, route{
 		Method: "GET", Path: "/v1/purposes", ID: "list-purposes", Tag: "consent",
 		Summary: "What the box may process personal data for, each to be consented to by itself",
@@ -79,7 +81,9 @@ type PolicyText struct {
 	Modified moment      `json:"modified"`
 	Text     string      `json:"text" doc:"Markdown"`
 	Lang     string      `json:"lang" enum:"en,zh"`
+	Changes  []string    `json:"changes" doc:"What is new since the revision before, point by point"`
 	Accepted *Acceptance `json:"accepted" doc:"The newest acceptance of the asker, null before the first"`
+	Standing *string     `json:"standing" enum:"unasked,accepted,behind,declined" doc:"How the asker stands to this revision; null: nobody is signed in. behind and declined: see the member left of the problem that other operations answer"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -95,14 +99,18 @@ type Acceptance struct {
 }
 
 func (a *API) policy(ctx context.Context, in *Localized) (*policyAnswer, error) {
-	p, lang := consent.CurrentPolicy(), in.language()
-	accepted, err := a.acceptance(ctx, principal(ctx).User)
+	p, lang, u := a.consent.Policy(), in.language(), principal(ctx).User
+	accepted, err := a.acceptance(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	return &policyAnswer{ContentLanguage: lang, Body: PolicyText{
-		Revision: p.Revision, Modified: moment(p.Modified), Text: p.Text[lang], Lang: lang, Accepted: accepted,
-	}}, nil
+	out := &policyAnswer{ContentLanguage: lang, Body: PolicyText{
+		Revision: p.Revision, Modified: moment(p.Modified), Text: p.Text[lang], Lang: lang, Changes: p.Changes[lang], Accepted: accepted,
+	}}
+	if u != 0 {
+		out.Body.Standing = orNull(string(a.consent.Standing(u)))
+	}
+	return out, nil
 }
 
 // acceptance returns the acceptance that is in force, nil when there is none.
@@ -124,22 +132,20 @@ func (a *API) acceptance(ctx context.Context, u ident.UserID) (*Acceptance, erro
 
 func granted(c consent.Consent) bool { return c.State == consent.Granted }
 
-type acceptInput struct {
+type decideInput struct {
 	Way
 	Body struct {
-		Accepted bool   `json:"accepted" doc:"true: nothing is ever accepted by leaving it out"`
+		Accepted bool   `json:"accepted" doc:"true: accept; false: decline. Neither is ever meant by leaving it out"`
 		Revision string `json:"revision" doc:"The revision that was read"`
 	} `nameHint:"PolicyDecision"`
 }
 
-func (a *API) acceptPolicy(ctx context.Context, in *acceptInput) (*receiptAnswer, error) {
-	if !in.Body.Accepted {
-		return nil, &problem.Error{
-			Kind: problem.Invalid, Op: "api.policy", Title: "Only an acceptance can be recorded here",
-			Hint: "Send \"accepted\": true, or withdraw with DELETE /v1/consents/storage.",
-		}
+func (a *API) decidePolicy(ctx context.Context, in *decideInput) (*receiptAnswer, error) {
+	d := consent.Decision{Purpose: consent.WholePolicy, PolicyRevision: in.Body.Revision}
+	if in.Body.Accepted {
+		d.Purpose, d.Granted = consent.Storage, true
 	}
-	return a.record(ctx, in.Way, consent.Decision{Purpose: consent.Storage, Granted: true, PolicyRevision: in.Body.Revision})
+	return a.record(ctx, in.Way, d)
 }
 
 type purposesAnswer struct {
@@ -159,6 +165,10 @@ type PurposeText struct {
 	Data      []string `json:"data" doc:"Categories of data"`
 	Sensitive bool     `json:"sensitive"`
 	Retention string   `json:"retention"`
+	Erased    string   `json:"erased" doc:"What is removed when it is withdrawn"`
+	Erases    []string `json:"erases" doc:"Categories of GET /v1/me/data that are removed then"`
+	Clauses   []string `json:"clauses" doc:"Of the privacy policy of the box's maker that speak of it" example:"[\"1.1\"]"`
+	Room      string   `json:"room" doc:"The part of the box that does it"`
 	Processor string   `json:"processor" doc:"Who processes the data"`
 	Core      bool     `json:"core" doc:"Part of the service itself; every other purpose can be refused without losing it"`
 	PerDevice bool     `json:"per_device" doc:"It can be decided for each device apart"`
@@ -170,11 +180,12 @@ func (a *API) purposes(_ context.Context, in *Localized) (*purposesAnswer, error
 	lang := in.language()
 	out := &purposesAnswer{ContentLanguage: lang}
 	out.Body.Purposes = []PurposeText{}
-	for _, p := range consent.Purposes() {
+	for _, p := range a.consent.Purposes() {
 		t := p.Text[lang]
 		out.Body.Purposes = append(out.Body.Purposes, PurposeText{
 			ID: string(p.ID), Version: p.Version, Title: t.Title, What: t.What, Without: t.Without,
 			Data: append([]string{}, t.Data...), Sensitive: p.Sensitive, Retention: t.Retention, Processor: t.Processor,
+			Erased: t.Erased, Erases: append([]string{}, p.Erases...), Clauses: append([]string{}, p.Clauses...), Room: p.Room,
 			Core: p.Core, PerDevice: p.PerDevice, Sources: append([]string{}, p.Sources...), Available: p.Available,
 		})
 	}
@@ -251,7 +262,7 @@ type withdrawInput struct {
 
 func (a *API) withdrawConsent(ctx context.Context, in *withdrawInput) (*receiptAnswer, error) {
 	return a.record(ctx, in.Way, consent.Decision{
-		Purpose: consent.Purpose(in.Purpose), Device: in.Device.ID, PolicyRevision: consent.CurrentPolicy().Revision,
+		Purpose: consent.Purpose(in.Purpose), Device: in.Device.ID, PolicyRevision: a.consent.Policy().Revision,
 	})
 }
 
@@ -299,7 +310,7 @@ type receiptsAnswer struct {
 
 func (a *API) receipts(ctx context.Context, purpose string) (*receiptsAnswer, error) {
 	known := func(p consent.Info) bool { return string(p.ID) == purpose }
-	if purpose != "" && !slices.ContainsFunc(consent.Purposes(), known) {
+	if purpose != "" && !slices.ContainsFunc(a.consent.Purposes(), known) {
 		return nil, &problem.Error{Kind: problem.NotFound, Op: "api.receipts", Title: "There is no such purpose", Hint: "GET /v1/purposes lists them."}
 	}
 	list, err := a.consent.Receipts(ctx, principal(ctx).User, consent.Purpose(purpose))

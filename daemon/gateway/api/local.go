@@ -2,14 +2,18 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
+	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 )
 
@@ -287,6 +291,14 @@ func (l *Local) auditTail(w http.ResponseWriter, r *http.Request) error {
 	}
 	entries, err := l.api.audit.Tail(r.Context(), n)
 	if err != nil {
+		return err
+	}
+	people := map[ident.UserID]bool{}
+	for _, e := range entries {
+		people[e.Actor], people[e.Subject] = true, true
+	}
+	delete(people, 0)
+	if err := l.api.consent.Excepted(r.Context(), consent.ActRecordRead, 0, "socket", slices.Sorted(maps.Keys(people))...); err != nil {
 		return err
 	}
 	httpd.WriteJSON(w, http.StatusOK, struct {

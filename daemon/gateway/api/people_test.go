@@ -283,7 +283,7 @@ func TestConsents(t *testing.T) {
 	if a.is(t, "read by anybody", 200, ""); a.header.Get("Content-Language") != "zh" {
 		t.Errorf("answered in %s", a.header.Get("Content-Language"))
 	}
-	w.ask(bob, "PUT", "/v1/policy", `{"accepted":false,"revision":"1"}`).is(t, "declined", 400, "invalid")
+	w.ask(bob, "PUT", "/v1/policy", `{"revision":"1"}`).is(t, "neither yes nor no", 400, "invalid")
 	w.ask(bob, "PUT", "/v1/policy", `{"accepted":true,"revision":"0"}`).is(t, "an old revision", 409, "conflict")
 	w.ask(bob, "PUT", "/v1/policy", `{"accepted":true,"revision":"`+policy.Revision+`"}`).is(t, "accepted", 200, "")
 	w.ask(bob, "GET", "/v1/policy", "").into(t, &policy)

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"yunbox.local/daemon/account"
-	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
@@ -193,6 +192,7 @@ type UsageFigures struct {
 type PolicyState struct {
 	Current  string  `json:"current"`
 	Accepted *string `json:"accepted" doc:"The revision that the person accepted; null: none"`
+	Standing string  `json:"standing" enum:"unasked,accepted,behind,declined" doc:"behind: they have not accepted the current revision after an earlier one; declined: they declined it"`
 }
 
 func (a *API) me(ctx context.Context, _ *struct{}) (*meAnswer, error) {
@@ -204,7 +204,7 @@ func (a *API) me(ctx context.Context, _ *struct{}) (*meAnswer, error) {
 	out := &meAnswer{Body: Me{
 		Person: Person{ID: p.User, Username: p.Name, Role: p.Role},
 		Usage:  UsageFigures{Items: usage.Items, Bytes: usage.Bytes, DistinctBytes: usage.Distinct},
-		Policy: PolicyState{Current: consent.CurrentPolicy().Revision},
+		Policy: PolicyState{Current: a.consent.Policy().Revision, Standing: string(a.consent.Standing(p.User))},
 	}}
 	if usage.Quota >= 0 {
 		out.Body.Usage.Quota = &usage.Quota
