@@ -22,7 +22,9 @@ type policy struct {
 	Modified json.RawMessage `json:"modified"`
 	Text     string          `json:"text"`
 	Lang     string          `json:"lang"`
+	Changes  []string        `json:"changes"`
 	Accepted json.RawMessage `json:"accepted"`
+	Standing *string         `json:"standing"`
 }
 
 // purpose is an entry of GET /v1/purposes.
@@ -33,7 +35,11 @@ type purpose struct {
 	Data      []string `json:"data"`
 	Sensitive bool     `json:"sensitive"`
 	Retention string   `json:"retention"`
+	Erased    string   `json:"erased"`
 	Processor string   `json:"processor"`
+	Without   string   `json:"without"`
+	Clauses   []string `json:"clauses"`
+	PerDevice bool     `json:"per_device"`
 	Sources   []string `json:"sources"`
 	Available bool     `json:"available"`
 }
@@ -49,52 +55,6 @@ func language() string {
 		}
 	}
 	return "en"
-}
-
-func (a *app) policyCommand() *cobra.Command {
-	top := &cobra.Command{Use: "policy", Short: "Read and accept the box's privacy policy"}
-	lang := ""
-	get := func(ctx context.Context) (*client, policy, error) {
-		c, err := a.person(ctx)
-		if err != nil {
-			return nil, policy{}, err
-		}
-		var p policy
-		err = c.call(ctx, "GET", "/v1/policy?lang="+url.QueryEscape(lang), nil, &p)
-		return c, p, err
-	}
-	show := &cobra.Command{
-		Use: "show", Short: "Show the privacy policy in force", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, p, err := get(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.print(p, func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(p.Text, "\n")) })
-		},
-	}
-	var yes bool
-	accept := &cobra.Command{
-		Use: "accept", Short: "Accept the privacy policy: the consent to keeping your files", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := get(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if err := a.confirm(yes, strings.TrimRight(p.Text, "\n")+"\n\nDo you accept this policy, revision "+p.Revision+"?", "policy accept"); err != nil {
-				return err
-			}
-			var receipt json.RawMessage
-			if err := c.call(cmd.Context(), "PUT", "/v1/policy", map[string]any{"accepted": true, "revision": p.Revision}, &receipt); err != nil {
-				return err
-			}
-			return a.print(receipt, func(w io.Writer) { fmt.Fprintf(w, "policy revision %s accepted\n", p.Revision) })
-		},
-	}
-	accept.Flags().BoolVar(&yes, "yes", false, "you have read it and accept it: do not ask")
-	top.PersistentFlags().StringVar(&lang, "lang", language(), "language: en or zh")
-	top.AddCommand(show, accept)
-	return top
 }
 
 // confirm asks a person, unless --yes says that they have decided. Consent is never
@@ -206,7 +166,7 @@ func (a *app) consentCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{grant, withdraw} {
 		c.Flags().StringVar(&device, "device", "", "for this device of yours only (name or id)")
 	}
-	top.AddCommand(list, grant, withdraw, receipts)
+	top.AddCommand(list, a.consentShowCommand(), grant, withdraw, receipts)
 	return top
 }
 
@@ -294,7 +254,16 @@ func (a *app) consentGrant(ctx context.Context, id, device string, yes bool) err
 func describePurpose(p purpose) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n\n", shown(p.Title), shown(p.What))
-	rows := [][]string{{"data", shown(strings.Join(p.Data, ", "))}, {"kept", shown(p.Retention)}, {"by", shown(p.Processor)}}
+	rows := [][]string{
+		{"data", shown(strings.Join(p.Data, ", "))}, {"kept", shown(p.Retention)}, {"withdrawn", shown(p.Erased)}, {"by", shown(p.Processor)},
+		{"without", shown(p.Without)}, {"clauses", shown(strings.Join(p.Clauses, ", ")) + " of the privacy policy of the box's maker"},
+	}
+	if p.PerDevice {
+		rows = append(rows, []string{"", "It can be decided for each device apart: --device."})
+	}
+	if !p.Available {
+		rows = append(rows, []string{"", "This version of the box does not do it."})
+	}
 	if p.Sensitive {
 		rows = append(rows, []string{"", "This is sensitive personal information."})
 	}
