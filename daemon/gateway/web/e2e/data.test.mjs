@@ -66,3 +66,34 @@ for (const [width, lang, title, prepare, show, files] of [
     await page.context().close();
   });
 }
+
+// R20 R23 R25: who declines the policy is told what is left, and can come back.
+for (const [width, lang, words] of [
+  [390, 'zh', { decline: '不同意隐私政策', left: '你仍可查看、取回、导出和删除', tick: '我已阅读', accept: '接受', changed: '这是第一版', unasked: '无需询问的事项', erased: '文件的指纹', more: '政策的历次更新' }],
+  [1280, 'en', { decline: 'Decline the policy', left: 'You can still see, fetch, export and delete', tick: 'I have read the privacy policy', accept: 'Accept', changed: 'This is the first revision', unasked: 'Done without asking', erased: 'The fingerprints of your files', more: 'Changes of the policy' }],
+]) {
+  test(`a person declines the policy and accepts it again, ${width} px, ${lang}`, async () => {
+    const page = await open(browser, box, { viewport: { width, height: 860 } }, (c) => c.addInitScript((l) => localStorage.setItem('yunbox.lang', l), lang));
+    await settled(page);
+    await page.locator('input').first().fill(owner.name);
+    await page.locator('input[type=password]').fill(owner.password);
+    await page.locator('form button[type=submit]').click();
+    await page.locator('.shell').waitFor();
+    await visit(page, 'consents');
+    await page.getByText(words.erased).waitFor();
+    await page.getByText(words.more).click();
+    await page.getByText(words.changed).waitFor();
+    await page.getByText(words.unasked).waitFor();
+    await page.getByRole('button', { name: words.decline }).click();
+    await sound(page, 'declining');
+    await page.locator('.note').getByRole('button', { name: words.decline }).click();
+    await page.locator('.note.warn', { hasText: words.left }).waitFor();
+    assert.equal(await page.getByRole('switch', { checked: true }).count(), 0);
+    await sound(page, 'declined');
+    await page.getByLabel(words.tick).check();
+    await page.getByRole('button', { name: words.accept, exact: true }).click();
+    await page.locator('.note.warn', { hasText: words.left }).waitFor({ state: 'detached' });
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+}

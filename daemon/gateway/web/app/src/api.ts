@@ -13,7 +13,7 @@ export interface Me {
   username: string;
   role: 'owner' | 'admin' | 'member' | 'child';
   usage: { items: number; bytes: number; distinct_bytes: number; quota: number | null };
-  policy: { current: string; accepted: string | null };
+  policy: { current: string; accepted: string | null; standing: string };
   /** For how many days a backup does not bring back what the person deleted; 0: never. */
   decline_deleted_days: number;
 }
@@ -40,6 +40,16 @@ export interface Policy {
   text: string;
   lang: string;
   accepted: { revision: string; time: string } | null;
+  standing: string | null;
+}
+export interface Revision {
+  revision: string;
+  modified: string;
+  changes: string[];
+}
+export interface Changes {
+  revisions: Revision[];
+  wider: string[];
 }
 export interface Purpose {
   id: string;
@@ -49,6 +59,8 @@ export interface Purpose {
   data: string[];
   sensitive: boolean;
   retention: string;
+  erased: string;
+  clauses: string[];
   processor: string;
   without?: string;
   core: boolean;

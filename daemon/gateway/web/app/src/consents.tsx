@@ -1,8 +1,9 @@
 import { useEffect, useState } from 'preact/hooks';
-import { call, get, type Consent, type Device, type Policy, type Purpose, type Receipt } from './api';
+import { call, get, type Changes, type Consent, type Device, type Policy, type Purpose, type Receipt } from './api';
 import { Icon } from './icons';
 import { dateTime, lang, t, word } from './i18n';
 import { PolicyText } from './policy';
+import { Background, Decline, WhatIsNew } from './revisions';
 import { route } from './route';
 import { refresh } from './session';
 import { Button, Dialog, Empty, Head, ProblemNote, save, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
@@ -12,17 +13,19 @@ export interface Consents {
   purposes: Purpose[];
   states: Consent[];
   devices: Device[];
+  changes: Changes;
 }
 
 export const useConsents = (): Loaded<Consents> =>
   useLoad(async () => {
-    const [policy, { purposes }, { consents }, { devices }] = await Promise.all([
+    const [policy, { purposes }, { consents }, { devices }, changes] = await Promise.all([
       get<Policy>(`/v1/policy?lang=${lang.value}`),
       get<{ purposes: Purpose[] }>(`/v1/purposes?lang=${lang.value}`),
       get<{ consents: Consent[] }>('/v1/consents'),
       get<{ devices: Device[] }>('/v1/devices'),
+      get<Changes>(`/v1/policy/changes?lang=${lang.value}`),
     ]);
-    return { policy, purposes, states: consents, devices };
+    return { policy, purposes, states: consents, devices, changes };
   }, [lang.value]);
 
 export const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
@@ -52,6 +55,7 @@ export function ConsentsPage() {
             <PurposeList consents={c} changed={consents.reload} />
             <Receipts purposes={c.purposes} states={c.states} />
             <Later purposes={c.purposes} />
+            <Background />
           </>
         )}
       </Show>
@@ -94,6 +98,7 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
         <h2>{t('policy.title')}</h2>
         <span class={accepted ? 'tag good' : 'tag'}>{t(accepted ? 'policy.yes' : 'policy.no')}</span>
       </div>
+      <WhatIsNew of={c.policy.standing} changes={c.changes} />
       {core && <p>{core.what}</p>}
       <details class="more" open={open || undefined}>
         <summary>{t('policy.read')}</summary>
@@ -118,6 +123,7 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
           <Button kind="main" busy={act.busy} onClick={accept}>{t('policy.accept')}</Button>
         </div>
       )}
+      <Decline consents={c} changed={changed} />
     </section>
   );
 }
@@ -164,8 +170,10 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
       <dl class="facts">
         <div><dt>{t('consents.data')}</dt><dd>{p.data.join(t('listSeparator'))}</dd></div>
         <div><dt>{t('consents.retention')}</dt><dd>{p.retention}</dd></div>
+        <div><dt>{t('revision.erased')}</dt><dd>{p.erased}</dd></div>
         <div><dt>{t('consents.processor')}</dt><dd>{p.processor}</dd></div>
         {p.without && <div><dt>{t('consents.without')}</dt><dd>{p.without}</dd></div>}
+        <div><dt>{t('revision.clauses')}</dt><dd>{t('revision.clause', { clauses: p.clauses.join(t('listSeparator')) })}</dd></div>
         {state?.time && <div><dt>{t('consents.since')}</dt><dd>{dateTime(state.time)}</dd></div>}
       </dl>
       {p.per_device && c.devices.length > 0 && (
@@ -219,7 +227,7 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
               <li key={r.record_id}>
                 <span class="line-main">
                   <strong>{title(r)}</strong>
-                  <small>{t(r.event.state === 'granted' ? 'receipts.granted' : 'receipts.withdrawn')} · {dateTime(r.event.time)}</small>
+                  <small>{decision(r)} · {dateTime(r.event.time)}</small>
                 </span>
                 <span class="line-acts">
                   <Button kind="quiet" onClick={() => show(r)}>{t('receipts.view')}</Button>
@@ -234,7 +242,7 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
         <Dialog title={t('receipts.one')} onClose={() => show(null)} wide>
           <dl class="facts">
             <div><dt>{t('receipts.purpose')}</dt><dd>{title(shown)}</dd></div>
-            <div><dt>{t('receipts.decision')}</dt><dd>{t(shown.event.state === 'granted' ? 'receipts.granted' : 'receipts.withdrawn')}</dd></div>
+            <div><dt>{t('receipts.decision')}</dt><dd>{decision(shown)}</dd></div>
             <div><dt>{t('consents.since')}</dt><dd>{dateTime(shown.event.time)}</dd></div>
             <div><dt>{t('policy.title')}</dt><dd>{t('receipts.revision', { revision: shown.privacy_notice.revision })}</dd></div>
           </dl>
@@ -246,6 +254,8 @@ function Receipts({ purposes, states }: { purposes: Purpose[]; states: Consent[]
     </section>
   );
 }
+
+const decision = (r: Receipt) => (r.event.state === 'declined' ? t('revision.no') : t(r.event.state === 'granted' ? 'receipts.granted' : 'receipts.withdrawn'));
 
 const keep = (r: Receipt) =>
   save(JSON.stringify(r, null, 2) + '\n', 'application/json', `yunbox-receipt-${r.purpose.id}-${r.event.time.slice(0, 19).replace(/:/g, '')}.json`);

@@ -200,7 +200,7 @@ function Line({ of, onCorrect }: { of: DataRecord; onCorrect: () => void }) {
         <strong class="file-name">{name ? value(of[name]) : word('record', String(of['kind']))}</strong>
         <small>
           {Object.entries(of).filter(([k, v]) => k !== 'kind' && k !== name && v !== '').map(([k, v]) => (
-            <span class="data-field">{word('field', k)} <b>{k === 'size' && typeof v === 'number' && v >= 0 ? size(v) : value(v)}</b></span>
+            <span class="data-field">{word('field', k)} <b>{k === 'act' ? word('record', String(v)) : k === 'size' && typeof v === 'number' && v >= 0 ? size(v) : value(v)}</b></span>
           ))}
         </small>
       </span>

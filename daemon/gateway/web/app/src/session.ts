@@ -44,7 +44,7 @@ export async function begin() {
       queue.begin(me.id);
       void readNotices();
     }
-    update({ box, me, problem: null, ready: true });
+    update({ box, me, problem: null, ready: true, ...(me?.policy.standing === 'behind' && { welcome: true }) });
   } catch (e) {
     update({ problem: Problem.of(e), ready: true });
   }
