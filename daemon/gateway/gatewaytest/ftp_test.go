@@ -122,7 +122,8 @@ func ftpRefusal(err error) error {
 	}
 	r := &gatewaytest.Refusal{Status: answer.Code, Text: answer.Msg}
 	for title, kind := range map[string]string{
-		"consent is needed first": "consent-required", "Your share of the box is used up": "quota", "The box is full": "full",
+		"consent is needed first": "consent-required", "The privacy policy has changed": "consent-required", "You declined the privacy policy": "consent-required",
+		"Your share of the box is used up": "quota", "The box is full": "full",
 		"The disk did not keep the file": "unavailable", "The box's disk loses data": "unavailable", "The upload broke off": "canceled",
 		"The box cannot do that right now": "unavailable",
 	} {
