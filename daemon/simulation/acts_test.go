@@ -83,7 +83,7 @@ func (w *world) again(p *person) *act {
 func (w *world) refusal(p *person, m ingest.Meta, ref storage.Ref) problem.Kind {
 	h := w.model.people[p.id]
 	switch {
-	case !w.model.consents[consentKey{p.id, sources[m.Source]}]:
+	case !w.model.granted(p.id, sources[m.Source]):
 		return problem.ConsentRequired
 	case !m.Again && h.declines(ref):
 		return problem.Deleted
@@ -157,7 +157,7 @@ func (w *world) wrongHash(p *person) *act {
 	m := w.meta(w.path(), len(data))
 	m.Want = sha256.Sum256([]byte("something else"))
 	a := &act{name: "wrong hash", disk: true, refused: problem.Mismatch}
-	if !w.model.consents[consentKey{p.id, sources[m.Source]}] {
+	if !w.model.granted(p.id, sources[m.Source]) {
 		a.refused = problem.ConsentRequired
 	}
 	a.do = func() error {
@@ -209,7 +209,7 @@ func (w *world) beginUpload(p *person) *act {
 	half := int64(len(data) / 2)
 	var id string
 	a := &act{name: "begin", disk: true}
-	if !w.model.consents[consentKey{p.id, sources[m.Source]}] {
+	if !w.model.granted(p.id, sources[m.Source]) {
 		a.refused = problem.ConsentRequired
 	}
 	a.do = func() error {
@@ -267,7 +267,7 @@ func (w *world) goOn(*person) *act {
 	w.must(err)
 	var result ingest.Result
 	a := &act{name: "go on", disk: true}
-	if !w.model.consents[consentKey{x.user, sources[x.source]}] {
+	if !w.model.granted(x.user, sources[x.source]) {
 		a.refused = problem.ConsentRequired
 	}
 	a.do = func() error {
@@ -440,12 +440,44 @@ func (w *world) purge(p *person) *act {
 // What people decide, and how they come in.
 
 func (w *world) decide(p *person) *act {
-	purpose := purposes[w.rng.IntN(len(purposes))]
-	yes := w.rng.IntN(4) > 0
-	key := consentKey{p.id, purpose}
-	return &act{name: "decide", effect: func() { w.model.consents[key] = yes }, do: func() error {
+	return w.answer(p, purposes[w.rng.IntN(len(purposes))], w.rng.IntN(4) > 0)
+}
+
+// accept accepts the policy, or takes that back.
+func (w *world) accept(p *person) *act { return w.answer(p, consent.Storage, w.rng.IntN(4) > 0) }
+
+func (w *world) answer(p *person, purpose consent.Purpose, yes bool) *act {
+	m := w.model
+	a := &act{name: "decide", do: func() error {
 		_, err := w.ledger.Record(w.ctx(), w.decision(p, purpose, yes))
 		return err
+	}}
+	a.effect = func() {
+		m.consents[consentKey{p.id, purpose}] = answer{yes, m.revision}
+		if yes {
+			m.said[p.id] = m.revision
+		}
+		if yes && purpose == consent.Storage {
+			delete(m.declined, p.id)
+		}
+	}
+	if yes && purpose != consent.Storage && m.refuses(p.id) {
+		a.refused = problem.ConsentRequired
+	}
+	return a
+}
+
+// decline says no to the policy as a whole: no consent of before ever comes back.
+func (w *world) decline(p *person) *act {
+	m := w.model
+	return &act{name: "decline", do: func() error {
+		_, err := w.ledger.Record(w.ctx(), w.decision(p, consent.WholePolicy, false))
+		return err
+	}, effect: func() {
+		for _, purpose := range append([]consent.Purpose{consent.Storage}, purposes...) {
+			m.consents[consentKey{p.id, purpose}] = answer{}
+		}
+		m.declined[p.id] = m.revision
 	}}
 }
 

@@ -20,12 +20,15 @@ import (
 // A model is what must be, by all that the box was asked and answered.
 type model struct {
 	people   map[ident.UserID]*holdings
-	consents map[consentKey]bool
-	sessions map[string]*session // and app tokens, by what their holder has
-	order    []string            // of sessions, oldest first
-	pending  map[string]*sending // by upload
-	uploads  []string            // of pending, oldest first
-	ended    []string            // uploads that were cancelled
+	consents map[consentKey]answer
+	revision int                  // of the policy, counted from 0
+	said     map[ident.UserID]int // the newest revision that a person said yes under, to whatever
+	declined map[ident.UserID]int // the revision that a person declined; none: they did not, or accepted it since
+	sessions map[string]*session  // and app tokens, by what their holder has
+	order    []string             // of sessions, oldest first
+	pending  map[string]*sending  // by upload
+	uploads  []string             // of pending, oldest first
+	ended    []string             // uploads that were cancelled
 	contents map[storage.Ref][]byte
 	failed   []storage.Ref // uploads of these were not answered, or by an error: they are sent again
 	// damaged contents: their bytes were changed on the disk, and nobody has healed
@@ -69,9 +72,34 @@ type item struct {
 	versions []storage.Ref // newest first
 }
 
+// An answer is the last one about a purpose, and the revision of the policy that it was given under.
+type answer struct {
+	yes      bool
+	revision int
+}
+
+// granted says whether a consent is in force: it was given under this revision of the
+// policy, or this one was accepted since, and no policy was declined since.
+func (m *model) granted(u ident.UserID, purpose consent.Purpose) bool {
+	a, core := m.consents[consentKey{u, purpose}], m.consents[consentKey{u, consent.Storage}]
+	return a.yes && (a.revision == m.revision || core.yes && core.revision == m.revision)
+}
+
+// refuses says whether a person declined the policy in force.
+func (m *model) refuses(u ident.UserID) bool {
+	r, declined := m.declined[u]
+	return declined && r == m.revision
+}
+
+// limited says whether a person is left with what they have: no yes of theirs is one to
+// the policy in force. Everybody accepted the first one.
+func (m *model) limited(u ident.UserID) bool {
+	return m.refuses(u) || m.said[u] != m.revision
+}
+
 func newModel() *model {
 	return &model{
-		people: map[ident.UserID]*holdings{}, consents: map[consentKey]bool{}, sessions: map[string]*session{},
+		people: map[ident.UserID]*holdings{}, consents: map[consentKey]answer{}, declined: map[ident.UserID]int{}, said: map[ident.UserID]int{}, sessions: map[string]*session{},
 		pending: map[string]*sending{}, contents: map[storage.Ref][]byte{}, damaged: map[storage.Ref]bool{}, hidden: map[storage.Ref]bool{},
 	}
 }
@@ -295,10 +323,13 @@ func (w *world) checkContents() {
 
 func (w *world) checkConsents() {
 	for _, p := range w.people {
+		if w.model.limited(p.id) != (w.ledger.Limited(p.id) != nil) {
+			w.wrong("%s is %s, must be left with their data alone: %v", p.name, w.ledger.Standing(p.id), w.model.limited(p.id))
+		}
 		states, err := w.ledger.State(w.ctx(), p.id)
 		w.must(err)
 		for _, s := range states {
-			if want, decided := w.model.consents[consentKey{p.id, s.Purpose}]; decided && (s.State == consent.Granted) != want {
+			if want := w.model.granted(p.id, s.Purpose); (s.State == consent.Granted) != want {
 				w.wrong("%s's consent to %s is %s, must be granted: %v", p.name, s.Purpose, s.State, want)
 			}
 		}

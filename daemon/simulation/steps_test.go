@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/daemontest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage/vfs/vfstest"
 )
@@ -41,7 +42,7 @@ func (w *world) draw() *act {
 		{190, w.upload}, {90, w.overwrite}, {30, w.known}, {30, w.wrongHash}, {30, w.again},
 		{40, w.beginUpload}, {50, w.goOn}, {10, w.cancel},
 		{110, w.look}, {80, w.move}, {80, w.trash}, {4, w.trashFolder}, {30, w.restore}, {50, w.purge},
-		{20, w.decide}, {16, w.makeToken}, {16, w.revoke}, {1, w.signIn}, {40, w.present},
+		{20, w.decide}, {2, w.decline}, {6, w.accept}, {16, w.makeToken}, {16, w.revoke}, {1, w.signIn}, {40, w.present},
 		{12, w.sweep}, {3, w.scrub}, {20, w.inspect}, {20, w.flip}, {10, w.resend}, {4, w.turnClock},
 	} {
 		if n -= choice.weight; n < 0 {
@@ -69,6 +70,11 @@ func (w *world) one() {
 		return
 	case n < 6:
 		w.note("restart", "")
+		if w.rng.IntN(2) == 0 && w.model.revision < 8 { // as another version of the software
+			w.model.revision++
+			w.words = daemontest.Revised(w.t, w.model.revision)
+			w.note("another policy", "")
+		}
 		w.restart()
 		w.check()
 		return
@@ -162,10 +168,13 @@ func (w *world) settleDoubt(a *act) {
 
 func (w *world) consentsAre() bool {
 	for _, p := range w.people {
+		if w.model.limited(p.id) != (w.ledger.Limited(p.id) != nil) {
+			return false
+		}
 		states, err := w.ledger.State(w.ctx(), p.id)
 		w.must(err)
 		for _, s := range states {
-			if want, decided := w.model.consents[consentKey{p.id, s.Purpose}]; decided && (s.State == consent.Granted) != want {
+			if (s.State == consent.Granted) != w.model.granted(p.id, s.Purpose) {
 				return false
 			}
 		}

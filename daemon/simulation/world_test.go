@@ -62,6 +62,7 @@ type world struct {
 	sick   bool         // a call of the disk failed since the start: what can wait for the next one does
 	ahead  atomic.Int64 // of the clock, in nanoseconds
 	signer *ecdsa.PrivateKey
+	words  *consent.Catalogue // nil: the built-in one
 	people []*person
 	model  *model
 
@@ -131,7 +132,7 @@ func (w *world) start() {
 	w.store, err = storage.Open(w.ctx(), w.disk, storage.Options{Reserve: -1, Intent: 48 << 10, Now: w.now, Acknowledged: w.cat.Relied})
 	w.must(err)
 	w.audit = audit.New(w.db)
-	w.ledger, err = consent.Open(w.ctx(), w.db, w.audit, w.signer)
+	w.ledger, err = consent.OpenWith(w.ctx(), w.db, w.audit, w.signer, w.words)
 	w.must(err)
 	w.acc, err = account.Open(w.ctx(), w.db, w.audit, account.Options{Keys: w.keys, DeviceID: "simulated", Fingerprint: "00", Name: "Yunbox", Now: w.now})
 	w.must(err)
@@ -160,7 +161,7 @@ func (w *world) settle() {
 		for _, purpose := range append([]consent.Purpose{consent.Storage}, purposes...) {
 			_, err := w.ledger.Record(w.ctx(), w.decision(p, purpose, true))
 			w.must(err)
-			w.model.consents[consentKey{p.id, purpose}] = true
+			w.model.consents[consentKey{p.id, purpose}] = answer{yes: true}
 		}
 	}
 }
@@ -168,7 +169,7 @@ func (w *world) settle() {
 var purposes = []consent.Purpose{"album_backup", "wechat_backup", "qq_backup"}
 
 func (w *world) decision(p *person, purpose consent.Purpose, yes bool) consent.Decision {
-	return consent.Decision{User: p.id, Actor: p.id, Purpose: purpose, Granted: yes, How: "test", PolicyRevision: consent.CurrentPolicy().Revision}
+	return consent.Decision{User: p.id, Actor: p.id, Purpose: purpose, Granted: yes, How: "test", PolicyRevision: w.ledger.Policy().Revision}
 }
 
 // copyDB copies the database with its log and its journal as they are.
