@@ -399,6 +399,9 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 		}
 		now.seq = seq
 		receipt = l.receipt(d, info, policy, now, hash, last)
+		if receipt.Earlier, err = l.earlier(tx, seq); err != nil {
+			return err
+		}
 		if receipt.JWS, err = l.sign.jws(receipt); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"database/sql"
 	"encoding/asn1"
 	"encoding/base32"
 	"encoding/base64"
@@ -48,7 +49,12 @@ type Receipt struct {
 	// Record is the hash of the decision's entry in the box's ledger. The entry's
 	// hash covers all entries before it, so a kept receipt also proves that the
 	// ledger was not rewritten up to there.
-	Record     string         `json:"record_id"`
+	Record string `json:"record_id"`
+	// Earlier covers every receipt that the box gave before: 64 hex digits, 64 zeros in
+	// the first receipt, else the SHA-256 of the 32 bytes of Earlier in the receipt before
+	// and the JWS of that. Together with Record the newest signature vouches for
+	// the whole ledger. Receipts of the first versions of the box have none.
+	Earlier    string         `json:"earlier_receipts,omitempty"`
 	Principal  ident.UserID   `json:"pii_principal_id"`
 	Controller Controller     `json:"pii_controller"`
 	Notice     Notice         `json:"privacy_notice"`
@@ -420,15 +426,28 @@ const ReceiptBad audit.Reason = "receipt"
 
 // Verify reads the whole ledger and says whether every entry and its receipt
 // hold, and if not, which is the first bad one; kept are marks that it must go
-// through. An error means that it could not be read.
+// through. While the newest receipt vouches for all before it (see Receipt.Earlier), only
+// the newest thousand are looked at one by one, so that a long ledger is verified in a
+// moment; else each is. An error means that it could not be read.
 func (l *Ledger) Verify(ctx context.Context, kept ...audit.Mark) (audit.Report, error) {
 	var report audit.Report
 	err := l.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if report, err = l.chain.Verify(ctx, tx, kept...); err != nil || report.Bad != nil {
 			return err
 		}
+		ok, err := l.vouched(ctx, tx, report.Entries, report.Head)
+		if err != nil {
+			return err
+		}
+		after := int64(0)
+		if ok {
+			after = max(0, report.Entries-recent)
+		}
 		var good audit.Hash
-		bad, err := l.firstBadReceipt(ctx, tx, &good)
+		bad, err := l.firstBadReceipt(ctx, tx, after, &good)
+		if bad == 0 && err == nil && !ok {
+			bad, err = l.firstUncovered(ctx, tx, &good)
+		}
 		if bad != 0 {
 			report = audit.Report{Entries: bad - 1, Head: good.String(), Bad: &audit.Bad{Seq: bad, Reason: ReceiptBad}}
 		}
@@ -450,11 +469,108 @@ func (l *Ledger) Marks(ctx context.Context, at int64) (last audit.Mark, then *au
 	return last, then, err
 }
 
-// firstBadReceipt returns 0 if all receipts hold; good becomes the hash of the
-// last entry whose receipt does.
-func (l *Ledger) firstBadReceipt(ctx context.Context, tx *db.Tx, good *audit.Hash) (int64, error) {
+// firstUncovered returns the first receipt that does not vouch for the ones before it,
+// though it says so; 0 if there is none. good becomes the hash of the last entry before it.
+func (l *Ledger) firstUncovered(ctx context.Context, tx *db.Tx, good *audit.Hash) (int64, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT l.seq, l.hash, r.jws FROM consent_ledger AS l JOIN consent_receipt AS r USING (seq) ORDER BY l.seq")
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var all audit.Hash
+	for rows.Next() {
+		var seq int64
+		var hash, jws sql.RawBytes
+		if err := rows.Scan(&seq, &hash, &jws); err != nil {
+			return 0, err
+		}
+		r, err := decode(string(jws))
+		if err != nil || r.Earlier != "" && r.Earlier != all.String() {
+			return seq, nil
+		}
+		all = cover(all, jws)
+		copy(good[:], hash)
+	}
+	return 0, rows.Err()
+}
+
+// cover takes a receipt into what Receipt.Earlier of the next one says.
+func cover(earlier audit.Hash, jws []byte) audit.Hash {
+	h := sha256.New()
+	h.Write(earlier[:])
+	h.Write(jws)
+	return audit.Hash(h.Sum(nil))
+}
+
+// earlier returns Receipt.Earlier for the receipt of the decision seq.
+func (l *Ledger) earlier(tx *db.Tx, seq int64) (string, error) {
+	if seq == 1 {
+		return audit.Hash{}.String(), nil
+	}
+	last, err := l.stored(tx, seq-1)
+	if err != nil {
+		return "", err
+	}
+	if before, err := hex.DecodeString(last.Earlier); err == nil && len(before) == sha256.Size {
+		return cover(audit.Hash(before), []byte(last.JWS)).String(), nil
+	}
+	covered, _, n, err := covered(context.Background(), tx) // once, after an update of the box
+	if err == nil && n != seq-1 {
+		err = fmt.Errorf("consent: there are %d receipts of %d decisions", n, seq-1)
+	}
+	return covered.String(), err
+}
+
+// covered reads all receipts: it returns what covers them, that without the last one,
+// and how many follow each other from 1 on. last is the last one.
+func covered(ctx context.Context, tx *db.Tx) (all audit.Hash, last []byte, n int64, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT seq, jws FROM consent_receipt ORDER BY seq")
+	if err != nil {
+		return all, nil, 0, err
+	}
+	defer rows.Close()
+	var jws sql.RawBytes
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq, &jws); err != nil {
+			return all, nil, 0, err
+		}
+		if seq != n+1 {
+			break
+		}
+		n, last = seq, append(last[:0], jws...)
+		all = cover(all, jws)
+	}
+	return all, last, n, rows.Err()
+}
+
+// vouched says whether the newest receipt, which belongs to the decision with that
+// number and hash, is genuine and vouches for all receipts before it. It reads each of
+// them and checks one signature.
+func (l *Ledger) vouched(ctx context.Context, tx *db.Tx, seq int64, head string) (bool, error) {
+	if seq == 0 {
+		return false, nil
+	}
+	all, last, n, err := covered(ctx, tx)
+	if err != nil || n != seq {
+		return false, err
+	}
+	r, err := VerifyReceipt(l.sign.pub, last)
+	if err != nil || r.Record != head {
+		return false, nil
+	}
+	before, err := hex.DecodeString(r.Earlier)
+	return err == nil && len(before) == sha256.Size && cover(audit.Hash(before), last) == all, nil
+}
+
+// recent is how many of the newest receipts Verify looks at in any case.
+const recent = 1000
+
+// firstBadReceipt returns 0 if all receipts of the decisions after one hold; good
+// becomes the hash of the last entry whose receipt does.
+func (l *Ledger) firstBadReceipt(ctx context.Context, tx *db.Tx, after int64, good *audit.Hash) (int64, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT l.seq, l.hash, l.time, l.user, l.device, l.purpose, l.granted, l.actor, coalesce(r.jws, '')
-		FROM consent_ledger AS l LEFT JOIN consent_receipt AS r USING (seq) ORDER BY l.seq`)
+		FROM consent_ledger AS l LEFT JOIN consent_receipt AS r USING (seq) WHERE l.seq >= ? ORDER BY l.seq`, after)
 	if err != nil {
 		return 0, err
 	}
@@ -469,6 +585,10 @@ func (l *Ledger) firstBadReceipt(ctx context.Context, tx *db.Tx, good *audit.Has
 		var jws string
 		if err := rows.Scan(&seq, &hash, &ms, &user, &device, &purpose, &granted, &actor, &jws); err != nil {
 			return 0, err
+		}
+		if seq == after {
+			copy(good[:], hash)
+			continue
 		}
 		r, err := VerifyReceipt(l.sign.pub, []byte(jws))
 		if err != nil || r.Record != hex.EncodeToString(hash) || r.Principal != user || r.Device != device || r.Purpose.ID != purpose ||

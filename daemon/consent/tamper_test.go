@@ -155,3 +155,64 @@ func TestCheckReadsNoMoreThanItMust(t *testing.T) {
 		}
 	}
 }
+
+// The newest receipt vouches for all before it, so that a long ledger is verified by one
+// signature; whatever is done to an earlier one is found all the same, also by the box's
+// own key, and also where receipts of before are none of that form.
+func TestTheNewestReceiptVouchesForAll(t *testing.T) { // R20 R35
+	h := build(t)
+	for i := range 5 {
+		h.decide(ann, 0, AlbumBackup, i%2 == 0)
+	}
+	vouched := func() bool {
+		t.Helper()
+		var ok bool
+		if err := h.db.Read(t.Context(), func(tx *db.Tx) (err error) {
+			last, _, err := h.chain.Marks(t.Context(), tx, 0)
+			if err == nil {
+				ok, err = h.vouched(t.Context(), tx, last.Seq, last.Hash)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !vouched() || h.verify().Bad != nil {
+		t.Fatal("an untouched ledger is not vouched for")
+	}
+	list, err := h.Receipts(t.Context(), ann, "")
+	if err != nil || len(list) != 5 || list[4].Earlier != strings.Repeat("0", 64) || len(list[0].Earlier) != 64 || list[0].Earlier == list[1].Earlier {
+		t.Fatalf("%v %v", list, err)
+	}
+	again, err := h.sign.jws(list[3]) // says the same, with another signature
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.tamper("UPDATE consent_receipt SET jws = '" + again + "' WHERE seq = 2")
+	if r := h.verify(); vouched() || r.Bad == nil || *r.Bad != (audit.Bad{Seq: 3, Reason: ReceiptBad}) || r.Entries != 2 {
+		t.Errorf("a receipt that was signed anew: %+v", r)
+	}
+	h.tamper("UPDATE consent_receipt SET jws = '" + list[3].JWS + "' WHERE seq = 2")
+	if r := h.verify(); !vouched() || r.Bad != nil {
+		t.Errorf("put back: %+v", r)
+	}
+
+	// As an earlier version of the box left it: no receipt vouches for others.
+	for i, r := range list {
+		r.Earlier = ""
+		jws, err := h.sign.jws(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.tamper("UPDATE consent_receipt SET jws = '" + jws + "' WHERE seq = " + string(rune('5'-i)))
+	}
+	if r := h.verify(); vouched() || r.Bad != nil || r.Entries != 5 {
+		t.Errorf("a ledger of before: %+v", r)
+	}
+	h.restart(builtin())
+	h.decide(ann, 0, AlbumBackup, false)
+	if r := h.verify(); !vouched() || r.Bad != nil || r.Entries != 6 {
+		t.Errorf("it goes on from a ledger of before: %+v", r)
+	}
+}
