@@ -169,7 +169,7 @@ func ways() []Way {
 		{"fetch", "GET /v1/files/{path}", "/#/files"},
 		{"delete", "DELETE /v1/files/{path}", "/#/files"},
 		{"withdraw", "DELETE /v1/consents/{purpose}", consentPage},
-		{"cancel", "GET /v1/me", "/#/account"},
+		{"cancel", "POST /v1/me/cancellation", "/#/account"},
 		{"sign_out", "DELETE /v1/session", "/#/account"},
 	}
 }

@@ -6,11 +6,11 @@ import (
 )
 
 // What a person may do who declined the current privacy policy, or has not accepted it
-// after an earlier one: read the policy and what is theirs, export and delete it, end
-// what is open, decide, close the account. All else is refused before the body is
-// read, on every gateway, because every route passes through Server.admit. A route that
-// is not here is refused: a new one must be added on purpose. A test compares this
-// table with all routes of the box.
+// after an earlier one: see what is theirs, export and delete it, end what is open,
+// decide, close the account. All else is refused before the body is read, on every
+// gateway, because every route passes through Server.admit. What reads and what deletes
+// remains; any other route is refused unless it is named here, and so is all that manages
+// the box. A test compares this with all routes of the box.
 //
 // What comes in by other ways than HTTP (cameras, watched folders) needs a
 // consent.Grant, which asks the same question.
@@ -18,55 +18,51 @@ import (
 // driveReads are the methods of WebDAV that read, delete, and give a lock back.
 const driveReads = "GET HEAD OPTIONS PROPFIND DELETE UNLOCK"
 
-// remains lists the routes by their pattern: for one that takes all methods, those
-// that remain.
+// anyMethod is what remains of a pattern that has a method of its own.
+const anyMethod = "*"
+
+// remains lists routes that remain though they neither read nor delete by their method,
+// and of those that take all methods, the ones that do.
 func remains() map[string]string {
 	return map[string]string{
 		// deciding
-		"PUT /v1/policy": "", "GET /v1/policy/changes": "", "GET /v1/consents": "", "GET /v1/consents/receipts": "", "GET /v1/consents/{purpose}/receipts": "",
-		"PUT /v1/consents/{purpose}":    "", // the ledger itself refuses all but accepting
-		"DELETE /v1/consents/{purpose}": "",
-		// signing out, here and elsewhere, and keeping others out of what is left
-		"DELETE /v1/session": "", "GET /v1/sessions": "", "DELETE /v1/sessions": "", "DELETE /v1/sessions/{id}": "", "POST /v1/session/proof": "",
-		"GET /v1/tokens": "", "DELETE /v1/tokens/{id}": "", "GET /v1/devices": "", "DELETE /v1/devices/{id}": "", "PUT /v1/me/password": "",
-		"DELETE /ocs/v1.php/core/apppassword": "", "DELETE /ocs/v2.php/core/apppassword": "",
-		// what is theirs
-		"GET /v1/me": "", "GET /v1/me/second-factor": "", "GET /v1/me/notices": "", "DELETE /v1/me/notices": "", "GET /v1/devices/{id}/ledger": "", "GET /v1/record": "",
-		"GET /v1/me/data": "", "GET /v1/me/data/{category}": "", "GET /v1/events": "", "GET /v1/storage": "", "GET /v1/damaged": "",
-		"POST /v1/blobs/known": "", "POST /v1/blobs/verify": "", // whether all is here and whole, before one takes it away
-		"GET /v1/items": "", "GET /v1/items/{id}": "", "GET /v1/items/{id}/versions": "", "DELETE /v1/items/{id}": "",
-		"GET /v1/files/{path...}": "", "DELETE /v1/files/{path...}": "",
-		"GET /v1/uploads/{id}": "", "HEAD /v1/uploads/{id}": "", "DELETE /v1/uploads/{id}": "",
-		"POST /v1/duplicates/undo": "", "POST /v1/duplicates/plans": "", "GET /v1/duplicates/folders": "", // giving back what was folded
-		// taking it away
-		"POST /v1/me/exports": "", "GET /v1/me/exports": "", "GET /v1/me/exports/{id}": "", "DELETE /v1/me/exports/{id}": "", "GET /v1/me/exports/{id}/archive": "",
-		// the same by other protocols
+		"PUT /v1/policy":             anyMethod,
+		"PUT /v1/consents/{purpose}": anyMethod, // the ledger itself refuses all but accepting
+		// closing the account, and keeping others out of what is left
+		"POST /v1/me/cancellation": anyMethod, "POST /v1/session/proof": anyMethod, "PUT /v1/me/password": anyMethod,
+		// taking away what is theirs, and knowing first whether it is all here and whole
+		"POST /v1/me/exports": anyMethod, "POST /v1/blobs/known": anyMethod, "POST /v1/blobs/verify": anyMethod, "POST /api/search/metadata": anyMethod,
+		"POST /v1/duplicates/undo": anyMethod, "POST /v1/duplicates/plans": anyMethod, // giving back what was folded
+		// the drives
 		"/dav": driveReads, "/dav/": driveReads, "/remote.php/webdav": driveReads, "/remote.php/webdav/": driveReads,
 		"/remote.php/dav": driveReads, "/remote.php/dav/{$}": driveReads, "/remote.php/dav/files/": driveReads, "/remote.php/dav/uploads/": driveReads,
-		"GET /ocs/v1.php/cloud/capabilities": "", "GET /ocs/v1.php/cloud/user": "", "GET /ocs/v1.php/cloud/users/{user}": "",
-		"GET /ocs/v2.php/cloud/capabilities": "", "GET /ocs/v2.php/cloud/user": "", "GET /ocs/v2.php/cloud/users/{user}": "",
-		"GET /api/server/about": "", "GET /api/users/me": "", "GET /api/api-keys/me": "", "GET /api/assets/statistics": "", "GET /api/assets/{id}": "",
-		"GET /api/assets/{id}/original": "", "POST /api/search/metadata": "", "GET /api/albums": "", "GET /api/albums/{id}": "", "GET /api/jobs": "",
 	}
 }
 
-// anyMethod is what Route.Remains says of a pattern that has a method, or none to tell
-// apart.
-const anyMethod = "*"
+// making lists routes that do not remain though they look as if they only read: each
+// makes a password, or leads to one.
+func making() []string {
+	return []string{"GET /ocs/v1.php/core/getapppassword", "GET /ocs/v2.php/core/getapppassword", "GET /index.php/login/v2/flow/{flow}"}
+}
 
 // Remains says what of the route of that pattern remains to people who did not accept
-// the current privacy policy: the methods, separated by spaces, "*" for all that the
-// route has, "" for none.
-func Remains(pattern string) string {
-	methods, ok := remains()[pattern]
-	if ok && methods == "" {
+// the current privacy policy: the methods, separated by spaces, "*" for the one of the
+// pattern, "" for none.
+func Remains(pattern string, a Access) string {
+	method, _, _ := strings.Cut(pattern, " ")
+	reads := slices.Contains([]string{"GET", "HEAD", "DELETE"}, method)
+	switch methods, named := remains()[pattern]; {
+	case a == AdminOnly:
+		return ""
+	case named:
+		return methods
+	case a == Public, reads && !slices.Contains(making(), pattern):
 		return anyMethod
 	}
-	return methods
+	return ""
 }
 
-// remainsBy says whether a request with that method remains to them. A public route
-// does in any case: it asks nobody who they are.
+// remainsBy says whether a request with that method remains to them.
 func (r Route) remainsBy(method string) bool {
-	return r.Access == Public || r.Remains == anyMethod || slices.Contains(strings.Fields(r.Remains), method)
+	return r.Remains == anyMethod || slices.Contains(strings.Fields(r.Remains), method)
 }

@@ -209,7 +209,7 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	if a < Public || a > AdminOnly {
 		panic(fmt.Sprintf("httpd: the route %q does not say who may use it", pattern))
 	}
-	route := Route{pattern, a, StepUp(pattern), Remains(pattern)}
+	route := Route{pattern, a, StepUp(pattern), Remains(pattern, a)}
 	s.routes = append(s.routes, route)
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
