@@ -221,14 +221,14 @@ func TestEveryCallFails(t *testing.T) {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EINTR, syscall.EMFILE, syscall.EROFS} {
 			for _, tr := range trials() {
 				t.Run(fmt.Sprintf("%s/%v", tr.name, errno), func(t *testing.T) {
-					step := 15
+					step := 30
 					switch {
 					case *every:
 						step = 1
 					case tr.long:
-						step = 97
+						step = 200
 					case errno != syscall.EIO && errno != syscall.ENOSPC:
-						step = 40
+						step = 100
 					}
 					all := t.TempDir()
 					for n := 1 + rng.IntN(step); ; n += step {

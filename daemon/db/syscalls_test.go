@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -79,6 +80,9 @@ func watched(t *testing.T, fn func(*faults)) {
 	cmd.ExtraFiles = []*os.File{theirs, theirTalk}
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if *every { // it takes long
+		cmd.Stdout = io.MultiWriter(&out, os.Stdout)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +104,9 @@ func watched(t *testing.T, fn func(*faults)) {
 		ended <- err
 	}()
 	err = cmd.Wait()
-	t.Log(out.String())
+	if err != nil || testing.Verbose() {
+		t.Log(out.String())
+	}
 	if err := errors.Join(err, <-ended); err != nil {
 		t.Fatal(err)
 	}
