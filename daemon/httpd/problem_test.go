@@ -238,7 +238,7 @@ func TestRouteWithoutAccessIsRefused(t *testing.T) {
 			h.Handle("/x", http.HandlerFunc(echo), a)
 		}()
 	}
-	if routes := h.Routes(); len(routes) != 7 || routes[0] != (httpd.Route{Pattern: "/public", Access: httpd.Public}) {
+	if routes := h.Routes(); len(routes) != 7 || routes[0] != (httpd.Route{Pattern: "/public", Access: httpd.Public, Remains: "*"}) {
 		t.Errorf("%v", routes)
 	}
 }
