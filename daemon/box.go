@@ -31,6 +31,7 @@ import (
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/tree"
+	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
 )
@@ -76,6 +77,7 @@ type Box struct {
 	identity *httpd.Identity
 	db       *db.DB
 	audit    *audit.Log
+	vault    *vault.Vault
 	accounts *account.Accounts
 	consent  *consent.Ledger
 	catalog  *catalog.Catalog
@@ -316,8 +318,11 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	if err := b.settleRestore(ctx); err != nil {
 		return err
 	}
+	if err := b.openVault(ctx, keys); err != nil {
+		return err
+	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
-		Keys: keys, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
+		Keys: keys, Vault: b.vault, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
 		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
 	})
 	if err != nil {

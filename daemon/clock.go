@@ -142,6 +142,9 @@ func (b *Box) keepTime(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
+		if err := b.accounts.Expire(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("old sign-ins could not be removed", "err", err)
+		}
 		if now := b.db.Stats().Commits; now != commits {
 			commits = now
 			if err := b.markTime(); err != nil {

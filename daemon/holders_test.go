@@ -32,6 +32,7 @@ nextcloud_chunk.end nextcloud_chunk.crc nextcloud_early.crc  how parts are put t
 consent_receipt.seq        that of its decision
 totp.secret totp.pending   secrets
 totp.step notice.id        a count
+sign_in.entry              which entry of the audit record it belongs to
 `
 
 // table is what the schema says of one.

@@ -31,8 +31,9 @@ daemon/rights            : daemon/db daemon/ident daemon/problem
 daemon/audit             : daemon/db daemon/ident daemon/problem daemon/rights
 daemon/backup/target     : daemon/problem storage storage/vfs
 daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
+daemon/vault             : daemon/db daemon/ident daemon/rights storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
-daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights storage/vfs
+daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/vault storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
@@ -49,7 +50,7 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/export daemon/gateway/content daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/tree discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/tree daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest

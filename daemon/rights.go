@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 
-	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
@@ -21,7 +20,7 @@ import (
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
-		account.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
+		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
 		b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(),
 	)
 }

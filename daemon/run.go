@@ -156,6 +156,7 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
 	b.maintenance.Handle("POST /local/rebuild", b.askRebuild)
+	b.maintenance.Handle("POST /local/vault/rotate", b.rotateKeys)
 	immich.New(immich.Options{
 		Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, DB: b.db, Files: originals,
 	}).Register(b.front)
@@ -242,6 +243,8 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	serve("disk", func() error { return b.watchVolume(ctx) })
 	parts.Go(func() { b.keepTime(ctx) })
 	parts.Go(func() { b.ingest.Run(ctx) })
+	parts.Go(func() { b.accounts.Run(ctx, b.consent) })
+	parts.Go(func() { b.vault.Run(ctx) })
 	parts.Go(func() { b.inbox.Run(ctx) })
 	parts.Go(func() { b.health.Run(ctx) })
 	parts.Go(func() { b.backup.Run(ctx) })

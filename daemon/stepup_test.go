@@ -28,6 +28,17 @@ PATCH /v1/me                             for how long deletions are remembered
 DELETE /v1/me/notices                    news that was seen
 DELETE /v1/me/exports/{id}               a list, which can be made again
 PATCH /v1/tokens/{id}                    a name in a list
+PUT /v1/me/profile/{detail}              what one tells about oneself; nothing is opened or sent by it
+DELETE /v1/me/profile/{detail}           likewise
+PUT /v1/me/profile/avatar                likewise
+DELETE /v1/me/profile/avatar             likewise
+POST /v1/me/profile/reveal               shows one's own, and is recorded
+POST /v1/me/sign-ins/reveal              likewise
+POST /v1/me/usage/reveal                 likewise
+POST /v1/me/usage                        a page that was opened
+DELETE /v1/me/usage                      what is noted of that
+PUT /v1/devices/{id}/about               what a device is
+DELETE /v1/devices/{id}/about            likewise
 PUT /v1/policy                           must be as easy as withdrawing
 PUT /v1/consents/{purpose}               likewise
 DELETE /v1/consents/{purpose}            likewise

@@ -33,6 +33,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/vault"
 	"yunbox.local/storage/vfs"
 )
 
@@ -44,6 +45,8 @@ type Options struct {
 	// pairing URI so that a client can pin the box's key before it says anything.
 	DeviceID    string
 	Fingerprint string
+	// Vault keeps what is personal; nil: one of its own in Keys.
+	Vault *vault.Vault
 	// Name is what the box calls itself; nobody may choose it as a password.
 	Name string
 	// OnBound is called once after the box was bound; nil: nobody is interested.
@@ -74,6 +77,9 @@ type Accounts struct {
 	fresh    *freshness
 	bell     bell
 	sealer   *sealer
+	vault    *vault.Vault
+	uses     *Throttle  // notes of use, by person
+	drawing  sync.Mutex // one picture is decoded at a time
 
 	bindMu    sync.Mutex // one binding at a time, so that one code cannot bind twice
 	labelMu   sync.Mutex
@@ -99,6 +105,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	a.cache = newCache(cacheSize)
 	a.codes = NewThrottle(15*time.Minute, 10, 2048)
 	a.fresh = newFreshness()
+	a.uses = NewThrottle(2*time.Second, 60, 512)
 	a.byQR = NewThrottle(6*time.Second, 10, 1024)
 	a.qrWrites = NewThrottle(time.Second, 60, 1)
 
@@ -111,6 +118,11 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	}
 	if a.sealer, err = openSealer(a.opt.Keys, a.slog); err != nil {
 		return nil, fmt.Errorf("account: %w", err)
+	}
+	if a.vault = opt.Vault; a.vault == nil {
+		if a.vault, err = vault.Open(ctx, d, vault.Options{Keys: opt.Keys, Columns: Sealed(), Log: a.slog}); err != nil {
+			return nil, fmt.Errorf("account: %w", err)
+		}
 	}
 	if err := a.openLabel(owner); err != nil {
 		return nil, fmt.Errorf("account: %w", err)

@@ -76,7 +76,15 @@ func openIn(t testing.TB, dir string, clock *atomic.Int64) *box {
 func (b *box) crash() *box {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	for _, name := range []string{"box.db", "box.db-wal", "keys/label.json", "keys/secrets.json"} {
+	keys, err := filepath.Glob(filepath.Join(b.dir, "keys", "*"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	names := []string{"box.db", "box.db-wal"}
+	for _, k := range keys {
+		names = append(names, filepath.Join("keys", filepath.Base(k)))
+	}
+	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(b.dir, name))
 		if err != nil {
 			b.t.Fatal(err)

@@ -104,6 +104,7 @@ func (a *Accounts) Bind(ctx context.Context, req BindRequest) (Session, error) {
 		return Session{}, err
 	}
 	var s Session
+	seen := a.sight(0, req.Remote) // the owner has no keys before they exist
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		var owner bool
 		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM user WHERE role = 'owner')`).Scan(&owner); err != nil {
@@ -121,6 +122,9 @@ func (a *Accounts) Bind(ctx context.Context, req BindRequest) (Session, error) {
 			return err
 		}
 		if s, err = a.openSession(tx, p, device); err != nil {
+			return err
+		}
+		if err := a.noteSignIn(tx, id, seen); err != nil {
 			return err
 		}
 		tx.AfterCommit(func() { a.bound.Store(true) })

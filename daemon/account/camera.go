@@ -85,7 +85,7 @@ func (a *Accounts) AuthenticateCamera(ctx context.Context, username, password, r
 		return Camera{}, err
 	}
 	if err != nil || folded == "" || owner != folded {
-		a.recordRefusal(ctx, 0, "")
+		a.recordRefusal(ctx, 0, "", remote)
 		return Camera{}, wrongCameraPassword(op)
 	}
 	a.cameras.succeeded(a.now(), folded, remote)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/storage/vfs"
 )
 
@@ -53,4 +54,13 @@ func (a *Accounts) SecondForTest(ctx context.Context, name, code, remote string)
 		return err
 	}
 	return a.db.Write(ctx, func(tx *db.Tx) error { return a.spend(tx, "test", proof, l.id) })
+}
+
+// SealedBefore is a secret as a version without a vault kept it.
+func SealedBefore(a *Accounts, user ident.UserID, secret string) []byte {
+	key, err := base32Plain.DecodeString(secret)
+	if err != nil {
+		panic(err)
+	}
+	return a.sealer.seal(key, secretColumn, user)
 }

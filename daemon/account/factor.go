@@ -19,11 +19,6 @@ const RecoveryCodes = 10
 // enrolFor is how long a new secret waits for its first code.
 const enrolFor = 15 * time.Minute
 
-const (
-	secretColumn  = "totp.secret"
-	pendingColumn = "totp.pending"
-)
-
 // Factor is how a person's second factor stands.
 type Factor struct {
 	On    bool
@@ -60,7 +55,10 @@ func (a *Accounts) BeginFactor(ctx context.Context, p ident.Principal) (e Enrolm
 		return Enrolment{}, err
 	}
 	secret := random(totpSecret)
-	sealed := a.sealer.seal(secret, pendingColumn, p.User)
+	sealed, err := a.sealSecret(p.User, pendingName, secret)
+	if err != nil {
+		return Enrolment{}, err
+	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
@@ -97,7 +95,7 @@ func (a *Accounts) ConfirmFactor(ctx context.Context, p ident.Principal, code st
 	if err != nil {
 		return nil, err
 	}
-	secret, err := a.sealer.open(sealed, pendingColumn, p.User)
+	secret, err := a.openSecret(p.User, pendingName, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +104,10 @@ func (a *Accounts) ConfirmFactor(ctx context.Context, p ident.Principal, code st
 	if !ok {
 		return nil, notConfirmed(op, secret, code, now)
 	}
-	kept := a.sealer.seal(secret, secretColumn, p.User)
+	kept, err := a.sealSecret(p.User, secretName, secret)
+	if err != nil {
+		return nil, err
+	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
@@ -308,7 +309,7 @@ func (a *Accounts) checkFactor(ctx context.Context, op string, l login, code, re
 		proof, err = a.checkRecovery(ctx, op, l, code)
 	}
 	if problem.KindOf(err) == problem.CodeRequired {
-		a.recordRefusal(ctx, l.id, "code")
+		a.recordRefusal(ctx, l.id, "code", remote)
 	}
 	if err == nil {
 		a.logins.succeeded(a.now(), l.folded, remote)
@@ -333,7 +334,7 @@ func (a *Accounts) checkTOTP(ctx context.Context, op string, l login, code, remo
 			Title: "Too many wrong codes", Detail: "There were too many codes that were not right.",
 			Hint: "Use a recovery code, or wait and try again."}
 	}
-	secret, err := a.sealer.open(l.totp, secretColumn, l.id)
+	secret, err := a.openSecret(l.id, secretName, l.totp)
 	if err != nil {
 		a.slog.Error("an authenticator's secret cannot be read", "err", err)
 		return codeProof{}, &problem.Error{Kind: problem.Unavailable, Op: op, Err: err,

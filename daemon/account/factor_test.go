@@ -371,7 +371,7 @@ func TestSecretsOfSecondFactorsAtRest(t *testing.T) { // R32, R33
 	b := open(t)
 	p, codes := b.enrol(b.owner())
 	raw := strings.ToLower(p.secret)
-	for _, name := range []string{"box.db", "box.db-wal", "keys/label.json", "keys/secrets.json"} {
+	for _, name := range []string{"box.db", "box.db-wal", "keys/label.json", "keys/vault.json"} {
 		data, err := os.ReadFile(filepath.Join(b.dir, name))
 		check(t, err)
 		for what, s := range map[string]string{"secret": p.secret, "secret in small letters": raw, "recovery code": codes[0], "the same without hyphens": strings.ReplaceAll(codes[0], "-", "")} {
@@ -381,8 +381,8 @@ func TestSecretsOfSecondFactorsAtRest(t *testing.T) { // R32, R33
 		}
 	}
 	b.pass(step)
-	check(t, os.Remove(filepath.Join(b.dir, "keys", "secrets.json")))
-	check(t, os.Remove(filepath.Join(b.dir, "keys", "secrets.json.copy")))
+	check(t, os.Remove(filepath.Join(b.dir, "keys", "vault.json")))
+	check(t, os.Remove(filepath.Join(b.dir, "keys", "vault.json.copy")))
 	elsewhere := openIn(t, b.dir, b.clock)
 	err := elsewhere.second("anna", p.code(), home)
 	wantKind(t, err, problem.Unavailable)

@@ -45,6 +45,7 @@ func (a *Accounts) Login(ctx context.Context, req LoginRequest) (Session, error)
 		return Session{}, err
 	}
 	var s Session
+	seen := a.sight(u.id, req.Remote)
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := u.stillGood(tx, op); err != nil {
 			return err
@@ -58,6 +59,9 @@ func (a *Accounts) Login(ctx context.Context, req LoginRequest) (Session, error)
 			}
 		}
 		s, err = a.openSession(tx, ident.Principal{User: u.id, Name: u.shown, Role: u.role, Scope: ident.ScopeFull}, device)
+		if err == nil {
+			err = a.noteSignIn(tx, u.id, seen)
+		}
 		if err != nil || device.ID != 0 && device.ID == s.Principal.Device {
 			return err
 		}
@@ -87,6 +91,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, p
 		return Session{}, err
 	}
 	var s Session
+	seen := a.sight(p.User, remote)
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
@@ -98,6 +103,9 @@ func (a *Accounts) ChangePassword(ctx context.Context, p ident.Principal, old, p
 			return err
 		}
 		if s, err = a.openSession(tx, p, DeviceInfo{ID: p.Device}); err != nil {
+			return err
+		}
+		if err := a.noteSignIn(tx, p.User, seen); err != nil {
 			return err
 		}
 		return a.notify(tx, p.User, NoticePassword, p.Device)
@@ -157,7 +165,7 @@ func (a *Accounts) checkLogin(ctx context.Context, op, folded, password, remote 
 	if !ok {
 		// For strangers too, with nobody as the subject: the time that writing takes
 		// must not tell who exists.
-		a.recordRefusal(ctx, l.id, "")
+		a.recordRefusal(ctx, l.id, "", remote)
 		return login{}, wrongPassword(op)
 	}
 	if l.disabled {
@@ -308,12 +316,12 @@ func (r *refusalRecord) begin(now time.Time) (skipped int64, ok bool) {
 
 // recordRefusal writes down that somebody was not signed in. why is "code" if only
 // the second factor was wrong.
-func (a *Accounts) recordRefusal(ctx context.Context, id ident.UserID, why string) {
+func (a *Accounts) recordRefusal(ctx context.Context, id ident.UserID, why, remote string) {
 	skipped, ok := a.refusals.begin(a.now())
 	if !ok {
 		return
 	}
-	e := audit.Event{Action: "session.refuse", Subject: id, Via: viaHTTP}
+	e := audit.Event{Action: actionRefuse, Subject: id, Via: viaHTTP}
 	if skipped > 0 || why != "" {
 		e.Detail = map[string]string{}
 	}
@@ -323,7 +331,14 @@ func (a *Accounts) recordRefusal(ctx context.Context, id ident.UserID, why strin
 	if why != "" {
 		e.Detail["why"] = why
 	}
-	if err := a.db.Write(ctx, func(tx *db.Tx) error { return a.log.Append(tx, e) }); err != nil {
+	seen := a.sight(0, remote)
+	err := a.db.Write(ctx, func(tx *db.Tx) error {
+		if err := a.log.Append(tx, e); err != nil {
+			return err
+		}
+		return a.noteSignIn(tx, id, seen)
+	})
+	if err != nil {
 		a.slog.Warn("a refused sign-in could not be recorded", "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -13,7 +14,9 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/vault"
 	"yunbox.local/storage/vfs"
 )
 
@@ -25,9 +28,70 @@ const (
 	secretsCopy = secretsName + ".copy"
 )
 
-// sealVersion begins a sealed value. Another way of keeping keys takes another one
-// and goes on reading this.
+// sealVersion begins a value that was sealed before there was a vault, which begins
+// its own with another one. They are read, and moved into the vault at the next start.
 const sealVersion = 1
+
+// What the values before the vault are bound to.
+const (
+	secretColumn  = "totp.secret"
+	pendingColumn = "totp.pending"
+)
+
+// The columns themselves.
+const (
+	secretName  = "secret"
+	pendingName = "pending"
+)
+
+func totpColumn(name string) vault.Column {
+	return vault.Column{Table: "totp", Name: name, Row: "user", Class: vault.Sensitive}
+}
+
+func (a *Accounts) sealSecret(user ident.UserID, column string, secret []byte) ([]byte, error) {
+	return a.vault.Seal(user, totpColumn(column), rowOf(user), secret)
+}
+
+func (a *Accounts) openSecret(user ident.UserID, column string, sealed []byte) ([]byte, error) {
+	if len(sealed) > 0 && sealed[0] == sealVersion {
+		return a.sealer.open(sealed, "totp."+column, user)
+	}
+	return a.vault.Open(user, totpColumn(column), rowOf(user), sealed)
+}
+
+// moveSecrets seals in the vault what was sealed before there was one.
+func (a *Accounts) moveSecrets(ctx context.Context) error {
+	for _, column := range []string{secretName, pendingName} {
+		people, err := a.people(ctx, `SELECT user FROM totp WHERE substr(`+column+`, 1, 1) = x'01'`)
+		if err != nil {
+			return err
+		}
+		for _, u := range people {
+			var before []byte
+			if err := a.db.Read(ctx, func(tx *db.Tx) error {
+				return tx.QueryRowContext(ctx, `SELECT `+column+` FROM totp WHERE user = ?`, int64(u)).Scan(&before)
+			}); err != nil {
+				return err
+			}
+			plain, err := a.openSecret(u, column, before)
+			if err != nil {
+				a.slog.Warn("the secret of an authenticator cannot be read: its owner needs a recovery code", "err", err)
+				continue
+			}
+			after, err := a.sealSecret(u, column, plain)
+			if err != nil {
+				return err
+			}
+			if err := a.db.Write(ctx, func(tx *db.Tx) error {
+				_, err := tx.Exec(`UPDATE totp SET `+column+` = ? WHERE user = ? AND `+column+` = ?`, after, int64(u), before)
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // A sealer encrypts secrets that stand in the database, so that neither the
 // database, its journal nor a copy of them holds one in the clear.

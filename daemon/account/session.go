@@ -81,7 +81,7 @@ func (a *Accounts) openSession(tx *db.Tx, p ident.Principal, d DeviceInfo) (Sess
 	if err != nil {
 		return Session{}, err
 	}
-	if err := a.log.Append(tx, As(p, viaHTTP).event("session.open", p.User)); err != nil {
+	if err := a.log.Append(tx, As(p, viaHTTP).event(actionIn, p.User)); err != nil {
 		return Session{}, err
 	}
 	proved := a.now() // only somebody who has just proved who they are gets a session

@@ -385,9 +385,14 @@ func (r *runner) state() (map[string][]byte, error) {
 		if !e.Type().IsRegular() || strings.HasSuffix(e.Name(), ".new") {
 			continue
 		}
-		if files["keys/"+e.Name()], err = vfs.ReadFile(opt.Keys, e.Name()); err != nil {
+		data, err := vfs.ReadFile(opt.Keys, e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the keys of somebody who has left this moment
+		}
+		if err != nil {
 			return nil, err
 		}
+		files["keys/"+e.Name()] = data
 	}
 	if opt.Config != nil {
 		settings, err := opt.Config()

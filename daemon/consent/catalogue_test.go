@@ -34,7 +34,8 @@ func TestCatalogueIsComplete(t *testing.T) { // R20, R23
 	if _, err := load(files, order()); err != nil {
 		t.Fatal(err)
 	}
-	served := map[Purpose]bool{Storage: true, AlbumBackup: true, WeChatBackup: true, QQBackup: true, CameraTransfer: true, FileDedup: true}
+	served := map[Purpose]bool{Storage: true, AlbumBackup: true, WeChatBackup: true, QQBackup: true, CameraTransfer: true, FileDedup: true,
+		ProfileDetails: true, DeviceInfo: true, UsageLogs: true}
 	for _, info := range Purposes() {
 		if info.Available != served[info.ID] {
 			t.Errorf("%s: available is %v", info.ID, info.Available)

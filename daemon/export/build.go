@@ -222,7 +222,7 @@ func (b *builder) records(ctx context.Context, tx *db.Tx, register *rights.Regis
 			Category: c.ID, File: metaDir + c.ID + ".jsonl", Title: c.Title, What: c.What, From: c.From, Kept: c.Kept, Purposes: append([]string{}, c.Purposes...),
 		}
 		if _, err := b.entry(m.File, func(w io.Writer) error {
-			return c.Each(ctx, tx, b.e.User, func(r rights.Record) error {
+			return c.Each(rights.Whole(ctx), tx, b.e.User, func(r rights.Record) error {
 				m.Records++
 				return b.json(w, r)
 			})

@@ -62,7 +62,19 @@ type Table struct {
 	Columns []Column
 	// Sum is a query of ?1 for the number of rows and of bytes; "": it counts them.
 	Sum string
+	// Open makes of a record with sealed values what the person sees, masked unless ctx
+	// IsWhole. It may not ask the database. nil: nothing is sealed.
+	Open func(ctx context.Context, u ident.UserID, r *Record) error
 }
+
+type wholeKey struct{}
+
+// Whole marks a reading for the person's own export, which has values as they are.
+// Everywhere else those that have a mask are masked.
+func Whole(ctx context.Context) context.Context { return context.WithValue(ctx, wholeKey{}, true) }
+
+// IsWhole reports whether ctx comes from Whole.
+func IsWhole(ctx context.Context) bool { return ctx.Value(wholeKey{}) != nil }
 
 // Column is a value of a row.
 type Column struct {

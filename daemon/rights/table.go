@@ -74,6 +74,11 @@ func (t *Table) page(ctx context.Context, tx *db.Tx, u ident.UserID, key []any, 
 		for i, c := range t.Columns {
 			r.Fields[i] = Field{c.Name, c.form.value(values[i])}
 		}
+		if t.Open != nil {
+			if err := t.Open(ctx, u, &r); err != nil {
+				return nil, nil, fmt.Errorf("rights: %s: %w", t.Name, err)
+			}
+		}
 		list = append(list, r)
 		keys = append(keys, append([]any(nil), values[len(t.Columns):]...))
 	}

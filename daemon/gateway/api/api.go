@@ -117,6 +117,7 @@ func New(o Options) *API {
 	a.registerRecord()
 	a.registerRights()
 	a.registerCorrections()
+	a.registerProfile()
 	a.registerCare()
 	a.registerEvents()
 

@@ -64,6 +64,9 @@ type DeviceEntry struct {
 	Kind     string         `json:"kind" enum:"phone,tablet,computer,camera,browser,other"`
 	Created  moment         `json:"created"`
 	LastSeen moment         `json:"last_seen" doc:"To within an hour"`
+
+	// DeviceAbout is what it said about itself under the consent to device_info.
+	DeviceAbout
 }
 
 func deviceEntry(d account.Device) DeviceEntry {
@@ -81,10 +84,16 @@ func (a *API) devices(ctx context.Context, _ *struct{}) (*devicesAnswer, error) 
 	if err != nil {
 		return nil, err
 	}
+	abouts, err := a.accounts.Abouts(ctx, principal(ctx).User)
+	if err != nil {
+		return nil, err
+	}
 	out := &devicesAnswer{}
 	out.Body.Devices = make([]DeviceEntry, 0, len(list))
 	for _, d := range list {
-		out.Body.Devices = append(out.Body.Devices, deviceEntry(d))
+		entry := deviceEntry(d)
+		entry.DeviceAbout = DeviceAbout(abouts[d.ID])
+		out.Body.Devices = append(out.Body.Devices, entry)
 	}
 	return out, nil
 }

@@ -68,6 +68,8 @@ type deviceInfo struct {
 	ID   *ident.DeviceID `json:"id,omitempty" doc:"One of the person's devices; left out: a new one"`
 	Name string          `json:"name,omitempty" maxLength:"256" example:"Anna's phone"`
 	Kind string          `json:"kind,omitempty" enum:"phone,tablet,computer,camera,browser,other"`
+
+	DeviceAbout // kept only with the consent to device_info, left out of what is kept otherwise
 }
 
 func (d *deviceInfo) info() account.DeviceInfo {
@@ -153,6 +155,9 @@ func (a *API) signIn(ctx context.Context, in *signInInput) (*sessionAnswer, erro
 	s, err := a.accounts.Login(ctx, account.LoginRequest{
 		Username: in.Body.Username, Password: in.Body.Password, Code: in.Body.OTP, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
 	})
+	if err == nil {
+		err = a.describe(ctx, s.Principal, in.Body.Device)
+	}
 	if err != nil {
 		return nil, err
 	}
