@@ -339,7 +339,7 @@ func (a *app) userCommand() *cobra.Command {
 			})
 		},
 	}
-	user.AddCommand(add, list, password, a.resetFactorCommand(), quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	user.AddCommand(add, list, a.findUserCommand(), password, a.resetFactorCommand(), quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
 	return user
 }
 
