@@ -348,7 +348,7 @@ func TestConsents(t *testing.T) {
 	w.ask(bob, "PUT", wechat, `{"granted":false,"policy_revision":"1"}`).is(t, "granted false", 400, "invalid")
 	w.ask(bob, "PUT", wechat, `{"granted":true,"policy_revision":"0"}`).is(t, "an old revision", 409, "conflict")
 	w.ask(bob, "PUT", "/v1/consents/mind_reading", grant).is(t, "no such purpose", 404, "not-found")
-	w.ask(bob, "PUT", "/v1/consents/device_info", grant).is(t, "a purpose that is not available", 501, "unsupported")
+	w.ask(bob, "PUT", "/v1/consents/map_album", grant).is(t, "a purpose that is not available", 501, "unsupported")
 	w.ask(bob, "PUT", wechat, `{"granted":true,"policy_revision":"1","device":"`+ident.DeviceID(1).String()+`"}`).is(t, "no device", 404, "not-found")
 	a = w.ask(bob, "PUT", wechat, grant)
 	a.is(t, "granted", 200, "")

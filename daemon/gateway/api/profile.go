@@ -32,7 +32,7 @@ func (a *API) registerProfile() {
 	register(a, route{
 		Method: "DELETE", Path: profile + "/{detail}", ID: "delete-detail", Tag: "account",
 		Summary: "Delete a detail",
-	}, httpd.SignedIn, func(ctx context.Context, in *detailInput) (*struct{}, error) {
+	}, httpd.SignedIn, func(ctx context.Context, in *DetailPath) (*struct{}, error) {
 		return nil, a.accounts.DeleteDetail(ctx, principal(ctx), in.Detail)
 	})
 	picture := map[string]*huma.MediaType{"image/jpeg": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
@@ -120,12 +120,13 @@ func (a *API) registerLogs() {
 	})
 }
 
-type detailInput struct {
+// DetailPath is embedded by the input of operations on a detail.
+type DetailPath struct {
 	Detail account.Detail `path:"detail" enum:"email,phone,nickname,gender,city"`
 }
 
 type setDetailInput struct {
-	detailInput
+	DetailPath
 	Body detailValue `nameHint:"DetailValue"`
 }
 

@@ -69,12 +69,15 @@ func build(app string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	script, err := bundle(app, "src/main.tsx", api.FormatESModule, map[string]string{
+	script, parts, err := split(app, "src/main.tsx", map[string]string{
 		"WORKER_URL":   fmt.Sprintf("%q", asset("hash.js", worker)),
 		"LICENSES_URL": fmt.Sprintf("%q", asset("licenses.txt", append([]byte("This page contains Preact (https://preactjs.com).\n\n"), licenses...))),
 	})
 	if err != nil {
 		return nil, err
+	}
+	for name, data := range parts {
+		files["assets/"+name] = data
 	}
 	style, err := bundle(app, "src/style.css", api.FormatDefault, nil)
 	if err != nil {
@@ -89,7 +92,7 @@ func build(app string) (map[string][]byte, error) {
 		return nil, err
 	}
 	for from, to := range map[string]string{
-		"main.tsx":  asset("app.js", script),
+		"main.tsx":  "/assets/" + script,
 		"style.css": asset("style.css", style),
 		"icon.svg":  asset("icon.svg", icon),
 	} {
@@ -103,7 +106,39 @@ func build(app string) (map[string][]byte, error) {
 }
 
 func bundle(app, entry string, format api.Format, define map[string]string) ([]byte, error) {
-	r := api.Build(api.BuildOptions{
+	files, err := outputs(options(app, entry, format, define))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) != 1 {
+		return nil, fmt.Errorf("%s: %d output files, want one", entry, len(files))
+	}
+	return files[0].Contents, nil
+}
+
+// split bundles entry as several modules: what import() names is fetched when it is
+// first wanted. It returns the name of the entry's own file, and all files. Each is named
+// by esbuild after its content and that of what it imports.
+func split(app, entry string, define map[string]string) (main string, files map[string][]byte, err error) {
+	opt := options(app, entry, api.FormatESModule, define)
+	opt.Splitting = true
+	opt.EntryNames, opt.ChunkNames = "app-[hash]", "part-[hash]"
+	list, err := outputs(opt)
+	if err != nil {
+		return "", nil, err
+	}
+	files = map[string][]byte{}
+	for _, f := range list {
+		name := filepath.Base(f.Path)
+		if files[name] = f.Contents; strings.HasPrefix(name, "app-") {
+			main = name
+		}
+	}
+	return main, files, nil
+}
+
+func options(app, entry string, format api.Format, define map[string]string) api.BuildOptions {
+	return api.BuildOptions{
 		AbsWorkingDir:     app,
 		EntryPoints:       []string{entry},
 		Outdir:            "/out",
@@ -128,15 +163,16 @@ func bundle(app, entry string, format api.Format, define map[string]string) ([]b
 			"preact/hooks":       "./vendor/preact/hooks/dist/hooks.mjs",
 			"preact/jsx-runtime": "./vendor/preact/jsx-runtime/dist/jsxRuntime.mjs",
 		},
-	})
+	}
+}
+
+func outputs(opt api.BuildOptions) ([]api.OutputFile, error) {
+	r := api.Build(opt)
 	if len(r.Errors) > 0 || len(r.Warnings) > 0 {
 		text := api.FormatMessages(append(r.Errors, r.Warnings...), api.FormatMessagesOptions{Kind: api.ErrorMessage})
 		return nil, errors.New(strings.Join(text, "\n"))
 	}
-	if len(r.OutputFiles) != 1 {
-		return nil, fmt.Errorf("%s: %d output files, want one", entry, len(r.OutputFiles))
-	}
-	return r.OutputFiles[0].Contents, nil
+	return r.OutputFiles, nil
 }
 
 // digest names an asset by its content, so that a browser may keep it for good.

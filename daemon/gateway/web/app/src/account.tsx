@@ -1,9 +1,9 @@
 import { useEffect, useState } from 'preact/hooks';
 import { call, get, type Device, type Token, type User } from './api';
-import { DataCard } from './data';
 import { History } from './history';
 import { Icon } from './icons';
 import { date, dateTime, size, t, word } from './i18n';
+import { DataCard } from './mine';
 import { PasswordHint } from './password';
 import { Notices, Protection, Sessions, sessionsEnded } from './protect';
 import { isAdmin, readNotices, refresh, session } from './session';

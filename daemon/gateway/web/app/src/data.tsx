@@ -36,17 +36,6 @@ interface Export {
 
 const said = (w: Words) => (lang.value === 'zh' ? w.zh : w.en);
 
-/** The way to this page from others. */
-export function DataCard() {
-  return (
-    <section class="card">
-      <h2>{t('data.title')}</h2>
-      <p>{t('data.card')}</p>
-      <p><a class="button plain" href={href('data')}><Icon name="receipt" /><span>{t('data.open')}</span></a></p>
-    </section>
-  );
-}
-
 /** Everything that the box holds about the person, and the way to have it all. */
 export function DataPage() {
   const data = useLoad(() => get<Data>('/v1/me/data'), []);

@@ -7,7 +7,6 @@ export type Lang = 'en' | 'zh';
 export type Key = keyof typeof en;
 type Params = Record<string, string | number>;
 
-const texts: Record<Lang, Record<Key, string>> = { en, zh };
 const tags: Record<Lang, string> = { en: 'en', zh: 'zh-CN' };
 /** The person's own region decides how dates and numbers look, where it speaks the page's language. */
 const region = (l: Lang) => navigator.languages.find((tag) => tag.toLowerCase().startsWith(l)) ?? tags[l];
@@ -35,8 +34,15 @@ export function setLang(l: Lang) {
  * The text of a key in the page's language. {name} is replaced by a parameter;
  * {name|one|other} by one of two words, chosen by the parameter's plural.
  */
-export function t(key: Key, params: Params = {}): string {
-  return texts[lang.value][key].replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name: string, one?: string, other?: string) => {
+export const t = table(en, zh);
+
+/** t for the texts of a part of the page that is fetched when it is wanted. */
+export function table<K extends string>(en: Record<K, string>, zh: Record<K, string>) {
+  return (key: K, params: Params = {}): string => fill(lang.value === 'zh' ? zh[key] : en[key], params);
+}
+
+function fill(text: string, params: Params): string {
+  return text.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name: string, one?: string, other?: string) => {
     const v = params[name];
     if (one !== undefined) return new Intl.PluralRules(tags[lang.value]).select(Number(v)) === 'one' ? one : other!;
     return typeof v === 'number' ? number(v) : String(v);

@@ -1,12 +1,12 @@
 import { render } from 'preact';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
-import { DataPage } from './data';
 import { DuplicatesPage, WorkBar } from './duplicates/page';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
 import { Grant } from './grant';
+import { Problem } from './api';
 import { Icon, Logo, type IconName } from './icons';
 import { lang, percent, setLang, t } from './i18n';
 import { listen } from './live';
@@ -18,6 +18,7 @@ import { StoragePage } from './storage';
 import { useStore } from './store';
 import { TrashPage } from './trash';
 import { Button, Loading, ProblemNote, say, Toasts } from './ui';
+import { noteUse } from './usage';
 import { queue } from './upload/queue';
 import { UploadPage } from './upload/page';
 import { Welcome } from './welcome';
@@ -34,8 +35,19 @@ const pages = [
 const below: Record<string, { of: string; view: () => preact.JSX.Element } | undefined> = {
   trash: { of: 'files', view: TrashPage },
   duplicates: { of: 'storage', view: DuplicatesPage },
-  data: { of: 'account', view: DataPage },
+  data: { of: 'account', view: later(async () => ({ default: (await import('./data')).DataPage })) },
+  me: { of: 'account', view: later(() => import('./me/page')) },
 };
+
+/** A page that is fetched when somebody opens it. */
+function later(load: () => Promise<{ default: () => preact.JSX.Element }>) {
+  return function Later() {
+    const [view, show] = useState<{ default: () => preact.JSX.Element } | null>(null);
+    const [problem, fail] = useState<Problem | null>(null);
+    useEffect(() => void load().then(show, (e) => fail(Problem.of(e))), []);
+    return view ? <view.default /> : problem ? <ProblemNote problem={problem} /> : <Loading />;
+  };
+}
 
 function App() {
   useStore(lang); // drawing from the top draws every text again
@@ -79,6 +91,7 @@ function Shell() {
     if (!known && !below[page]) go('files');
   }, [page]);
   useEffect(listen, []);
+  useEffect(() => void noteUse(page), [page]);
   const View = below[page]?.view ?? (known ?? pages[0]).view;
   return (
     <div class="shell">

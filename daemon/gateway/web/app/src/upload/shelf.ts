@@ -108,6 +108,15 @@ class Shelf {
     if (db) await answer(db.transaction('files', 'readwrite').objectStore('files').delete(whole(user)), undefined);
   }
 
+  /** Forgets everything that this browser kept, of everybody. */
+  async empty() {
+    this.#dirty.clear();
+    const db = await this.#db();
+    if (!db) return;
+    const tx = db.transaction(['files', 'hashes'], 'readwrite');
+    await Promise.all([answer(tx.objectStore('files').clear(), undefined), answer(tx.objectStore('hashes').clear(), undefined)]);
+  }
+
   /** The hashes of files that were read before, '' where unknown. */
   async hashes(keys: string[]): Promise<string[]> {
     const db = keys.length ? await this.#db() : null;
