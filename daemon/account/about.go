@@ -68,18 +68,23 @@ func (a *Accounts) DescribeDevice(ctx context.Context, p ident.Principal, g cons
 		if err := g.Check(tx, consent.DeviceInfo); err != nil {
 			return err
 		}
-		var own bool
-		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM device WHERE id = ? AND user = ?)`, int64(id), int64(p.User)).Scan(&own); err != nil {
+		if err := ownDevice(tx, op, p.User, id); err != nil {
 			return err
-		}
-		if !own {
-			return notFound(op, "device")
 		}
 		_, err := tx.Exec(`INSERT INTO device_about (device, user, sealed, changed) VALUES (?, ?, ?, ?)
 			ON CONFLICT (device) DO UPDATE SET sealed = excluded.sealed, changed = excluded.changed`,
 			int64(id), int64(p.User), sealed, tx.Now.UnixMilli())
 		return err
 	})
+}
+
+func ownDevice(tx *db.Tx, op string, user ident.UserID, id ident.DeviceID) error {
+	var own bool
+	err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM device WHERE id = ? AND user = ?)`, int64(id), int64(user)).Scan(&own)
+	if err == nil && !own {
+		err = notFound(op, "device")
+	}
+	return err
 }
 
 // ForgetDevice deletes what a device said about itself. The device stays.
@@ -89,6 +94,9 @@ func (a *Accounts) ForgetDevice(ctx context.Context, p ident.Principal, id ident
 		return err
 	}
 	return a.db.Write(ctx, func(tx *db.Tx) error {
+		if err := ownDevice(tx, op, p.User, id); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`DELETE FROM device_about WHERE device = ? AND user = ?`, int64(id), int64(p.User))
 		return err
 	})
