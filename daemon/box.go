@@ -322,7 +322,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		return err
 	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
-		Keys: keys, Vault: b.vault, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
+		Keys: keys, Vault: b.vault, Breached: b.conf.Breached, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
 		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
 	})
 	if err != nil {

@@ -37,6 +37,7 @@ daemon/health busy                likewise
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon openTree                  a fixed name in the state directory
 daemon openBackup                the settings that the daemon was started with
+daemon/account inBreach          the settings that the daemon was started with
 daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory
 daemon/backup/target *           likewise
 daemon/duplicates attached       a file of the kernel

@@ -152,6 +152,8 @@ func TestABoxComesBackFromItsSecondCopy(t *testing.T) {
 	ada := a.Bind()
 	ada.Grant("storage", "album_backup", "camera_transfer")
 	ada.Withdraw("camera_transfer")
+	ada.Grant("profile_details")
+	ask(ada, "PUT", "/v1/me/profile/city", `{"value":"Londinium"}`).is(t, "a detail", 204, "")
 	bob := a.AddPerson("bob")
 	bob.Grant("storage", "album_backup")
 	var app, lost, device struct{ ID, Token string }
@@ -208,6 +210,7 @@ func TestABoxComesBackFromItsSecondCopy(t *testing.T) {
 		t.Errorf("bob's\n%s\nbecame\n%s", bobs, after)
 	}
 	ask(ada, "PUT", "/v1/files/x.jpg?source=camera", "x").is(t, "a withdrawn consent", 403, "consent-required")
+	ask(ada, "POST", "/v1/me/profile/reveal", `{}`).is(t, "a detail", 200, "").has(t, "Londinium") // R32: its key came along
 	ask(ada, "GET", "/v1/files/2026/Urlaub%20am%20See/%E6%B9%96%E8%BE%B9.jpg", "").is(t, "a file", 200, "")
 	ask(ada, "GET", "/v1/files/bob.jpg", "").is(t, "another's file", 404, "not-found")
 	var audit struct{ Bad any }

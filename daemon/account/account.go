@@ -49,6 +49,9 @@ type Options struct {
 	Vault *vault.Vault
 	// Name is what the box calls itself; nobody may choose it as a password.
 	Name string
+	// Breached is a file of passwords that were stolen somewhere, which nobody may
+	// choose: see breached. "": there is none.
+	Breached string
 	// OnBound is called once after the box was bound; nil: nobody is interested.
 	OnBound func()
 	// Log receives what is worth knowing; nil discards it.
@@ -122,6 +125,11 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	if a.vault = opt.Vault; a.vault == nil {
 		if a.vault, err = vault.Open(ctx, d, vault.Options{Keys: opt.Keys, Columns: Sealed(), Log: a.slog}); err != nil {
 			return nil, fmt.Errorf("account: %w", err)
+		}
+	}
+	if opt.Breached != "" {
+		if _, err := a.inBreach(""); err != nil {
+			a.slog.Warn("the list of breached passwords cannot be used", "err", err)
 		}
 	}
 	if err := a.openLabel(owner); err != nil {

@@ -45,6 +45,12 @@ func open(t testing.TB) *box {
 
 func openIn(t testing.TB, dir string, clock *atomic.Int64) *box {
 	t.Helper()
+	return openWith(t, dir, clock, func(*account.Options) {})
+}
+
+// openWith is openIn with other options.
+func openWith(t testing.TB, dir string, clock *atomic.Int64, set func(*account.Options)) *box {
+	t.Helper()
 	b := &box{t: t, dir: dir, clock: clock}
 	now := func() time.Time { return time.UnixMilli(clock.Load()).UTC() }
 	var err error
@@ -61,10 +67,12 @@ func openIn(t testing.TB, dir string, clock *atomic.Int64) *box {
 	}
 	t.Cleanup(func() { keys.Close() })
 	b.audit = audit.New(b.db)
-	b.Accounts, err = account.Open(t.Context(), b.db, b.audit, account.Options{
+	opt := account.Options{
 		Keys: keys, DeviceID: deviceID, Fingerprint: fingerprint, Name: "Yunbox 7F3A", Now: now,
 		OnBound: func() { b.bound.Add(1) },
-	})
+	}
+	set(&opt)
+	b.Accounts, err = account.Open(t.Context(), b.db, b.audit, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

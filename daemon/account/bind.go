@@ -75,6 +75,9 @@ func (a *Accounts) Bind(ctx context.Context, req BindRequest) (Session, error) {
 	if err := checkPassword(op, req.Password, shown, req.Serial, req.Code, a.opt.Name, "yunbox"); err != nil {
 		return Session{}, err
 	}
+	if err := a.refuseBreached(ctx, op, req.Password); err != nil {
+		return Session{}, err
+	}
 	way, given, want, err := proof(op, req, label)
 	if err != nil {
 		return Session{}, err

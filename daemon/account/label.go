@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net/url"
 	"strings"
 
+	"yunbox.local/daemon/vault"
 	"yunbox.local/storage/vfs"
 )
 
@@ -27,6 +29,15 @@ type Label struct {
 	PairURI string
 	Spent   bool // the box was bound; code and pairing secret exist no more
 }
+
+// Format implements fmt.Formatter: masked, whatever the verb. Showing a label means to
+// name its fields.
+func (l Label) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "%s %s", vault.NewSerial(l.Serial), vault.NewCode(l.Code))
+}
+
+// LogValue implements slog.LogValuer: masked.
+func (l Label) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(l)) }
 
 // labelFile is keys/label.json, mode 0400. Losing it costs the label, nothing
 // else, so it is not part of any backup.

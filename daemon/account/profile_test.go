@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1"
 	"fmt"
 	"image"
 	"image/color"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -478,4 +480,33 @@ func TestOldSecretsMoveIntoTheVault(t *testing.T) { // R32
 	stop()
 	<-ended
 	check(t, again.second("anna", p.code(), home))
+}
+
+// R36: a password of the list in the settings is refused wherever one is chosen; a list
+// that cannot be used is no reason to refuse one.
+func TestBreachedPasswordsAreRefused(t *testing.T) {
+	t.Parallel()
+	const stolen = "purple monkey dishwasher nine"
+	dir := t.TempDir()
+	list := filepath.Join(dir, "pwned.txt")
+	check(t, os.WriteFile(list, []byte(fmt.Sprintf("%X:3\r\n", sha1.Sum([]byte(stolen)))), 0o600))
+	var clock atomic.Int64
+	clock.Store(time.Date(2026, 11, 26, 5, 0, 0, 0, time.UTC).UnixMilli())
+	b := openWith(t, dir, &clock, func(o *account.Options) { o.Breached = list })
+	ctx := t.Context()
+	in := b.byCode()
+	in.Password = stolen
+	_, err := b.Bind(ctx, in)
+	wantKind(t, err, problem.Invalid)
+	s := b.owner()
+	_, err = b.ChangePassword(ctx, s.Principal, good, stolen, home)
+	wantKind(t, err, problem.Invalid)
+	_, err = b.CreateUser(ctx, account.As(s.Principal, "http"), account.NewUser{Username: "mum", Password: stolen})
+	wantKind(t, err, problem.Invalid)
+	check(t, os.WriteFile(list, []byte("no such list"), 0o600))
+	_, err = b.CreateUser(ctx, account.As(s.Principal, "http"), account.NewUser{Username: "mum", Password: stolen})
+	check(t, err)
+	check(t, os.Remove(list))
+	_, err = b.CreateUser(ctx, account.As(s.Principal, "http"), account.NewUser{Username: "dad", Password: stolen})
+	check(t, err)
 }

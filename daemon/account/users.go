@@ -88,6 +88,9 @@ func (a *Accounts) newPassword(ctx context.Context, op, password, username strin
 	if err := checkPassword(op, password, username, serial, a.opt.Name, "yunbox"); err != nil {
 		return "", err
 	}
+	if err := a.refuseBreached(ctx, op, password); err != nil {
+		return "", err
+	}
 	return a.hasher.hash(ctx, password)
 }
 

@@ -75,6 +75,9 @@ type Config struct {
 	// Tree says whether everybody's files are shown under their own names in tree/:
 	// "auto", "reflink" (only where that takes no room) or "off". Empty: off.
 	Tree string `mapstructure:"tree"`
+	// Breached is a file of passwords that were stolen somewhere, SHA-1 sums in their
+	// order as haveibeenpwned's downloader writes them, absolute. Empty: there is none.
+	Breached string `mapstructure:"breached"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
 }
@@ -141,6 +144,7 @@ func Flags() *pflag.FlagSet {
 	fs.Int("scrub-days", 30, "`DAYS` within which every stored content is read back; 0: only on demand")
 	fs.Int("scrub-mib", 32, "`MIB` a second that are read then; 0: no limit")
 	fs.String("tree", "auto", "readable view of all files, `auto|reflink|off`: auto makes copies where storage cannot be shared and there is ample room")
+	fs.String("breached", "", "`FILE` of SHA-1 sums in their order, as haveibeenpwned's downloader writes it: passwords that nobody may choose; read on the box only")
 	fs.String("config", "", "`FILE` with these settings in TOML")
 	fs.Bool("version", false, "print the version and end")
 	return fs
@@ -253,6 +257,9 @@ func (c *Config) validate() error {
 	}
 	if len(c.Name) > 63 || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
 		return errorf("name: at most 63 bytes of plain text can be announced")
+	}
+	if c.Breached != "" && !filepath.IsAbs(c.Breached) {
+		return errorf("breached: %q is not an absolute path", c.Breached)
 	}
 	for _, h := range c.Hosts {
 		if h == "" || strings.ContainsAny(h, "/: \t*") {

@@ -405,6 +405,14 @@ func (v *Vault) destroy(u ident.UserID) error {
 // memory may keep them all the same.
 func (v *Vault) wipe(name string) error {
 	f, err := v.keys.OpenFile(name, vfs.ReadWrite, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		// One that came back from a second copy can only be read.
+		if f, err = v.keys.OpenFile(name, vfs.ReadOnly, 0); err == nil {
+			if err = errors.Join(f.Chmod(fileMode), f.Close()); err == nil {
+				f, err = v.keys.OpenFile(name, vfs.ReadWrite, 0)
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
