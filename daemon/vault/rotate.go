@@ -17,7 +17,7 @@ type Progress struct {
 	Lost   int64 `json:"lost"`   // that no key opens: they stay as they are
 }
 
-// ErrRotating: Rotate is running already.
+// ErrRotating is returned by Rotate while it is running already.
 var ErrRotating = errors.New("vault: the keys are being changed already")
 
 // batch is how many values one transaction seals anew: 4 MiB if all are pictures.

@@ -12,7 +12,7 @@ before(async () => {
   const secret = new URL((await box.label()).pair_uri).searchParams.get('s');
   const { token } = JSON.parse((await box.ask('POST', '/v1/bind', { body: { secret, username: owner.name, password: owner.password } })).body);
   const { revision } = JSON.parse((await box.ask('GET', '/v1/policy', { token })).body);
-  for (const p of ['storage', 'profile_details', 'usage_logs']) await box.ask('PUT', '/v1/consents/' + p, { token, body: { granted: true, policy_revision: revision } });
+  for (const p of ['storage', 'profile_details', 'usage_logs', 'device_info']) await box.ask('PUT', '/v1/consents/' + p, { token, body: { granted: true, policy_revision: revision } });
 });
 after(async () => {
   await browser?.close();
@@ -34,6 +34,9 @@ for (const [width, lang, change, show, whole, forget] of [
 
     // The page is fetched when it is opened.
     await visit(page, 'account');
+    await page.reload(); // the list was there before the browser said what it is
+    await settled(page);
+    await page.locator('.lines small', { hasText: /Chrome \d+/ }).first().waitFor();
     await page.locator('a[href="#/me"]').click();
     await page.locator('.me-profile .lines').waitFor();
     await settled(page);

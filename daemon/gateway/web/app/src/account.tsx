@@ -89,6 +89,7 @@ function Devices() {
                 <span class="line-main">
                   <strong>{d.name}</strong>
                   <small>{word('kind', d.kind)} · {d.last_seen ? t('devices.seen', { time: dateTime(d.last_seen) }) : t('devices.since', { time: date(d.created) })}</small>
+                  {(d.model || d.system || d.app) && <small>{[d.model, d.system, d.app].filter(Boolean).join(' · ')}</small>}
                 </span>
                 <span class="line-acts">
                   <IconButton icon="receipt" label={t('devices.historyOne', { name: d.name })} onClick={() => show(d)} />

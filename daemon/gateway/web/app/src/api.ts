@@ -108,6 +108,9 @@ export interface Device {
   kind: string;
   created: string;
   last_seen: string | null;
+  model?: string;
+  system?: string;
+  app?: string;
 }
 export interface Offer {
   time: string;
