@@ -2,7 +2,7 @@ import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
-import { DuplicatesPage, WorkBar } from './duplicates/page';
+import { WorkBar } from './duplicates/bar';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
 import { Grant } from './grant';
@@ -34,7 +34,7 @@ const pages = [
 /** Pages that are reached from another one, which stays marked. */
 const below: Record<string, { of: string; view: () => preact.JSX.Element } | undefined> = {
   trash: { of: 'files', view: TrashPage },
-  duplicates: { of: 'storage', view: DuplicatesPage },
+  duplicates: { of: 'storage', view: later(async () => ({ default: (await import('./duplicates/page')).DuplicatesPage })) },
   data: { of: 'account', view: later(async () => ({ default: (await import('./data')).DataPage })) },
   me: { of: 'account', view: later(() => import('./me/page')) },
 };

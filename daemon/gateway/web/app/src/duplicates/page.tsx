@@ -6,6 +6,7 @@ import { dateTime, duration, size, t, word } from '../i18n';
 import { href } from '../route';
 import { useStore } from '../store';
 import { Button, Dialog, Empty, Head, Note, ProblemNote, Said, Show, useAct, useLoad } from '../ui';
+import { Bar } from './bar';
 import { AlikeList, GroupList, type Choices } from './groups';
 import { carry, found, look, nameOf, outcome, prepare, stop, trouble, work, type Action, type Found, type Plan, type Rule, type Troubles } from './work';
 
@@ -136,32 +137,12 @@ function Working() {
   );
 }
 
-function Bar() {
-  const p = work.value?.progress;
-  const [n, of] = p && p.of_bytes > 0 ? [p.bytes, p.of_bytes] : p && p.of_files > 0 ? [p.files, p.of_files] : [0, 0];
-  // Without a value it moves on its own: nobody knows yet how much there is.
-  return <progress class="progress" aria-label={t('dups.working')} max={of || 1} {...(of > 0 ? { value: n } : {})} />;
-}
-
 function farText(): string {
   const p = work.value!.progress!;
   const list = [p.of_files > 0 ? t('dups.filesOf', { n: p.files, of: p.of_files }) : t('dups.files', { n: p.files })];
   if (p.bytes > 0) list.push(p.of_bytes > 0 ? t('dups.bytesOf', { n: size(p.bytes), of: size(p.of_bytes) }) : size(p.bytes));
   if (p.seconds_left > 0) list.push(t('dups.left', { time: duration(p.seconds_left) }));
   return list.join(' · ');
-}
-
-/** The same in one line, on every other page. */
-export function WorkBar() {
-  const w = useStore(work);
-  if (!w) return null;
-  return (
-    <aside class="work-bar" aria-label={t('dups.working')}>
-      <a href={href('duplicates')}>{w.progress ? word('stage', w.progress.stage) : t('dups.starting')}</a>
-      <Bar />
-      <Button kind="quiet" icon="close" onClick={stop}>{t('dups.stop')}</Button>
-    </aside>
-  );
 }
 
 function Result({ found: f }: { found: Found }) {
