@@ -28,6 +28,10 @@ PUT /v1/me/second-factor                 likewise
 POST /v1/me/second-factor/recovery-codes likewise
 POST /v1/devices                         likewise
 PATCH /v1/devices/{id}                   likewise
+PUT /v1/devices/{id}/about               likewise
+PUT /v1/me/profile/{detail}              likewise
+PUT /v1/me/profile/avatar                likewise
+POST /v1/me/usage                        likewise
 POST /v1/blobs/wanted                    asks for files
 POST /v1/sources                         looks at names
 PATCH /v1/items/{id}                     new data

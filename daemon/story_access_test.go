@@ -50,7 +50,7 @@ func operations(t *testing.T, p *daemontest.Person) (list []operation) {
 // bodies are requests that would do something, by operation, so that a refusal
 // is one of the person and not of the request.
 var bodies = map[string]string{
-	"rename-device": `{"name":"mine now"}`, "add-device": `{"name":"another","kind":"phone"}`,
+	"describe-device": `{"model":"mine now"}`, "rename-device": `{"name":"mine now"}`, "add-device": `{"name":"another","kind":"phone"}`,
 	"create-token": `{"name":"another","scope":"full"}`, "change-password": `{"old":"` + daemontest.Password + `","new":"quite another phrase 1"}`,
 	"accept-policy": `{"accepted":true,"revision":"1"}`, "grant-consent": `{"granted":true,"policy_revision":"1"}`,
 	"known-blobs": `{"sha256":[]}`, "create-user": `{"username":"eve","password":"` + daemontest.Password + `"}`,

@@ -67,7 +67,7 @@ func TestConsentFromTheFirstQuestionToTheLastReceipt(t *testing.T) {
 		"a yes that was left out":      grant("wechat_backup", `{"policy_revision":"1"}`),
 		"a no by the wrong door":       grant("wechat_backup", `{"granted":false,"policy_revision":"1"}`),
 		"a purpose of nobody":          grant("mind_reading", `{"granted":true,"policy_revision":"1"}`),
-		"a purpose without a room":     grant("device_info", `{"granted":true,"policy_revision":"1"}`),
+		"a purpose without a room":     grant("map_album", `{"granted":true,"policy_revision":"1"}`),
 		"a device that does not exist": grant("wechat_backup", `{"granted":true,"policy_revision":"1","device":"0000000000001"}`),
 	} {
 		if r.status < 400 || r.status >= 500 && r.status != 501 || r.kind() == "" {

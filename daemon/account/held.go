@@ -20,16 +20,13 @@ func (a *Accounts) Held() rights.Holder {
 		},
 		{
 			ID: "devices", Title: rights.Words{EN: "Devices", ZH: "设备"},
-			What: rights.Words{EN: "Phones, computers and cameras that send for you, by the name you gave them; and, where you agreed to it, what they say about themselves: model, system and app.", ZH: "为您上传的手机、电脑和相机，以您起的名字标识；如您同意，还包括它们自报的型号、系统和应用。"},
+			What: rights.Words{EN: "Phones, computers and cameras that send for you, by the name you gave them.", ZH: "为您上传的手机、电脑和相机，以您起的名字标识。"},
 			From: rights.Words{EN: "From your devices when they sign in.", ZH: "由设备在登录时提供。"},
 			Kept: rights.Words{EN: "Until you remove the device.", ZH: "直到您移除该设备。"},
-			Fix:  rights.Words{EN: "The name: Correct, at the record, or Account → Devices.", ZH: "名称：在记录处点“更正”，或在“账户 → 设备”中修改。"}, Purposes: []string{"device_info"},
+			Fix:  rights.Words{EN: "The name: Correct, at the record, or Account → Devices.", ZH: "名称：在记录处点“更正”，或在“账户 → 设备”中修改。"},
 			Tables: []rights.Table{{
 				Name: "device", Kind: "device", Key: []string{"t.id"},
 				Columns: []rights.Column{rights.ID("id"), rights.Text("name"), rights.Text("type").Of("t.kind"), rights.Time("created"), rights.Time("last_seen")},
-			}, {
-				Name: "device_about", Kind: "device_details", Key: []string{"t.device"}, Open: a.openAboutRecord,
-				Columns: []rights.Column{rights.ID("device"), rights.Text("details").Of("t.sealed"), rights.Time("changed")},
 			}},
 		},
 		{

@@ -30,6 +30,17 @@ func (a *Accounts) heldSealed() []rights.Category {
 			},
 		},
 		{
+			ID: "device_details", Title: rights.Words{EN: "What your devices are", ZH: "设备信息"},
+			What: rights.Words{EN: "What your devices say about themselves: model, system and app; only if you agreed to it, and kept encrypted.", ZH: "设备自报的型号、系统和应用；仅在您同意后记录，加密保存。"},
+			From: rights.Words{EN: "From your devices.", ZH: "由您的设备提供。"},
+			Kept: rights.Words{EN: "Until you remove the device or withdraw the consent.", ZH: "直到您移除该设备或撤回同意。"},
+			Fix:  rights.Words{EN: "The device says it anew when it signs in.", ZH: "设备登录时会重新提供。"}, Purposes: []string{"device_info"},
+			Tables: []rights.Table{{
+				Name: "device_about", Kind: "device_details", Key: []string{"t.device"}, Open: a.openAboutRecord,
+				Columns: []rights.Column{rights.ID("device"), rights.Text("details").Of("t.sealed"), rights.Time("changed")},
+			}},
+		},
+		{
 			ID: "sign_ins", Title: rights.Words{EN: "Security log", ZH: "安全日志"},
 			What: rights.Words{EN: "From which address of the network you signed in, and from where somebody tried to with your name: so that you can tell whether somebody attacks your account. The address is kept encrypted.",
 				ZH: "您从哪个网络地址登录，以及有人以您的名字尝试登录的地址，供您判断账户是否遭到攻击；地址加密保存。"},

@@ -33,6 +33,8 @@ func remains() map[string]string {
 		// taking away what is theirs, and knowing first whether it is all here and whole
 		"POST /v1/me/exports": anyMethod, "POST /v1/blobs/known": anyMethod, "POST /v1/blobs/verify": anyMethod, "POST /api/search/metadata": anyMethod,
 		"POST /v1/duplicates/undo": anyMethod, "POST /v1/duplicates/plans": anyMethod, // giving back what was folded
+		// seeing unmasked what is theirs
+		"POST /v1/me/profile/reveal": anyMethod, "POST /v1/me/sign-ins/reveal": anyMethod, "POST /v1/me/usage/reveal": anyMethod,
 		// the drives
 		"/dav": driveReads, "/dav/": driveReads, "/remote.php/webdav": driveReads, "/remote.php/webdav/": driveReads,
 		"/remote.php/dav": driveReads, "/remote.php/dav/{$}": driveReads, "/remote.php/dav/files/": driveReads, "/remote.php/dav/uploads/": driveReads,

@@ -55,6 +55,9 @@ func (a *API) registerProfile() {
 		Method: "PUT", Path: "/v1/devices/{id}/about", ID: "describe-device", Tag: "account",
 		Summary: "Keep what a device says about itself", Description: "Needs the consent to device_info. It takes the place of what it said before.",
 	}, httpd.SignedIn, func(ctx context.Context, in *describeInput) (*struct{}, error) {
+		if err := a.ownDevice(ctx, in.ID.ID); err != nil {
+			return nil, err
+		}
 		g, err := a.consent.Grant(ctx, principal(ctx).User, 0, consent.DeviceInfo)
 		if err != nil {
 			return nil, err
