@@ -132,8 +132,19 @@ func (a *app) consentCommand() *cobra.Command {
 			var out struct {
 				Receipts []json.RawMessage `json:"receipts"`
 			}
-			if err := c.call(cmd.Context(), "GET", path, nil, &out); err != nil {
-				return err
+			for next := ""; ; {
+				var page struct {
+					Receipts []json.RawMessage `json:"receipts"`
+					Next     string            `json:"next"`
+				}
+				if err := c.call(cmd.Context(), "GET", path+next, nil, &page); err != nil {
+					return err
+				}
+				out.Receipts = append(out.Receipts, page.Receipts...)
+				if page.Next == "" {
+					break
+				}
+				next = "?cursor=" + url.QueryEscape(page.Next)
 			}
 			if a.json {
 				return a.encode(a.stdout, out)

@@ -329,7 +329,7 @@ func TestWithdrawalStopsWhatRuns(t *testing.T) { // R22
 	bobsCtx, cancel := bobs.Context(t.Context())
 	defer cancel()
 
-	granted, err := h.Receipts(t.Context(), ann, WeChatBackup)
+	granted, _, err := h.Receipts(t.Context(), ann, WeChatBackup, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,17 +448,24 @@ func TestRepeatingADecisionIsHarmless(t *testing.T) { // R20
 	if r := h.verify(); r.Entries != 3 {
 		t.Fatalf("%d entries", r.Entries)
 	}
-	list, err := h.Receipts(t.Context(), ann, "")
+	list, _, err := h.Receipts(t.Context(), ann, "", 0, 1000)
 	if err != nil || len(list) != 3 || list[0].JWS != no.JWS || list[2].JWS != first.JWS {
 		t.Fatalf("%d receipts, %v", len(list), err)
 	}
-	if list, err := h.Receipts(t.Context(), bob, ""); err != nil || len(list) != 0 {
+	page, next, err := h.Receipts(t.Context(), ann, "", 0, 2)
+	if err != nil || len(page) != 2 || page[1].JWS != list[1].JWS || next == 0 {
+		t.Fatalf("a page has %d receipts, %v", len(page), err)
+	}
+	if page, next, err = h.Receipts(t.Context(), ann, "", next, 2); err != nil || len(page) != 1 || page[0].JWS != first.JWS || next != 0 {
+		t.Fatalf("the page after it has %d receipts and a next one at %d, %v", len(page), next, err)
+	}
+	if list, _, err := h.Receipts(t.Context(), bob, "", 0, 1000); err != nil || len(list) != 0 {
 		t.Fatalf("bob has %d of ann's receipts, %v", len(list), err)
 	}
-	if list, err := h.Receipts(t.Context(), ann, QQBackup); err != nil || len(list) != 0 {
+	if list, _, err := h.Receipts(t.Context(), ann, QQBackup, 0, 1000); err != nil || len(list) != 0 {
 		t.Fatalf("%d receipts about QQ, %v", len(list), err)
 	}
-	if _, err := h.Receipts(t.Context(), ann, "mind_reading"); problem.KindOf(err) != problem.NotFound {
+	if _, _, err := h.Receipts(t.Context(), ann, "mind_reading", 0, 1000); problem.KindOf(err) != problem.NotFound {
 		t.Fatal(err)
 	}
 }

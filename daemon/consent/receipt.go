@@ -382,28 +382,30 @@ func decode(jws string) (Receipt, error) {
 	return parseReceipt(payload, jws)
 }
 
-// maxReceipts bounds one answer of Receipts.
-const maxReceipts = 1000
-
 // Receipts returns the receipts of u's decisions about purpose ("": about every
-// purpose), newest first, at most the last 1,000.
-func (l *Ledger) Receipts(ctx context.Context, u ident.UserID, purpose Purpose) ([]Receipt, error) {
+// purpose), newest first: limit of those before a decision (0: the newest). next is
+// where the following page begins; 0: there is none.
+func (l *Ledger) Receipts(ctx context.Context, u ident.UserID, purpose Purpose, before int64, limit int) (list []Receipt, next int64, err error) {
 	if purpose != "" {
 		if _, err := l.cat.info(purpose); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	var list []Receipt
-	err := l.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT r.jws FROM consent_ledger AS l JOIN consent_receipt AS r USING (seq)
-			WHERE l.user = ?1 AND (?2 = '' OR l.purpose = ?2) ORDER BY l.seq DESC LIMIT ?3`, u, purpose, maxReceipts)
+	err = l.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT l.seq, r.jws FROM consent_ledger AS l JOIN consent_receipt AS r USING (seq)
+			WHERE l.user = ?1 AND (?2 = '' OR l.purpose = ?2) AND (?4 = 0 OR l.seq < ?4) ORDER BY l.seq DESC LIMIT ?3`, u, purpose, limit+1, before)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
+		var seq int64
 		for rows.Next() {
+			if len(list) == limit { // there is one more
+				next = seq
+				break
+			}
 			var jws string
-			if err := rows.Scan(&jws); err != nil {
+			if err := rows.Scan(&seq, &jws); err != nil {
 				return err
 			}
 			r, err := decode(jws)
@@ -415,9 +417,9 @@ func (l *Ledger) Receipts(ctx context.Context, u ident.UserID, purpose Purpose) 
 		return rows.Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("consent: receipts: %w", err)
+		return nil, 0, fmt.Errorf("consent: receipts: %w", err)
 	}
-	return list, nil
+	return list, next, nil
 }
 
 // ReceiptBad is the reason in a Report for a decision whose receipt is missing,

@@ -181,7 +181,7 @@ func TestTheNewestReceiptVouchesForAll(t *testing.T) { // R20 R35
 	if !vouched() || h.verify().Bad != nil {
 		t.Fatal("an untouched ledger is not vouched for")
 	}
-	list, err := h.Receipts(t.Context(), ann, "")
+	list, _, err := h.Receipts(t.Context(), ann, "", 0, 1000)
 	if err != nil || len(list) != 5 || list[4].Earlier != strings.Repeat("0", 64) || len(list[0].Earlier) != 64 || list[0].Earlier == list[1].Earlier {
 		t.Fatalf("%v %v", list, err)
 	}

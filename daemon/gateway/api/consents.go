@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -47,12 +49,16 @@ func (a *API) registerConsents() {
 	}, httpd.SignedIn, a.withdrawConsent)
 	register(a, route{
 		Method: "GET", Path: "/v1/consents/receipts", ID: "list-receipts", Tag: "consent",
-		Summary: "The signed receipts of all of the asker's decisions",
-	}, httpd.SignedIn, func(ctx context.Context, _ *struct{}) (*receiptsAnswer, error) { return a.receipts(ctx, "") })
+		Summary:     "The signed receipts of all of the asker's decisions",
+		Description: "Newest first, up to 1,000 at a time. `next` of one page is the `cursor` of the following one; only null says that it was the last.",
+	}, httpd.SignedIn, func(ctx context.Context, in *receiptsInput) (*receiptsAnswer, error) { return a.receipts(ctx, "", in) })
 	register(a, route{
 		Method: "GET", Path: "/v1/consents/{purpose}/receipts", ID: "list-purpose-receipts", Tag: "consent",
-		Summary: "The signed receipts of the asker's decisions about one purpose",
-	}, httpd.SignedIn, func(ctx context.Context, in *OnePurpose) (*receiptsAnswer, error) { return a.receipts(ctx, in.Purpose) })
+		Summary:     "The signed receipts of the asker's decisions about one purpose",
+		Description: "Newest first; see list-receipts.",
+	}, httpd.SignedIn, func(ctx context.Context, in *purposeReceiptsInput) (*receiptsAnswer, error) {
+		return a.receipts(ctx, in.Purpose, &in.receiptsInput)
+	})
 }
 
 // Localized is embedded by the input of operations that answer in a language.
@@ -302,22 +308,37 @@ func (a *API) record(ctx context.Context, way Way, d consent.Decision) (*receipt
 	return &receiptAnswer{Body: receipt}, nil
 }
 
+type receiptsInput struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000"`
+	Cursor string `query:"cursor" maxLength:"20" pattern:"^[0-9]*$"`
+}
+
+type purposeReceiptsInput struct {
+	OnePurpose
+	receiptsInput
+}
+
 type receiptsAnswer struct {
 	Body struct {
 		Receipts []consent.Receipt `json:"receipts"`
+		Next     *string           `json:"next" doc:"cursor of the next page; null: this is the last"`
 	} `nameHint:"Receipts"`
 }
 
-func (a *API) receipts(ctx context.Context, purpose string) (*receiptsAnswer, error) {
+func (a *API) receipts(ctx context.Context, purpose string, in *receiptsInput) (*receiptsAnswer, error) {
 	known := func(p consent.Info) bool { return string(p.ID) == purpose }
 	if purpose != "" && !slices.ContainsFunc(a.consent.Purposes(), known) {
 		return nil, &problem.Error{Kind: problem.NotFound, Op: "api.receipts", Title: "There is no such purpose", Hint: "GET /v1/purposes lists them."}
 	}
-	list, err := a.consent.Receipts(ctx, principal(ctx).User, consent.Purpose(purpose))
+	before, _ := strconv.ParseInt(cmp.Or(in.Cursor, "0"), 10, 64) // one that is too large is the largest
+	list, next, err := a.consent.Receipts(ctx, principal(ctx).User, consent.Purpose(purpose), before, in.Limit)
 	if err != nil {
 		return nil, err
 	}
 	out := &receiptsAnswer{}
+	if next != 0 {
+		out.Body.Next = orNull(strconv.FormatInt(next, 10))
+	}
 	out.Body.Receipts = append([]consent.Receipt{}, list...)
 	return out, nil
 }

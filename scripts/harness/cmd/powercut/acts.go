@@ -154,12 +154,18 @@ func (s *boxServer) decisions(ctx context.Context) (map[string]string, error) {
 			states["consent:"+c.Purpose] = c.State
 		}
 	}
-	var receipts struct{ Receipts []any }
-	if err := s.API(ctx, http.MethodGet, "/v1/consents/receipts", nil, &receipts); err != nil {
-		return states, err
-	}
-	for _, r := range receipts.Receipts {
-		states["receipt:"+canonical(r)] = kept
+	for cursor := "0"; cursor != ""; {
+		var receipts struct {
+			Receipts []any
+			Next     string
+		}
+		if err := s.API(ctx, http.MethodGet, "/v1/consents/receipts?cursor="+cursor, nil, &receipts); err != nil {
+			return states, err
+		}
+		for _, r := range receipts.Receipts {
+			states["receipt:"+canonical(r)] = kept
+		}
+		cursor = receipts.Next
 	}
 	return states, nil
 }
