@@ -26,8 +26,10 @@ import (
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
 	"yunbox.local/daemon/gateway/inbox"
+	"yunbox.local/daemon/guardian"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/tree"
@@ -89,6 +91,7 @@ type Box struct {
 
 	duplicates *duplicates.Room
 	exports    *export.Room
+	guardians  *guardian.Room
 
 	front       *httpd.Server
 	maintenance *api.Local
@@ -324,6 +327,8 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, Vault: b.vault, Breached: b.conf.Breached, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
 		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
+		// Nobody is switched off before the room is there.
+		Stands: func(tx *db.Tx, u ident.UserID) error { return b.guardians.Stands(tx, u) },
 	})
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
@@ -339,6 +344,9 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.ingest = ingest.New(ingest.Options{
 		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.clock.sure, KeepOrphans: b.keepOrphans, LetGo: b.letGo,
+	})
+	b.guardians = guardian.New(guardian.Options{
+		DB: b.db, Accounts: b.accounts, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Log: b.log,
 	})
 	if err := b.openTree(); err != nil {
 		return err

@@ -55,6 +55,10 @@ POST /v1/duplicates/scan                 processes
 POST /v1/duplicates/plan                 likewise
 POST /v1/duplicates/apply                likewise
 POST /v1/duplicates/picture              likewise
+PUT /v1/children/{id}                    new data
+POST /v1/children/{id}/guardians         use
+PUT /v1/children/{id}/consents/{purpose} who does not accept the policy accepts it for nobody; withdrawing remains
+PUT /v1/guardianship/requests/{id}       likewise
 `
 
 // R23: each route says whether it remains to whoever did not accept the policy.

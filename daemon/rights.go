@@ -12,6 +12,7 @@ import (
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/nextcloud"
 	"yunbox.local/daemon/gateway/webdav"
+	"yunbox.local/daemon/guardian"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/tree"
@@ -20,7 +21,7 @@ import (
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
-		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
+		b.accounts.Held(), b.vault.Held(), consent.Held(), guardian.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
 		b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(),
 	)
 }

@@ -215,7 +215,7 @@ func TestEveryRouteRefusesWhoIsOut(t *testing.T) {
 // plain is a path of the route that names nothing real.
 func plain(pattern string) string {
 	return strings.NewReplacer("{$}", "", "{path...}", "a.jpg", "{id}", "0000000000001", "{user}", "ada", "{purpose}", "storage",
-		"{flow}", "none", "{name}", "none", "{revision}", "1").Replace(pattern)
+		"{flow}", "none", "{guardian}", "ada", "{name}", "none", "{revision}", "1").Replace(pattern)
 }
 
 // What ada keeps to herself.

@@ -117,7 +117,7 @@ func (b *Box) openFront() error {
 	b.openExports(originals)
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
-		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
+		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log, Guardians: b.guardians,
 		Rights: b.register, Exports: b.exports,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
@@ -253,6 +253,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { b.duplicates.Run(ctx) })
 	parts.Go(func() { b.exports.Run(ctx) })
+	parts.Go(func() { b.guardians.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

@@ -42,6 +42,12 @@ DELETE /v1/devices/{id}/about            likewise
 PUT /v1/policy                           must be as easy as withdrawing
 PUT /v1/consents/{purpose}               likewise
 DELETE /v1/consents/{purpose}            likewise
+PUT /v1/children/{id}/consents/{purpose}  likewise, for a child
+DELETE /v1/children/{id}/consents/{purpose}  likewise
+PUT /v1/guardianship/requests/{id}       likewise
+POST /v1/guardianship/requests           a child asks
+DELETE /v1/guardianship/requests/{id}    takes it back
+DELETE /v1/children/{id}                 as easy as withdrawing: it gives no power, and nothing is deleted
 POST /v1/duplicates/scan                 reads
 POST /v1/duplicates/picture              likewise
 POST /v1/duplicates/plan                 likewise
@@ -55,6 +61,8 @@ var strict = map[string]account.When{
 	"PUT /v1/me/password": account.WithFactor, "POST /v1/tokens": account.WithFactor, "POST /index.php/login/v2/flow/{flow}": account.WithFactor,
 	"POST /v1/me/second-factor": account.Always, "PUT /v1/me/second-factor": account.Always, "DELETE /v1/me/second-factor": account.Always,
 	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always,
+	"PUT /v1/children/{id}": account.Always, "POST /v1/children/{id}/guardians": account.Always, "DELETE /v1/children/{id}/data/{purpose}": account.Always,
+	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
 }
 
 func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34

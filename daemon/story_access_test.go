@@ -59,6 +59,8 @@ var bodies = map[string]string{
 	"sign-in":               `{"username":"eve","password":"` + daemontest.Password + `"}`,
 	"confirm-second-factor": `{"otp":"123456"}`, "judge-password": `{"password":"a password"}`,
 	"prove-identity": `{"password":"` + daemontest.Password + `"}`,
+	"ask-guardian":   `{"purpose":"album_backup"}`, "answer-child": `{"answer":"yes","policy_revision":"1"}`, "become-guardian": `{"accepted":true}`,
+	"share-child": `{"username":"bob"}`, "name-guardian": `{"username":"bob"}`, "grant-child-consent": `{"granted":true,"policy_revision":"1"}`,
 }
 
 // R34: every operation of the document against everybody who may not use it, on
@@ -93,12 +95,20 @@ func TestNobodyDoesWhatTheyMayNot(t *testing.T) {
 	upload = upload[strings.LastIndex(upload, "/")+1:]
 
 	export := prepareExport(t, ada, `{}`)
+	kid := b.AddChild("kid", time.Now().AddDate(5, 0, 0).Format("2006-01"), "ada")
+	ada.BecomeGuardian(kid)
+	var request struct{ ID string }
+	ask(kid, "POST", "/v1/guardianship/requests", `{"purpose":"album_backup"}`).is(t, "request", 201, "").into(t, &request)
 
 	target := func(op operation) string {
 		id := ids["secret.jpg"]
 		switch {
 		case strings.HasPrefix(op.path, "/v1/me/exports/"):
 			id = export.ID
+		case strings.HasPrefix(op.path, "/v1/children/"):
+			id = kid.ID
+		case strings.HasPrefix(op.path, "/v1/guardianship/"):
+			id = request.ID
 		case strings.HasPrefix(op.path, "/v1/devices/"):
 			id = device.ID
 		case strings.HasPrefix(op.path, "/v1/tokens/"):
@@ -110,7 +120,7 @@ func TestNobodyDoesWhatTheyMayNot(t *testing.T) {
 		case op.ID == "restore-item" || op.ID == "purge-item" || op.method == "DELETE" && op.path == "/v1/items/{id}":
 			id = ids["trashed.jpg"]
 		}
-		return strings.NewReplacer("{id}", id, "{path}", "secret.jpg", "{purpose}", "album_backup", "{category}", "files").Replace(op.path)
+		return strings.NewReplacer("{id}", id, "{path}", "secret.jpg", "{purpose}", "album_backup", "{category}", "files", "{user}", "ada").Replace(op.path)
 	}
 	knock := func(p *daemontest.Person, op operation) reply {
 		var headers []string
@@ -189,7 +199,7 @@ func adasWorld(t *testing.T, ada *daemontest.Person, upload string) string {
 	t.Helper()
 	var world strings.Builder
 	for _, target := range []string{
-		"/v1/items?recursive=true", "/v1/items?trash=true", "/v1/files/secret.jpg", "/v1/consents", "/v1/users", "/v1/me/exports",
+		"/v1/items?recursive=true", "/v1/items?trash=true", "/v1/files/secret.jpg", "/v1/consents", "/v1/users", "/v1/me/exports", "/v1/guardianship",
 	} {
 		fmt.Fprintln(&world, target, ask(ada, "GET", target, ""))
 	}

@@ -46,6 +46,7 @@ daemon/gateway/inbox quiet    after something changed
 daemon/gateway/inbox run      while files are imported
 daemon/gateway/inbox wait     once a minute, sooner while a file is being written
 daemon/gateway/nextcloud take while a chunk waits for its turn
+daemon/guardian Run           every hour
 daemon/health Run             every hour, every five minutes while a portion is due
 daemon/httpd linger           while a client is connected
 daemon/ingest Run             every hour

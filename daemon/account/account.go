@@ -54,6 +54,9 @@ type Options struct {
 	Breached string
 	// OnBound is called once after the box was bound; nil: nobody is interested.
 	OnBound func()
+	// Stands is called in the transaction that switches somebody off or on again: what
+	// they stand for stands or falls with it. nil: nobody is interested.
+	Stands func(*db.Tx, ident.UserID) error
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
 	// Passwords is how many are checked at the same time, 19 MiB each; 0: two.

@@ -28,12 +28,14 @@ type NewUser struct {
 	Username string
 	Password string
 	Role     ident.Role // "": member
+	// With runs in the transaction that adds the person; a child needs it, to be given
+	// its guardian (package guardian).
+	With func(*db.Tx, User) error
 }
 
 // CreateUser adds a person. Admins may add members; the owner and the system's
-// administrator may add admins too. The owner of a box is made by Bind only.
-// Children are refused: a guardian has to consent for them, which this release
-// cannot record.
+// administrator may add admins too. The owner of a box is made by Bind only. A child
+// is refused without NewUser.With: a guardian has to consent for it.
 func (a *Accounts) CreateUser(ctx context.Context, by Actor, n NewUser) (User, error) {
 	const op = "account.create_user"
 	if n.Role == "" {
@@ -42,19 +44,17 @@ func (a *Accounts) CreateUser(ctx context.Context, by Actor, n NewUser) (User, e
 	switch {
 	case !by.admin():
 		return User{}, notAdmin(op)
-	case n.Role == ident.Child:
-		return User{}, &problem.Error{Kind: problem.Unsupported, Op: op,
-			Title:  "Accounts for children cannot be made yet",
-			Detail: "For a person under 14 a guardian decides what the box may do, and this version cannot record that.",
-			Hint:   "Until a later version can, keep a child's photos under a guardian's account."}
+	case n.Role == ident.Child && n.With == nil:
+		return User{}, invalid(op, "For a person under 14 a guardian decides what the box may do.",
+			"Name an adult of the box as guardian, and the month in which the child turns 14.")
 	case n.Role == ident.Owner:
 		return User{}, &problem.Error{Kind: problem.Forbidden, Op: op,
 			Detail: "A box has one owner, who is made by binding the box.", Hint: "Choose the role admin or member."}
 	case n.Role == ident.Admin && !by.owner():
 		return User{}, &problem.Error{Kind: problem.Forbidden, Op: op,
 			Detail: "Only the owner may make somebody an admin.", Hint: "Ask the owner of the box, or add a member."}
-	case n.Role != ident.Admin && n.Role != ident.Member:
-		return User{}, invalid(op, "That is not a role.", "Choose the role admin or member.")
+	case n.Role != ident.Admin && n.Role != ident.Member && n.Role != ident.Child:
+		return User{}, invalid(op, "That is not a role.", "Choose the role admin, member or child.")
 	}
 	shown, folded, err := Username(n.Username)
 	if err != nil {
@@ -72,7 +72,10 @@ func (a *Accounts) CreateUser(ctx context.Context, by Actor, n NewUser) (User, e
 		u.Created = tx.Now.UTC().Truncate(time.Millisecond)
 		e := by.event("user.create", u.ID)
 		e.Detail = map[string]string{"role": string(n.Role)}
-		return a.log.Append(tx, e)
+		if err := a.log.Append(tx, e); err != nil || n.With == nil {
+			return err
+		}
+		return n.With(tx, u)
 	})
 	if err != nil {
 		return User{}, err
@@ -212,6 +215,11 @@ func (a *Accounts) SetDisabled(ctx context.Context, by Actor, id ident.UserID, d
 			return err
 		}
 		a.forget(tx, func(p ident.Principal) bool { return p.User == id })
+		if a.opt.Stands != nil {
+			if err := a.opt.Stands(tx, id); err != nil {
+				return err
+			}
+		}
 		return a.log.Append(tx, by.event(action, id))
 	})
 }

@@ -84,7 +84,7 @@ type Decision struct {
 	// PolicyRevision is the revision that the person was shown. To grant, it must
 	// be the current one. It is not looked at to withdraw: that needs no reading.
 	PolicyRevision string
-	// Actor is who decided. In this version only the person themself may.
+	// Actor is who decided: the person themself, or for a child one of its guardians.
 	Actor ident.UserID
 	// How names the way: "page", "app", "yunboxctl", …; 1 to 64 bytes of a-z, 0-9,
 	// dot, dash and underscore.
@@ -130,6 +130,8 @@ type Ledger struct {
 	cat   *Catalogue
 	sign  *signer
 
+	guards guards // of people under 14
+
 	mu      sync.Mutex
 	people  map[ident.UserID]*person // what is in force, as of the last commit
 	decided chan struct{}            // closed by the next decision; nil: nobody waits for it
@@ -156,6 +158,7 @@ type person struct {
 type decision struct {
 	seq      int64 // zero: none was made
 	granted  bool
+	actor    ident.UserID // who decided
 	version  int
 	revision string
 	time     time.Time
@@ -189,7 +192,7 @@ func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat 
 		people: map[ident.UserID]*person{},
 	}
 	err = d.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT user, purpose, device, max(seq), granted, purpose_version, policy_revision, time
+		rows, err := tx.QueryContext(ctx, `SELECT user, purpose, device, max(seq), granted, actor, purpose_version, policy_revision, time
 			FROM consent_ledger GROUP BY user, purpose, device`)
 		if err != nil {
 			return err
@@ -200,7 +203,7 @@ func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat 
 			var s slot
 			var d decision
 			var ms int64
-			if err := rows.Scan(&u, &s.purpose, &s.device, &d.seq, &d.granted, &d.version, &d.revision, &ms); err != nil {
+			if err := rows.Scan(&u, &s.purpose, &s.device, &d.seq, &d.granted, &d.actor, &d.version, &d.revision, &ms); err != nil {
 				return err
 			}
 			d.time = time.UnixMilli(ms).UTC()
@@ -209,7 +212,10 @@ func open(ctx context.Context, d *db.DB, log *audit.Log, key crypto.Signer, cat 
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		return l.readStandings(ctx, tx)
+		if err := l.readStandings(ctx, tx); err != nil {
+			return err
+		}
+		return l.guards.load(tx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consent: open: %w", err)
@@ -261,7 +267,7 @@ func (c *Catalogue) state(info *Info, d, core decision, declined int64) State {
 func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 	p := person{latest: map[slot]decision{}}
 	err := l.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT purpose, device, max(seq), granted, purpose_version, policy_revision, time
+		rows, err := tx.QueryContext(ctx, `SELECT purpose, device, max(seq), granted, actor, purpose_version, policy_revision, time
 			FROM consent_ledger WHERE user = ? GROUP BY purpose, device`, u)
 		if err != nil {
 			return err
@@ -271,7 +277,7 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 			var s slot
 			var d decision
 			var ms int64
-			if err := rows.Scan(&s.purpose, &s.device, &d.seq, &d.granted, &d.version, &d.revision, &ms); err != nil {
+			if err := rows.Scan(&s.purpose, &s.device, &d.seq, &d.granted, &d.actor, &d.version, &d.revision, &ms); err != nil {
 				return err
 			}
 			d.time = time.UnixMilli(ms).UTC()
@@ -283,6 +289,8 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 		return nil, fmt.Errorf("consent: state: %w", err)
 	}
 	core, declined := p.applying(slot{Storage, 0}), p.declined().seq
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var list []Consent
 	for i := range l.cat.purposes {
 		info := &l.cat.purposes[i]
@@ -296,7 +304,7 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 		for _, dev := range devices {
 			d := p.applying(slot{info.ID, dev})
 			list = append(list, Consent{
-				Purpose: info.ID, Device: dev, State: l.cat.state(info, d, core, declined),
+				Purpose: info.ID, Device: dev, State: l.judge(u, info, d, core, declined),
 				PolicyRevision: d.revision, PurposeVersion: d.version, Time: d.time,
 			})
 		}
@@ -306,12 +314,8 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 
 // check refuses a decision that makes no sense or is not the actor's to make.
 func (l *Ledger) check(d Decision) (*Info, error) {
-	if d.User == 0 || d.Actor != d.User {
-		return nil, &problem.Error{
-			Kind: problem.Forbidden, Op: "consent.record", Title: "Nobody can consent for somebody else",
-			Detail: "A consent is given or withdrawn by the person whose data it is about.",
-			Hint:   "Ask them to sign in and decide.",
-		}
+	if d.User == 0 || d.Actor == 0 {
+		return nil, notTheirs()
 	}
 	info := l.cat.whole()
 	if d.Purpose != WholePolicy {
@@ -374,6 +378,9 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 	policy := l.cat.current()
 	var receipt Receipt
 	err = l.db.Write(ctx, func(tx *db.Tx) error {
+		if err := l.mayDecide(tx, d); err != nil {
+			return err
+		}
 		last, err := latest(tx, d.User, slot{d.Purpose, d.Device})
 		if err != nil {
 			return err
@@ -389,7 +396,7 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 			return err
 		}
 		now := decision{
-			granted: d.Granted, version: info.Version, revision: policy.Revision,
+			granted: d.Granted, actor: d.Actor, version: info.Version, revision: policy.Revision,
 			time: time.UnixMilli(tx.Now.UnixMilli()).UTC(), unsure: tx.Unsure,
 		}
 		seq, hash, err := l.chain.Append(tx, now.time.UnixMilli(), int64(d.User), int64(d.Device), string(d.Purpose),
@@ -409,6 +416,9 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 			return err
 		}
 		if err := l.log.Append(tx, event(d, hash)); err != nil {
+			return err
+		}
+		if err := l.wardDecided(tx, d); err != nil {
 			return err
 		}
 		tx.AfterCommit(func() { l.apply(d.User, slot{d.Purpose, d.Device}, now) })
@@ -453,7 +463,7 @@ type previous struct {
 // person stood before it, declined when they last declined a policy.
 func (p previous) repeats(d Decision, info *Info, policy *Policy, stands Standing, declined int64) bool {
 	switch {
-	case p.seq == 0 || !p.own || p.granted != d.Granted:
+	case p.seq == 0 || !p.own || p.granted != d.Granted, d.Granted && p.actor != d.Actor:
 		return false
 	case d.Purpose == WholePolicy:
 		return stands == Declined
@@ -469,7 +479,7 @@ func (p previous) repeats(d Decision, info *Info, policy *Policy, stands Standin
 func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 	var p previous
 	var device ident.DeviceID
-	rows, err := tx.Query(`SELECT seq, hash, device, granted, purpose_version, policy_revision FROM consent_ledger
+	rows, err := tx.Query(`SELECT seq, hash, device, granted, actor, purpose_version, policy_revision FROM consent_ledger
 		WHERE seq = (SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2 AND (?3 = 0 OR device IN (0, ?3)))`,
 		u, s.purpose, s.device)
 	if err != nil {
@@ -477,7 +487,7 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 	}
 	defer rows.Close()
 	if rows.Next() {
-		if err := rows.Scan(&p.seq, &p.hash, &device, &p.granted, &p.version, &p.revision); err != nil {
+		if err := rows.Scan(&p.seq, &p.hash, &device, &p.granted, &p.actor, &p.version, &p.revision); err != nil {
 			return p, err
 		}
 		p.own = device == s.device
@@ -505,14 +515,7 @@ func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
 		p.latest[s] = d
 	}
 	p.note(d, s.purpose, l.cat.current().Revision)
-	var ended []*lease
-	core, declined := p.applying(slot{Storage, 0}), p.declined().seq
-	for about, lease := range p.leases {
-		if l.cat.state(lease.purpose, p.applying(about), core, declined) != Granted {
-			delete(p.leases, about)
-			ended = append(ended, lease)
-		}
-	}
+	ended := l.unheld(u)
 	if l.decided != nil {
 		close(l.decided)
 		l.decided = nil
@@ -523,6 +526,19 @@ func (l *Ledger) apply(u ident.UserID, s slot, d decision) {
 		if s.purpose == WholePolicy {
 			cause = l.limited(Declined)
 		}
-		lease.end(cause)
+		lease.end(l.asked(u, lease.purpose, cause))
 	}
+}
+
+// unheld takes out u's leases that no longer hold, to be ended. l.mu is held.
+func (l *Ledger) unheld(u ident.UserID) (ended []*lease) {
+	p := l.person(u)
+	core, declined := p.applying(slot{Storage, 0}), p.declined().seq
+	for about, lease := range p.leases {
+		if l.judge(u, lease.purpose, p.applying(about), core, declined) != Granted {
+			delete(p.leases, about)
+			ended = append(ended, lease)
+		}
+	}
+	return ended
 }

@@ -65,13 +65,13 @@ func (l *Ledger) Grant(ctx context.Context, u ident.UserID, dev ident.DeviceID, 
 	defer l.mu.Unlock()
 	p := l.people[u]
 	if p == nil {
-		return Grant{}, l.required(info, Never)
+		return Grant{}, l.ask(u, info, l.required(info, Never))
 	}
-	if state := l.cat.state(info, p.applying(s), p.applying(slot{Storage, 0}), p.declined().seq); state != Granted {
+	if state := l.judge(u, info, p.applying(s), p.applying(slot{Storage, 0}), p.declined().seq); state != Granted {
 		if stands := p.standing(l.cat.current().Revision); stands.limited() {
-			return Grant{}, l.limited(stands)
+			return Grant{}, l.ask(u, info, l.limited(stands))
 		}
-		return Grant{}, l.required(info, state)
+		return Grant{}, l.ask(u, info, l.required(info, state))
 	}
 	held := p.leases[s]
 	if held == nil {
@@ -122,13 +122,15 @@ func (g Grant) Check(tx *db.Tx, purpose Purpose) error {
 			return err
 		}
 	}
-	switch state := g.ledger.cat.state(info, d, core, declined); state {
-	case Granted:
+	switch state, err := g.ledger.judgeIn(tx, g.user, info, d, core, declined); {
+	case err != nil:
+		return fmt.Errorf("consent: check: %w", err)
+	case state == Granted:
 		return nil
-	case Withdrawn:
-		return withdrawn(info)
+	case state == Withdrawn:
+		return g.ledger.asked(g.user, info, withdrawn(info))
 	default:
-		return g.ledger.required(info, state)
+		return g.ledger.asked(g.user, info, g.ledger.required(info, state))
 	}
 }
 
@@ -141,7 +143,7 @@ func counting(tx *db.Tx, u ident.UserID, s slot) (d decision, declined int64, er
 	}
 	defer rows.Close()
 	if rows.Next() {
-		if err := rows.Scan(&d.seq, &d.granted, &d.version, &d.revision, &declined); err != nil {
+		if err := rows.Scan(&d.seq, &d.granted, &d.actor, &d.version, &d.revision, &declined); err != nil {
 			return d, 0, fmt.Errorf("consent: check: %w", err)
 		}
 	}
@@ -151,7 +153,7 @@ func counting(tx *db.Tx, u ident.UserID, s slot) (d decision, declined int64, er
 	return d, declined, nil
 }
 
-const countingSQL = `SELECT seq, granted, purpose_version, policy_revision,
+const countingSQL = `SELECT seq, granted, actor, purpose_version, policy_revision,
 	coalesce((SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = 'policy' AND device = 0), 0)
 	FROM consent_ledger WHERE seq = max(
 	coalesce((SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2 AND device = 0), 0),
@@ -234,10 +236,12 @@ func (l *Ledger) required(info *Info, s State) *problem.Error {
 	return e
 }
 
+const opWithdrawn = "consent.withdrawn"
+
 // withdrawn is why work ends in the middle.
 func withdrawn(info *Info) *problem.Error {
 	return &problem.Error{
-		Kind: problem.ConsentRequired, Op: "consent.withdrawn", Title: "The consent was withdrawn",
+		Kind: problem.ConsentRequired, Op: opWithdrawn, Title: "The consent was withdrawn",
 		Detail:  fmt.Sprintf("“%s” was switched off, so the box stopped at once. What it had stored before is still yours.", info.Text["en"].Title),
 		Hint:    "Switch it on again on the box's page under Consents if this was not meant.",
 		Members: map[string]any{"purpose": string(info.ID), "grant_url": "/v1/consents/" + string(info.ID), "page": consentPage},

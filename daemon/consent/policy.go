@@ -147,7 +147,7 @@ func (l *Ledger) Standing(u ident.UserID) Standing {
 // is not on that list; a Grant asks it by itself.
 func (l *Ledger) Limited(u ident.UserID) error {
 	if s := l.Standing(u); s.limited() {
-		return l.limited(s)
+		return l.asked(u, l.coreInfo(), l.limited(s))
 	}
 	return nil
 }

@@ -238,7 +238,7 @@ func VerifyReceipt(key crypto.PublicKey, data []byte) (Receipt, error) {
 	}
 	data = bytes.TrimSpace(data)
 	if !bytes.HasPrefix(data, []byte("{")) {
-		payload, err := verifyJWS(key, string(data))
+		payload, err := verifyJWS(key, receiptType, string(data))
 		if err != nil {
 			return Receipt{}, err
 		}
@@ -249,7 +249,7 @@ func VerifyReceipt(key crypto.PublicKey, data []byte) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
 	jws, _ := said["jws"].(string)
-	payload, err := verifyJWS(key, jws)
+	payload, err := verifyJWS(key, receiptType, jws)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -264,14 +264,14 @@ func VerifyReceipt(key crypto.PublicKey, data []byte) (Receipt, error) {
 	return parseReceipt(payload, jws)
 }
 
-func verifyJWS(key crypto.PublicKey, jws string) ([]byte, error) {
+func verifyJWS(key crypto.PublicKey, typ, jws string) ([]byte, error) {
 	pub, kid, _, err := identify(key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
 	head, rest, _ := strings.Cut(jws, ".")
 	body, sig, _ := strings.Cut(rest, ".")
-	if head != header(receiptType, kid) { // byte for byte: no other algorithm, key or extension
+	if head != header(typ, kid) { // byte for byte: no other algorithm, key or extension
 		return nil, fmt.Errorf("%w: signed by another key, or in another way", ErrReceipt)
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sig)

@@ -26,8 +26,9 @@ const anyMethod = "*"
 func remains() map[string]string {
 	return map[string]string{
 		// deciding
-		"PUT /v1/policy":             anyMethod,
-		"PUT /v1/consents/{purpose}": anyMethod, // the ledger itself refuses all but accepting
+		"PUT /v1/policy":                 anyMethod,
+		"PUT /v1/consents/{purpose}":     anyMethod, // the ledger itself refuses all but accepting
+		"POST /v1/guardianship/requests": anyMethod, // a child asks
 		// closing the account, and keeping others out of what is left
 		"POST /v1/me/cancellation": anyMethod, "POST /v1/session/proof": anyMethod, "PUT /v1/me/password": anyMethod,
 		// taking away what is theirs, and knowing first whether it is all here and whole

@@ -23,6 +23,11 @@ func stepUps() map[string]account.When {
 		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
 		"POST /v1/users":                           account.Always,
 		"PATCH /v1/users/{id}":                     account.Always,
+		"PUT /v1/children/{id}":                    account.Always, // from then on one decides for a child
+		"POST /v1/children/{id}/guardians":         account.Always, // and lets another one
+		"DELETE /v1/children/{id}/data/{purpose}":  account.Always,
+		"POST /v1/users/{id}/guardians":            account.Always,
+		"DELETE /v1/users/{id}/guardians/{user}":   account.Always,
 	}
 }
 

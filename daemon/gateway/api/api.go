@@ -23,6 +23,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
+	"yunbox.local/daemon/guardian"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
@@ -45,8 +46,11 @@ type Options struct {
 	DB       *db.DB                  // for checking it
 	Rights   func() *rights.Register // asked once people do
 	Exports  *export.Room
-	Box      Box
-	Log      *slog.Logger
+
+	Guardians *guardian.Room
+
+	Box Box
+	Log *slog.Logger
 }
 
 // Box is what only the whole box knows about itself.
@@ -79,6 +83,7 @@ type API struct {
 	db       *db.DB
 	rights   func() *rights.Register
 	exports  *export.Room
+	guardian *guardian.Room
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
@@ -93,7 +98,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, guardian: o.Guardians, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
@@ -110,6 +115,7 @@ func New(o Options) *API {
 	a.registerProtection()
 	a.registerPeople()
 	a.registerConsents()
+	a.registerGuardians()
 	a.registerItems()
 	a.registerFiles()
 	a.registerSources()

@@ -143,6 +143,7 @@ type decideInput struct {
 	Body struct {
 		Accepted bool   `json:"accepted" doc:"true: accept; false: decline. Neither is ever meant by leaving it out"`
 		Revision string `json:"revision" doc:"The revision that was read"`
+		Fourteen *bool  `json:"fourteen,omitempty" doc:"What the person says of being 14 or older. It is asked at the first acceptance; that it was said is all that is kept. Who is younger needs a guardian"`
 	} `nameHint:"PolicyDecision"`
 }
 
@@ -150,6 +151,19 @@ func (a *API) decidePolicy(ctx context.Context, in *decideInput) (*receiptAnswer
 	d := consent.Decision{Purpose: consent.WholePolicy, PolicyRevision: in.Body.Revision}
 	if in.Body.Accepted {
 		d.Purpose, d.Granted = consent.Storage, true
+	}
+	p := principal(ctx)
+	if says := in.Body.Fourteen; says != nil && p.Role != ident.Child && in.Body.Accepted {
+		if !*says {
+			return nil, &problem.Error{
+				Kind: problem.Forbidden, Op: "api.policy", Title: "Who is under 14 needs a guardian",
+				Detail: "This account is one for adults and young people from 14 on. Nothing was accepted.",
+				Hint:   "Ask whoever manages the box to add an account for a child, with you and your guardian.",
+			}
+		}
+		if err := a.guardian.Declare(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	return a.record(ctx, in.Way, d)
 }

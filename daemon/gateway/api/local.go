@@ -41,6 +41,9 @@ func (a *API) Local() *Local {
 	handle("POST /local/users/find", l.findUser)
 	handle("GET /local/users/{name}/usage", l.usage)
 	handle("GET /local/sign-ins", l.signIns)
+	handle("GET /local/guardians", l.guardians)
+	handle("POST /local/guardians/{name}", l.nameGuardian)
+	handle("DELETE /local/guardians/{name}/{guardian}", l.removeGuardian)
 	handle("POST /local/check", l.check)
 	handle("POST /local/scrub", l.scrub)
 	handle("POST /local/scrub/stop", l.stopScrub)
@@ -312,6 +315,9 @@ func (l *Local) auditTail(w http.ResponseWriter, r *http.Request) error {
 
 // sweep removes at once what the box would remove in time.
 func (l *Local) sweep(w http.ResponseWriter, r *http.Request) error {
+	if err := l.api.guardian.Settle(r.Context()); err != nil {
+		return err
+	}
 	swept, err := l.api.ingest.Sweep(r.Context())
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/guardian"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
@@ -243,6 +244,8 @@ type NewUser struct {
 	Username string     `json:"username" maxLength:"1024"`
 	Password string     `json:"password" maxLength:"4096"`
 	Role     ident.Role `json:"role,omitempty" enum:"admin,member,child" doc:"Left out: member"`
+	Guardian string     `json:"guardian,omitempty" maxLength:"1024" doc:"For a child: the user name of the adult who is to stand for it, and has to accept"`
+	OfAge    string     `json:"of_age,omitempty" maxLength:"7" doc:"For a child: the month in which it turns 14, 2031-05; nothing else of its birth is kept"`
 }
 
 type createUserInput struct {
@@ -254,6 +257,14 @@ type userAnswer struct {
 }
 
 func (a *API) createUser(ctx context.Context, by account.Actor, n NewUser) (UserEntry, error) {
+	if n.Role == ident.Child {
+		u, err := a.guardian.CreateChild(ctx, by, guardian.NewChild{Username: n.Username, Password: n.Password, OfAge: n.OfAge, Guardian: n.Guardian})
+		return userEntry(u), err
+	}
+	if n.Guardian != "" || n.OfAge != "" {
+		return UserEntry{}, &problem.Error{Kind: problem.Invalid, Op: "api.users", Title: "Only a child has a guardian",
+			Detail: "Of an adult the box wants to know neither a guardian nor an age.", Hint: "Choose the role child, or leave both out."}
+	}
 	u, err := a.accounts.CreateUser(ctx, by, account.NewUser{Username: n.Username, Password: n.Password, Role: n.Role})
 	return userEntry(u), err
 }
