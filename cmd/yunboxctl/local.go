@@ -226,10 +226,23 @@ type boxUser struct {
 
 func (a *app) userCommand() *cobra.Command {
 	user := &cobra.Command{Use: "user", Short: "Manage the people of the box"}
-	var admin, fromStdin bool
+	var admin, child, fromStdin bool
+	var guardian, ofAge string
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Add a person", Args: cobra.ExactArgs(1),
+		Long: `add makes an account. Who is under 14 is added with --child, the guardian who has to
+accept, and the month in which the child turns 14:
+
+  yunboxctl user add mia --child --guardian anna --of-age 2031-05
+
+Nothing is taken from the child until the guardian has accepted and agreed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case child && (guardian == "" || ofAge == "" || admin):
+				return usagef("a child needs --guardian NAME and --of-age YYYY-MM, and is no admin")
+			case !child && (guardian != "" || ofAge != ""):
+				return usagef("--guardian and --of-age are for a child: add --child")
+			}
 			c, err := a.local()
 			if err != nil {
 				return err
@@ -242,6 +255,9 @@ func (a *app) userCommand() *cobra.Command {
 			if admin {
 				in["role"] = "admin"
 			}
+			if child {
+				in["role"], in["guardian"], in["of_age"] = "child", guardian, ofAge
+			}
 			var u boxUser
 			if err := c.call(cmd.Context(), "POST", "/local/users", in, &u); err != nil {
 				return err
@@ -251,6 +267,9 @@ func (a *app) userCommand() *cobra.Command {
 	}
 	add.Flags().BoolVar(&admin, "admin", false, "may manage the box, but not read other people's files")
 	add.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	add.Flags().BoolVar(&child, "child", false, "is under 14")
+	add.Flags().StringVar(&guardian, "guardian", "", "for a child: user name of the adult who is to stand for it")
+	add.Flags().StringVar(&ofAge, "of-age", "", "for a child: the month in which it turns 14, YYYY-MM")
 	list := &cobra.Command{
 		Use: "list", Short: "List the people", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

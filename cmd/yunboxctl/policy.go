@@ -113,7 +113,11 @@ func (a *app) policyCommand() *cobra.Command {
 				return err
 			}
 			var receipt json.RawMessage
-			if err := c.call(cmd.Context(), "PUT", "/v1/policy", map[string]any{"accepted": accepted, "revision": p.Revision}, &receipt); err != nil {
+			in := map[string]any{"accepted": accepted, "revision": p.Revision}
+			if accepted {
+				in["fourteen"] = true // it was asked with the rest
+			}
+			if err := c.call(cmd.Context(), "PUT", "/v1/policy", in, &receipt); err != nil {
 				return err
 			}
 			return a.print(receipt, func(w io.Writer) { fmt.Fprintf(w, done, p.Revision) })
@@ -122,9 +126,9 @@ func (a *app) policyCommand() *cobra.Command {
 	var yes, no bool
 	accept := &cobra.Command{
 		Use: "accept", Short: "Accept the privacy policy: the consent to keeping your files", Args: cobra.NoArgs,
-		RunE: decide(true, &yes, "policy accept", "%s\n\nDo you accept this policy, revision %s?", "policy revision %s accepted\n"),
+		RunE: decide(true, &yes, "policy accept", "%s\n\nAre you 14 or older, and do you accept this policy, revision %s?", "policy revision %s accepted\n"),
 	}
-	accept.Flags().BoolVar(&yes, "yes", false, "you have read it and accept it: do not ask")
+	accept.Flags().BoolVar(&yes, "yes", false, "you are 14 or older, have read it and accept it: do not ask")
 	decline := &cobra.Command{
 		Use: "decline", Short: "Decline the privacy policy: the box stops, and you can take your data away", Args: cobra.NoArgs,
 		Long: "decline ends all your consents at once. After it you can see, fetch, export and delete\nwhat is yours, close your account, and accept the policy again.",

@@ -340,12 +340,17 @@ type receiptsAnswer struct {
 }
 
 func (a *API) receipts(ctx context.Context, purpose string, in *receiptsInput) (*receiptsAnswer, error) {
+	return a.receiptsOf(ctx, principal(ctx).User, purpose, in)
+}
+
+// receiptsOf is a page of the receipts of u.
+func (a *API) receiptsOf(ctx context.Context, u ident.UserID, purpose string, in *receiptsInput) (*receiptsAnswer, error) {
 	known := func(p consent.Info) bool { return string(p.ID) == purpose }
 	if purpose != "" && !slices.ContainsFunc(a.consent.Purposes(), known) {
 		return nil, &problem.Error{Kind: problem.NotFound, Op: "api.receipts", Title: "There is no such purpose", Hint: "GET /v1/purposes lists them."}
 	}
 	before, _ := strconv.ParseInt(cmp.Or(in.Cursor, "0"), 10, 64) // one that is too large is the largest
-	list, next, err := a.consent.Receipts(ctx, principal(ctx).User, consent.Purpose(purpose), before, in.Limit)
+	list, next, err := a.consent.Receipts(ctx, u, consent.Purpose(purpose), before, in.Limit)
 	if err != nil {
 		return nil, err
 	}

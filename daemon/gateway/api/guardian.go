@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/consent"
@@ -65,7 +66,7 @@ func (a *API) registerGuardians() {
 	}, httpd.SignedIn, a.withdrawForChild)
 	register(a, route{
 		Method: "GET", Path: child + "/receipts", ID: "list-child-receipts", Tag: "consent",
-		Summary: "The signed receipts of the decisions for a child",
+		Summary: "The signed receipts of the decisions for a child, the newest first; see list-receipts",
 	}, httpd.SignedIn, a.childReceipts)
 	register(a, route{
 		Method: "DELETE", Path: child + "/data/{purpose}", ID: "erase-child-data", Tag: "consent", Status: 204,
@@ -353,21 +354,21 @@ func (a *API) withdrawForChild(ctx context.Context, in *withdrawForChildInput) (
 	return a.decideForChild(ctx, in.Way, in.ID.ID, in.Purpose, false, a.consent.Policy().Revision)
 }
 
-func (a *API) childReceipts(ctx context.Context, in *OneChild) (*receiptsAnswer, error) {
+type childReceiptsInput struct {
+	OneChild
+	receiptsInput
+}
+
+func (a *API) childReceipts(ctx context.Context, in *childReceiptsInput) (*receiptsAnswer, error) {
 	if err := a.guardian.MustStand(ctx, principal(ctx).User, in.ID.ID); err != nil {
 		return nil, err
 	}
-	list, err := a.consent.Receipts(ctx, in.ID.ID, "")
+	out, err := a.receiptsOf(ctx, in.ID.ID, "", &in.receiptsInput)
 	if err != nil {
 		return nil, err
 	}
-	out := &receiptsAnswer{}
-	out.Body.Receipts = []consent.Receipt{}
-	for _, r := range list {
-		if r.Device == 0 {
-			out.Body.Receipts = append(out.Body.Receipts, r)
-		}
-	}
+	// Which devices there are is not a guardian's to see.
+	out.Body.Receipts = slices.DeleteFunc(out.Body.Receipts, func(r consent.Receipt) bool { return r.Device != 0 })
 	return out, nil
 }
 
