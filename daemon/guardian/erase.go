@@ -396,7 +396,14 @@ func Decode(jws string) (Deletion, error) {
 	return d, nil
 }
 
-// Declare notes that p says to be 14 or older: that they said so, and nothing else.
+// Declare notes that p says to be 14 or older: that they said so once, and nothing else.
 func (r *Room) Declare(ctx context.Context, p ident.Principal) error {
-	return r.DB.Write(ctx, func(tx *db.Tx) error { return r.Audit.Append(tx, account.As(p, "http").Event("age.declare", p.User)) })
+	return r.DB.Write(ctx, func(tx *db.Tx) error {
+		var said bool
+		err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM audit WHERE actor = ? AND action = 'age.declare')`, int64(p.User)).Scan(&said)
+		if err != nil || said {
+			return err
+		}
+		return r.Audit.Append(tx, account.As(p, "http").Event("age.declare", p.User))
+	})
 }

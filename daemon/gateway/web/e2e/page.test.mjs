@@ -141,7 +141,7 @@ test('without consent nothing of a file is sent, and the page leads to the switc
 
 test('accepting the policy needs a tick; its receipt can be read and kept', async () => { // R20 R23
   await visit(page, 'consents');
-  await page.getByLabel('I have read the privacy policy').check();
+  await page.getByLabel('have read the privacy policy').check();
   await page.getByRole('button', { name: 'Accept' }).click();
   await page.getByText('Accepted', { exact: true }).waitFor();
   await page.locator('li', { hasText: 'Keeping your files' }).getByRole('button', { name: 'View' }).click();

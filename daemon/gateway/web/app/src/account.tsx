@@ -2,7 +2,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { call, get, type Device, type Token, type User } from './api';
 import { History } from './history';
 import { Icon } from './icons';
-import { date, dateTime, size, t, word } from './i18n';
+import { date, dateTime, size, t, word, type Key } from './i18n';
 import { DataCard } from './mine';
 import { PasswordHint } from './password';
 import { Notices, Protection, Sessions, sessionsEnded } from './protect';
@@ -316,13 +316,17 @@ function Share({ user, onClose, onSet }: { user: User; onClose: () => void; onSe
   );
 }
 
+const aboutRole: Record<string, Key> = { member: 'people.memberText', admin: 'people.adminText', child: 'guardian.childText' };
+
 function AddPerson({ onClose, onAdded }: { onClose: () => void; onAdded: () => void }) {
   const [username, setUsername] = useState('');
   const [password, setPassword] = useState('');
   const [role, setRole] = useState('member');
+  const [guardian, setGuardian] = useState('');
+  const [ofAge, setOfAge] = useState('');
   const act = useAct();
   const submit = async () => {
-    if (await act.run(() => call('POST', '/v1/users', { username: username.trim(), password, role }))) {
+    if (await act.run(() => call('POST', '/v1/users', { username: username.trim(), password, role, ...(role === 'child' && { guardian: guardian.trim(), of_age: ofAge.trim() }) }))) {
       say(t('people.added', { name: username.trim() }));
       onAdded();
       onClose();
@@ -336,13 +340,19 @@ function AddPerson({ onClose, onAdded }: { onClose: () => void; onAdded: () => v
         <Password label={t('people.password')} value={password} onInput={setPassword} fresh hint={<PasswordHint password={password} username={username} />} />
         <fieldset class="choice">
           <legend>{t('people.role')}</legend>
-          {(session.value.me!.role === 'owner' ? ['member', 'admin'] : ['member']).map((r) => (
+          {(session.value.me!.role === 'owner' ? ['member', 'admin', 'child'] : ['member', 'child']).map((r) => (
             <label class="check">
               <input type="radio" name="role" value={r} checked={role === r} onChange={() => setRole(r)} />
-              <span>{word('role', r)}<small>{t(r === 'admin' ? 'people.adminText' : 'people.memberText')}</small></span>
+              <span>{word('role', r)}<small>{t(aboutRole[r]!)}</small></span>
             </label>
           ))}
         </fieldset>
+        {role === 'child' && (
+          <div class="pair">
+            <Field label={t('guardian.who')} hint={t('guardian.whoHint')} value={guardian} onInput={setGuardian} required maxLength={64} autocomplete="off" autocapitalize="off" spellcheck={false} />
+            <Field label={t('guardian.month')} hint={t('guardian.monthHint')} value={ofAge} onInput={setOfAge} required maxLength={7} pattern="[0-9]{4}-[0-9]{2}" autocomplete="off" />
+          </div>
+        )}
         {act.problem && <ProblemNote problem={act.problem} />}
         <div class="row-end"><Button onClick={onClose}>{t('cancel')}</Button><Button kind="main" type="submit" busy={act.busy}>{t('people.add')}</Button></div>
       </form>

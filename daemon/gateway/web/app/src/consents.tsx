@@ -5,7 +5,7 @@ import { dateTime, lang, t, word } from './i18n';
 import { PolicyText } from './policy';
 import { Background, Decline, WhatIsNew } from './revisions';
 import { route } from './route';
-import { refresh } from './session';
+import { refresh, session } from './session';
 import { Button, Dialog, Empty, Head, ProblemNote, save, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
 
 export interface Consents {
@@ -51,6 +51,7 @@ export function ConsentsPage() {
       <Show of={consents}>
         {(c) => (
           <>
+            <p class="hint"><a href="#/guardian">{t('guardian.go')}</a>: {t(session.value.me!.role === 'child' ? 'guardian.child' : 'guardian.adult')}</p>
             <PolicyCard consents={c} changed={consents.reload} />
             <PurposeList consents={c} changed={consents.reload} />
             <Receipts purposes={c.purposes} states={c.states} />
@@ -72,13 +73,14 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
   const state = core && stateOf(c, core.id);
   const accepted = state ? state.granted : c.policy.accepted?.revision === c.policy.revision;
   const when = state?.time ?? c.policy.accepted?.time;
+  const first = (state?.state ?? 'never') === 'never'; // the age is asked once
   const accept = () => {
     if (!read) {
       setUnticked(true);
       return;
     }
     void act.run(async () => {
-      await call('PUT', '/v1/policy', { accepted: true, revision: c.policy.revision });
+      await call('PUT', '/v1/policy', { accepted: true, revision: c.policy.revision, ...(first && { fourteen: true }) });
       await refresh();
       setRead(false);
       changed();
@@ -117,8 +119,9 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
               type="checkbox" checked={read} aria-invalid={unticked} aria-describedby={unticked ? 'untick' : undefined}
               onChange={(e) => { setRead(e.currentTarget.checked); setUnticked(false); }}
             />
-            <span>{t('policy.tick', { revision: c.policy.revision })}</span>
+            <span>{t(first ? 'guardian.tick' : 'policy.tick', { revision: c.policy.revision })}</span>
           </label>
+          {first && <p class="hint">{t('guardian.younger')}</p>}
           {unticked && <p class="error" id="untick" role="alert">{t('policy.tickFirst')}</p>}
           <Button kind="main" busy={act.busy} onClick={accept}>{t('policy.accept')}</Button>
         </div>

@@ -37,6 +37,7 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   duplicates: { of: 'storage', view: later(async () => ({ default: (await import('./duplicates/page')).DuplicatesPage })) },
   data: { of: 'account', view: later(async () => ({ default: (await import('./data')).DataPage })) },
   me: { of: 'account', view: later(() => import('./me/page')) },
+  guardian: { of: 'consents', view: later(() => import('./guardian/guardian')) },
 };
 
 /** A page that is fetched when somebody opens it. */
@@ -61,7 +62,7 @@ function App() {
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
         : !s.me ? <Plain><SignIn /></Plain>
         : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
-        : s.welcome ? <Plain wide><Welcome /></Plain>
+        : s.welcome && s.me.role !== 'child' ? <Plain wide><Welcome /></Plain>
         : <Shell />}
       <ProofDialog />
       <Toasts />

@@ -203,6 +203,9 @@ export function Sessions() {
 const said: Record<string, Key> = {
   device: 'notices.device', factor_on: 'notices.factorOn', factor_off: 'notices.factorOff', factor_reset: 'notices.factorReset',
   recovery_code: 'notices.recovery', code_guessing: 'notices.guessing', password: 'notices.password', password_set: 'notices.passwordSet', policy: 'revision.notice',
+  guardian_asked: 'guardian.asked', guardian_new: 'guardian.new', guardian_ends: 'guardian.ends', guardian_gone: 'guardian.gone',
+  ward_asks: 'guardian.asks', ward_answer: 'guardian.answer', ward_says_no: 'guardian.saysNo', ward_erasure: 'guardian.erasure', ward_erased: 'guardian.erased',
+  of_age: 'guardian.ofAge', ward_of_age: 'guardian.wardOfAge',
 };
 
 /** How many notices are shown, the newest. */

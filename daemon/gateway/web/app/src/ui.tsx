@@ -151,7 +151,9 @@ export function ProblemNote({ problem, children }: { problem: Problem; children?
         <strong>{own ? word('problem', problem.kind) : title}</strong>
         {problem.detail && <p><Said of={problem.detail} /></p>}
         {problem.hint && <p><Said of={problem.hint} /></p>}
-        {problem.kind === 'consent-required' && <p><a href={href('consents', String(problem.members['purpose'] ?? ''))}>{t('upload.toConsents')}</a></p>}
+        {problem.kind === 'consent-required' && (problem.members['request_url']
+          ? <p><a href={href('guardian')}>{t('guardian.go')}</a></p>
+          : <p><a href={href('consents', String(problem.members['purpose'] ?? ''))}>{t('upload.toConsents')}</a></p>)}
         {children}
       </div>
     </div>
