@@ -385,3 +385,52 @@ func TestWhoIsYoungerAcceptsNothing(t *testing.T) { // R24
 		t.Errorf("what was said is not kept: %s", s)
 	}
 }
+
+// A new revision of the policy: the guardian accepts it for the child, and for nobody
+// before having accepted it. A child that declines it is heard.
+func TestAChildUnderAnotherPolicy(t *testing.T) { // R23 R24
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	kid := b.AddChild("kid", time.Now().AddDate(5, 0, 0).Format("2006-01"), "ada")
+	ada.BecomeGuardian(kid)
+	ada.Grant("storage")
+	ada.GrantFor(kid, "storage", "album_backup")
+	put(t, kid, "a.jpg", "a")
+	b.Update(daemontest.Revised(t, 1))
+	kids := "/v1/children/" + kid.ID
+	r := ask(kid, "PUT", "/v1/files/b.jpg?source=album", "b").is(t, "under the old policy", 403, "consent-required")
+	if !strings.Contains(string(r.body), "uardian") {
+		t.Errorf("the child is not sent to its guardian: %v", r)
+	}
+	ask(kid, "PUT", "/v1/policy", `{"accepted":true,"revision":"2"}`).is(t, "the child accepts it", 403, "forbidden")
+	ask(kid, "POST", "/v1/guardianship/requests", `{"purpose":"storage"}`).is(t, "the child asks", 201, "")
+	again := `{"granted":true,"policy_revision":"2"}`
+	ask(ada, "PUT", kids+"/consents/storage", again).is(t, "before accepting it herself", 403, "consent-required")
+	ask(ada, "PUT", "/v1/policy", `{"accepted":true,"revision":"2"}`).is(t, "ada accepts it", 200, "")
+	ask(ada, "PUT", kids+"/consents/storage", again).is(t, "and then for the child", 200, "")
+	put(t, kid, "b.jpg", "b")
+
+	ask(kid, "PUT", "/v1/policy", `{"accepted":false,"revision":"2"}`).is(t, "the child declines it", 200, "")
+	ask(kid, "PUT", "/v1/files/c.jpg?source=album", "c").is(t, "after that", 403, "consent-required")
+	if e := self(t, kid).Erasures; len(e) != 1 || e[0].Purpose != "storage" {
+		t.Errorf("to be deleted: %+v", e)
+	}
+	ask(ada, "DELETE", kids+"/consents/policy", "").is(t, "a guardian declines it as a whole", 404, "not-found")
+	ask(ada, "PUT", kids+"/consents/album_backup", again).is(t, "a purpose before the policy", 409, "conflict")
+	ada = b.SignIn("ada")
+	ask(ada, "DELETE", kids+"/data/storage", "").is(t, "deleted at once", 204, "")
+	b.Local("POST", "/local/sweep", nil, nil)
+	list := self(t, kid).Deletions
+	var d guardian.Deletion
+	if len(list) != 1 {
+		t.Fatalf("%d receipts", len(list))
+	}
+	if payload, err := consent.VerifySigned(boxKey(t, b), guardian.DeletionType, list[0].JWS); err != nil || json.Unmarshal(payload, &d) != nil || d.Files != 2 || d.Record == "" {
+		t.Errorf("the receipt says %+v, %v", d, err)
+	}
+	ask(ada, "PUT", kids+"/consents/storage", again).is(t, "accepted again", 200, "")
+	ask(kid, "PUT", "/v1/files/c.jpg?source=album", "c").is(t, "what was declined stays off", 403, "consent-required")
+	ask(ada, "PUT", kids+"/consents/album_backup", again).is(t, "and the purpose", 200, "")
+	put(t, kid, "c.jpg", "c")
+}
