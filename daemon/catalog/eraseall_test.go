@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -95,5 +96,32 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 	b.erase(ident.UserID(99), nil)
 	if _, err := b.Lookup(ctx, bob, "bob.jpg"); err != nil {
 		t.Error(err)
+	}
+}
+
+// R24 R27: an erasure that is cut off has deleted whole parts, and goes on later.
+func TestAnErasureThatIsCutGoesOn(t *testing.T) {
+	b := open(t)
+	for i := range 250 {
+		b.add(ann, fmt.Sprintf("photos/%d.jpg", i), fmt.Sprint("photo ", i))
+	}
+	cut := errors.New("cut")
+	total, parts := 0, 0
+	count := func(_ *db.Tx, e catalog.Erased) error {
+		if parts++; parts == 2 {
+			return cut
+		}
+		total += e.Files
+		return nil
+	}
+	if err := b.EraseAll(t.Context(), ann, []string{"album"}, count); !errors.Is(err, cut) {
+		t.Fatalf("%v", err)
+	}
+	if n := b.left(`SELECT count(*) FROM item WHERE user = ?`, int64(ann)); n != 250-total || total == 0 {
+		t.Errorf("%d are left after %d were erased", n, total)
+	}
+	must(t, b.EraseAll(t.Context(), ann, []string{"album"}, count))
+	if u, _ := b.Usage(t.Context(), ann); total != 250 || u.Items != 0 || u.Bytes != 0 || u.Distinct != 0 {
+		t.Errorf("%d were erased; usage: %+v", total, u)
 	}
 }

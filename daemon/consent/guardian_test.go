@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,4 +220,61 @@ func TestASignatureIsOfOneKind(t *testing.T) { // R20
 	if _, err := VerifyReceipt(h.key.Public(), []byte(jws)); !errors.Is(err, ErrReceipt) {
 		t.Errorf("as a receipt: %v", err)
 	}
+}
+
+// R24: whatever comes after a guardian went, in the order of transactions, is refused,
+// and who holds a Grant hears of it; many at once.
+func TestNothingIsTakenAfterAGuardianWent(t *testing.T) {
+	h := build(t)
+	h.family()
+	h.change(`UPDATE guardian SET since = 2`)
+	h.must("the policy", h.by(mum, kid, Storage, true))
+	h.must("a purpose", h.by(mum, kid, AlbumBackup, true))
+	stop := make(chan struct{})
+	var uploads sync.WaitGroup
+	var taken atomic.Int64
+	for range 4 {
+		uploads.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				g, err := h.Grant(t.Context(), kid, phone, AlbumBackup)
+				if err != nil {
+					continue
+				}
+				_ = h.db.Write(context.Background(), func(tx *db.Tx) error {
+					if err := g.Check(tx, AlbumBackup); err != nil {
+						return err
+					}
+					var off bool
+					if err := tx.QueryRow(`SELECT disabled IS NOT NULL FROM user WHERE id = 44`).Scan(&off); err != nil || off {
+						t.Errorf("taken while nobody stood behind it: %v", err)
+					}
+					taken.Add(1)
+					return nil
+				})
+			}
+		})
+	}
+	for range 40 {
+		g, err := h.Grant(t.Context(), kid, tablet, AlbumBackup)
+		h.must("with a guardian", err)
+		ctx, cancel := g.Context(t.Context())
+		h.change(`UPDATE user SET disabled = 1 WHERE id = 44`)
+		if ctx.Err() == nil {
+			t.Fatal("who was at work did not hear of it")
+		}
+		cancel()
+		h.refused(kid, phone, AlbumBackup)
+		h.change(`UPDATE user SET disabled = NULL WHERE id = 44`)
+		before := taken.Load()
+		for taken.Load() == before {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(stop)
+	uploads.Wait()
 }

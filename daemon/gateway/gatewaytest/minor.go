@@ -19,7 +19,7 @@ func Minors(t *testing.T, ways []Way) {
 	ada.Grant("storage", "album_backup", "camera_transfer") // what she agreed to for herself is not for the child
 	kid := box.AddChild("kid", time.Now().AddDate(9, 0, 0).Format("2006-01"), "ada")
 	s := &suite{box: box, ada: kid, bob: ada, waste: map[string]bool{}}
-	each := func(what string, run func(w Way)) {
+	each := func(what string, ways []Way, run func(w Way)) {
 		for _, w := range ways {
 			t.Run(what+"/"+w.Name, func(t *testing.T) {
 				box.For(t)
@@ -33,7 +33,7 @@ func Minors(t *testing.T, ways []Way) {
 		}
 	}
 	no := func(what string) {
-		each(what, func(Way) {
+		each(what, ways, func(Way) {
 			f := s.file("private.jpg", content(s.Name(), 50<<10))
 			r := s.refused(what, s.client.Announce(s.Context(), f, "1000000"), "consent-required")
 			if r.Kind != "" && (!strings.Contains(r.Text, "uardian") || r.Member["grant_url"] != "") {
@@ -50,8 +50,8 @@ func Minors(t *testing.T, ways []Way) {
 	ada.BecomeGuardian(kid)
 	no("nothing was agreed to")
 	ada.GrantFor(kid, "storage", "album_backup", "camera_transfer")
-	stopped := func(what string, stop, again func(*daemontest.Person)) {
-		each(what, func(Way) {
+	stopped := func(what string, ways []Way, stop, again func(*daemontest.Person)) {
+		each(what, ways, func(Way) {
 			body := content(s.Name(), 400<<10)
 			f := s.file("photo.jpg", body)
 			s.put(f, body)
@@ -76,11 +76,11 @@ func Minors(t *testing.T, ways []Way) {
 			s.kept(s.path("photo.jpg"), body)
 		})
 	}
-	stopped("the guardian withdraws", func(*daemontest.Person) { ada.WithdrawFor(kid, s.purpose) },
+	stopped("the guardian withdraws", ways[:2], func(*daemontest.Person) { ada.WithdrawFor(kid, s.purpose) },
 		func(*daemontest.Person) { ada.GrantFor(kid, s.purpose) })
-	stopped("the policy is withdrawn", func(*daemontest.Person) { ada.WithdrawFor(kid, "storage") },
+	stopped("the policy is withdrawn", ways[2:4], func(*daemontest.Person) { ada.WithdrawFor(kid, "storage") },
 		func(*daemontest.Person) { ada.GrantFor(kid, "storage") })
-	stopped("the guardian is removed", func(*daemontest.Person) { box.Local("DELETE", "/local/guardians/kid/ada", nil, nil) },
+	stopped("the guardian is removed", ways, func(*daemontest.Person) { box.Local("DELETE", "/local/guardians/kid/ada", nil, nil) },
 		func(*daemontest.Person) {
 			box.Local("POST", "/local/guardians/kid", map[string]any{"username": "ada"}, nil)
 			ada.BecomeGuardian(kid)
