@@ -22,6 +22,7 @@ import (
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/duplicates"
+	"yunbox.local/daemon/erasure"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/ftp"
@@ -32,6 +33,7 @@ import (
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/requests"
 	"yunbox.local/daemon/tree"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
@@ -92,6 +94,8 @@ type Box struct {
 	duplicates *duplicates.Room
 	exports    *export.Room
 	guardians  *guardian.Room
+	erasure    *erasure.Room
+	requests   *requests.Room
 
 	front       *httpd.Server
 	maintenance *api.Local
@@ -105,9 +109,10 @@ type Box struct {
 	rebuild chan struct{} // ends Run with ErrRebuild
 	trouble chan struct{} // has watchVolume look at the disk
 
-	dir         vfs.FS // of the volume
-	disk        vfs.FS // of a box that was opened for a rebuild
-	keepOrphans bool   // see compareRecords
+	between     func(context.Context) error // two steps of erasing: a test cuts there
+	dir         vfs.FS                      // of the volume
+	disk        vfs.FS                      // of a box that was opened for a rebuild
+	keepOrphans bool                        // see compareRecords
 }
 
 // Open takes the state directory into use and listens on the configured
@@ -130,6 +135,7 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 func newBox(opt Options) *Box {
 	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, right: func() bool { return false },
 		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
+	b.between = func(context.Context) error { return nil }
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -343,7 +349,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	b.ingest = ingest.New(ingest.Options{
-		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.clock.sure, KeepOrphans: b.keepOrphans, LetGo: b.letGo,
+		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.clock.sure, KeepOrphans: b.keepOrphans, LetGo: b.letGo, Refuse: b.refuse,
 	})
 	b.guardians = guardian.New(guardian.Options{
 		DB: b.db, Accounts: b.accounts, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Log: b.log,

@@ -131,20 +131,24 @@ func (c *clock) certificates() time.Time {
 }
 
 // keepTime writes the sure time down while the box is in use, so that a power cut does
-// not leave it with that of its start. A box that nobody uses writes nothing.
+// not leave it with that of its start. A box that nobody uses writes nothing. With it
+// goes what is looked at once an hour, or once a day.
 func (b *Box) keepTime(ctx context.Context) {
-	timer := time.NewTicker(markEvery)
+	timer := time.NewTicker(lookHourly)
 	defer timer.Stop()
 	commits := b.db.Stats().Commits
-	for {
+	b.expire(ctx)
+	for hours := 1; ; hours++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		if err := b.accounts.Expire(ctx); err != nil && ctx.Err() == nil {
-			b.log.Warn("old sign-ins could not be removed", "err", err)
+		b.erasure.Look(b.clock.sure())
+		if time.Duration(hours)*lookHourly%markEvery != 0 {
+			continue
 		}
+		b.expire(ctx)
 		if now := b.db.Stats().Commits; now != commits {
 			commits = now
 			if err := b.markTime(); err != nil {

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/rights"
@@ -12,6 +14,18 @@ func Routes(b *Box) []httpd.Route { return b.front.Routes() }
 
 // Register is what every part of b says that it keeps about people.
 func Register(b *Box) *rights.Register { return b.register() }
+
+// Between has fn called between two steps of erasing, and an error of it break off.
+func Between(b *Box, fn func(context.Context) error) { b.between = fn }
+
+// EraseNow does what there is to erase, as Run would.
+func EraseNow(ctx context.Context, b *Box) error {
+	exports, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.exports.Run(exports) }()
+	defer func() { stop(); <-ended }()
+	return b.erasure.Work(ctx)
+}
 
 // Database is b's.
 func Database(b *Box) *db.DB { return b.db }

@@ -33,6 +33,7 @@ consent_receipt.seq        that of its decision
 totp.secret totp.pending   secrets
 totp.step notice.id        a count
 sign_in.entry              which entry of the audit record it belongs to
+cancellation.code request.code  what proves a secret
 `
 
 // table is what the schema says of one.
@@ -114,6 +115,9 @@ func TestEveryTableWithPeopleHasOneHolder(t *testing.T) {
 			keep[word] = false
 		}
 	}
+	if err := daemon.Register(box).Faults(); err != nil { // R27: each kind of data is erased, or says why it stays
+		t.Error(err)
+	}
 	claimed := map[string]string{}
 	shown := map[string]string{} // table → all its expressions
 	claim := func(h rights.Holder, name string) {
@@ -178,9 +182,12 @@ func TestRecordsOfAPersonAreFoundByAnIndex(t *testing.T) { // R26
 	box := openBox(t)
 	for _, c := range daemon.Register(box).Categories() {
 		for _, tab := range c.Tables {
-			for i, query := range tab.Queries() {
+			for i, query := range append(tab.Queries(), tab.Deletions()...) {
+				if i > 1 && (!c.Erase.Rows || c.ID == "account") { // what refers to an account is looked for everywhere, once
+					continue
+				}
 				args := []any{int64(1), 10}
-				if i > 0 {
+				if i == 1 {
 					for range tab.Key {
 						args = append(args, "x")
 					}

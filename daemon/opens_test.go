@@ -36,6 +36,9 @@ daemon LimitMemory               likewise
 daemon/health busy                likewise
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon openTree                  a fixed name in the state directory
+daemon openRights                the settings that the daemon was started with
+daemon forgetCopies              a fixed name in the state directory
+daemon elsewhere                 likewise
 daemon openBackup                the settings that the daemon was started with
 daemon/account inBreach          the settings that the daemon was started with
 daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory

@@ -40,9 +40,11 @@ func (b *Box) openTree() error {
 		Busy: func() bool { return b.store.Receiving() || b.ingest.Active() > 0 },
 		People: func(ctx context.Context) ([]tree.Person, error) {
 			list, err := b.accounts.Users(ctx)
-			people := make([]tree.Person, len(list))
-			for i, u := range list {
-				people[i] = tree.Person{ID: u.ID, Name: u.Username}
+			people := make([]tree.Person, 0, len(list))
+			for _, u := range list {
+				if b.erasure == nil || !b.erasure.Erasing(u.ID) { // the folder of who is being erased goes
+					people = append(people, tree.Person{ID: u.ID, Name: u.Username})
+				}
 			}
 			return people, err
 		},

@@ -37,6 +37,7 @@ POST /v1/sources                         looks at names
 PATCH /v1/items/{id}                     new data
 POST /v1/items/{id}/restore              use
 PUT /v1/files/{path...}                  takes in
+PUT /v1/handovers/{id}                   has files come
 POST /v1/uploads                         likewise
 POST /v1/uploads/{$}                     likewise
 PATCH /v1/uploads/{id}                   likewise

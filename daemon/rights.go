@@ -5,25 +5,23 @@ import (
 	"encoding/base64"
 
 	"yunbox.local/daemon/audit"
-	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
-	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/nextcloud"
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/guardian"
-	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/rights"
-	"yunbox.local/daemon/tree"
 )
 
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
-	return rights.New(b.db,
-		b.accounts.Held(), b.vault.Held(), consent.Held(), guardian.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
-		b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(),
+	r := rights.New(b.db,
+		b.accounts.Held(), b.vault.Held(), consent.Held(), guardian.Held(), b.catalog.Held(sourcesOf), b.ingest.Held(), webdav.Held(), nextcloud.Held(), b.inbox.Held(),
+		b.duplicates.Held(), b.tree.Held(), b.exports.Held(), b.erasure.Held(), b.requests.Held(), audit.Held(),
 	)
+	r.Pace(b.pace)
+	return r
 }
 
 func (b *Box) openExports(files *content.Files) {

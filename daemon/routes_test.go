@@ -45,6 +45,9 @@ GET /v1/policy/revisions/{revision}  likewise
 GET /v1/policy/exceptions        what the box may do without asking
 GET /v1/purposes                 likewise
 POST /v1/bind                    proves itself with the label's secret
+POST /v1/deletion-receipt        proves itself with a code of 130 bits; whose account is gone cannot sign in
+POST /v1/requests                anybody may ask or complain; bounded
+POST /v1/requests/read           proves itself with a code of 130 bits
 POST /v1/session                 proves itself with a password
 POST /v1/passwords/strength      judges what somebody thinks of, before there is an account
 GET /healthz                     says that the box answers

@@ -115,10 +115,13 @@ func (b *Box) openFront() error {
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
 	b.openExports(originals)
+	if err := b.openRights(context.Background()); err != nil {
+		return err
+	}
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
-		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log, Guardians: b.guardians,
-		Rights: b.register, Exports: b.exports,
+		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
+		Rights: b.register, Exports: b.exports, Erasure: b.erasure, Requests: b.requests, Guardians: b.guardians,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -173,7 +176,7 @@ func (b *Box) openInbox(face *api.API) (err error) {
 		},
 		Person: func(ctx context.Context, id ident.UserID) (string, bool, error) {
 			u, err := b.accounts.User(ctx, id)
-			return u.Username, u.Disabled.IsZero(), err
+			return u.Username, u.Disabled.IsZero() && b.refuse(id) == nil, err
 		},
 	})
 	if err != nil {
@@ -254,6 +257,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.duplicates.Run(ctx) })
 	parts.Go(func() { b.exports.Run(ctx) })
 	parts.Go(func() { b.guardians.Run(ctx) })
+	parts.Go(func() { b.erasure.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

@@ -48,6 +48,10 @@ PUT /v1/guardianship/requests/{id}       likewise
 POST /v1/guardianship/requests           a child asks
 DELETE /v1/guardianship/requests/{id}    takes it back
 DELETE /v1/children/{id}                 as easy as withdrawing: it gives no power, and nothing is deleted
+DELETE /v1/me/cancellation               keeps what there is
+DELETE /v1/users/{id}/removal            likewise
+PUT /v1/handovers/{id}                   can be decided anew until the files come
+PUT /v1/requests/{id}/answer             words
 POST /v1/duplicates/scan                 reads
 POST /v1/duplicates/picture              likewise
 POST /v1/duplicates/plan                 likewise
@@ -63,6 +67,8 @@ var strict = map[string]account.When{
 	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always,
 	"PUT /v1/children/{id}": account.Always, "POST /v1/children/{id}/guardians": account.Always, "DELETE /v1/children/{id}/data/{purpose}": account.Always,
 	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
+	"DELETE /v1/me/data/{category}": account.Always, "DELETE /v1/me/data": account.Always,
+	"POST /v1/me/cancellation": account.Always, "POST /v1/me/cancellation/code": account.Always, "POST /v1/users/{id}/removal": account.Always, "PUT /v1/retention/{category}": account.Always,
 }
 
 func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34

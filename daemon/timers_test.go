@@ -19,7 +19,7 @@ import (
 // DO NOT ADD A LINE TO FIX A TEST: whoever can wait to be told must not ask.
 const timers = `
 daemon Await                  every minute while the disk is away
-daemon keepTime               once a day
+daemon keepTime               every hour
 daemon rescue                 while the records are rebuilt
 daemon rest                   every minute, and only where the kernel does not tell of mounts
 daemon watchVolume            every minute while the disk takes nothing
@@ -29,6 +29,7 @@ daemon/backup lookOrLeave     when the box stops
 daemon/backup rest            while a copy is verified
 daemon/db keeper              once after the start, and after a commit
 daemon/duplicates take        while somebody waits for an answer
+daemon/erasure Wait           while somebody waits for an answer
 daemon/export Run             every hour
 daemon/gateway/api listen     while somebody listens
 daemon/gateway/api scrub      while somebody watches the scrub

@@ -77,7 +77,7 @@ func (a *Accounts) AuthenticateCamera(ctx context.Context, username, password, r
 	)
 	err := a.db.Read(ctx, func(tx *db.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT c.id, c.user, c.device, c.name, c.last_used, u.username, u.shown, u.role
-			FROM camera_password c JOIN user u ON u.id = c.user WHERE c.hash = ? AND u.disabled IS NULL`, hash[:]).
+			FROM camera_password c JOIN user u ON u.id = c.user WHERE c.hash = ? AND u.disabled IS NULL AND `+notLeaving, hash[:]).
 			Scan(&c.Principal.Session, &user, &device, &c.Name, &used, &owner, &c.Principal.Name, &role)
 	})
 	if err != nil && !isNoRows(err) {
@@ -119,7 +119,7 @@ func (a *Accounts) CameraStillIn(ctx context.Context, p ident.Principal) error {
 	var in bool
 	err := a.db.Read(ctx, func(tx *db.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM camera_password c JOIN user u ON u.id = c.user
-			WHERE c.id = ? AND c.user = ? AND u.disabled IS NULL)`, p.Session, int64(p.User)).Scan(&in)
+			WHERE c.id = ? AND c.user = ? AND u.disabled IS NULL AND `+notLeaving+`)`, p.Session, int64(p.User)).Scan(&in)
 	})
 	if err == nil && !in {
 		return wrongCameraPassword("account.camera")

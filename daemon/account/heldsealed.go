@@ -24,6 +24,7 @@ func (a *Accounts) heldSealed() []rights.Category {
 			Kept:     rights.Words{EN: "Until you delete it, field by field, or withdraw the consent.", ZH: "直到您逐项删除或撤回同意。"},
 			Fix:      rights.Words{EN: "More about you, on the page.", ZH: "在网页的“个人资料”中修改。"},
 			Purposes: []string{"profile_details"},
+			Erase:    rights.Erase{Rows: true, After: a.forgetIndexes},
 			Tables: []rights.Table{
 				{Name: "profile", Kind: "detail", Key: []string{"t.field"}, Columns: profile, Open: a.openProfileRecord},
 				{Name: "profile_sensitive", Kind: "detail", Key: []string{"t.field"}, Columns: profile, Open: a.openProfileRecord},
@@ -34,7 +35,7 @@ func (a *Accounts) heldSealed() []rights.Category {
 			What: rights.Words{EN: "What your devices say about themselves: model, system and app; only if you agreed to it, and kept encrypted.", ZH: "设备自报的型号、系统和应用；仅在您同意后记录，加密保存。"},
 			From: rights.Words{EN: "From your devices.", ZH: "由您的设备提供。"},
 			Kept: rights.Words{EN: "Until you remove the device or withdraw the consent.", ZH: "直到您移除该设备或撤回同意。"},
-			Fix:  rights.Words{EN: "The device says it anew when it signs in.", ZH: "设备登录时会重新提供。"}, Purposes: []string{"device_info"},
+			Fix:  rights.Words{EN: "The device says it anew when it signs in.", ZH: "设备登录时会重新提供。"}, Purposes: []string{"device_info"}, Erase: rights.Erase{Rows: true},
 			Tables: []rights.Table{{
 				Name: "device_about", Kind: "device_details", Key: []string{"t.device"}, Open: a.openAboutRecord,
 				Columns: []rights.Column{rights.ID("device"), rights.Text("details").Of("t.sealed"), rights.Time("changed")},
@@ -45,7 +46,8 @@ func (a *Accounts) heldSealed() []rights.Category {
 			What: rights.Words{EN: "From which address of the network you signed in, and from where somebody tried to with your name: so that you can tell whether somebody attacks your account. The address is kept encrypted.",
 				ZH: "您从哪个网络地址登录，以及有人以您的名字尝试登录的地址，供您判断账户是否遭到攻击；地址加密保存。"},
 			From: rights.Words{EN: "From the box, at each sign-in.", ZH: "由盒子在每次登录时记录。"}, Kept: month,
-			Fix: rights.Words{EN: "It says what happened.", ZH: "如实记录，不可更改。"},
+			Fix:   rights.Words{EN: "It says what happened.", ZH: "如实记录，不可更改。"},
+			Erase: rights.Erase{Rows: true, Last: rights.Words{EN: "It shows whether somebody attacks your account, and goes by itself after 30 days.", ZH: "它显示账户是否遭到攻击，30 天后自动移除。"}},
 			Tables: []rights.Table{{
 				Name: "sign_in", Kind: "sign_in", From: "sign_in AS t CROSS JOIN audit AS l ON l.seq = t.entry", Key: []string{"t.id"}, Open: a.openSignInRecord,
 				Columns: []rights.Column{rights.Time("time").Of("l.time"), rights.Text("outcome").Of("l.action"), rights.ID("device").Of("l.device"),
@@ -59,6 +61,7 @@ func (a *Accounts) heldSealed() []rights.Category {
 			From: rights.Words{EN: "From your browser.", ZH: "由您的浏览器提供。"},
 			Kept: rights.Words{EN: "30 days, or until you delete it or withdraw the consent.", ZH: "30 天，或直到您删除或撤回同意。"},
 			Fix:  rights.Words{EN: "It says what happened. You can delete it.", ZH: "如实记录；可以删除。"}, Purposes: []string{"usage_logs"},
+			Erase: rights.Erase{Rows: true},
 			Tables: []rights.Table{{
 				Name: "usage_log", Kind: "use", Key: []string{"t.id"}, Open: a.openUseRecord,
 				Columns: []rights.Column{rights.Time("time"), rights.Text("details").Of("t.sealed"), rights.Time("until").Of("t.ends"), rights.Text("id")},

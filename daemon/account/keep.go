@@ -33,6 +33,11 @@ func (a *Accounts) eraseProfile(tx *db.Tx, u ident.UserID) error {
 			return err
 		}
 	}
+	return a.forgetIndexes(tx, u)
+}
+
+// forgetIndexes forgets by what a person could be found.
+func (a *Accounts) forgetIndexes(tx *db.Tx, u ident.UserID) error {
 	for _, d := range []Detail{Email, Phone} {
 		if err := a.vault.SetIndex(tx, u, string(d), ""); err != nil {
 			return err

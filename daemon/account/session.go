@@ -200,13 +200,14 @@ func (a *Accounts) authenticate(ctx context.Context, token, folded string) (iden
 }
 
 func (a *Accounts) readSession(ctx context.Context, hash [32]byte) (entry, error) {
-	return a.readCredential(ctx, `SELECT s.id, s.user, s.device, 'full', s.last_seen, s.expires, u.username, u.shown, u.role
+	return a.readCredential(ctx, `SELECT s.id, s.user, s.device, 'full', s.last_seen, s.expires, u.username, u.shown, u.role,
+		EXISTS (SELECT 1 FROM cancellation c WHERE c.user = u.id)
 		FROM session s JOIN user u ON u.id = s.user WHERE s.hash = ? AND u.disabled IS NULL`, hash)
 }
 
 func (a *Accounts) readToken(ctx context.Context, hash [32]byte) (entry, error) {
-	return a.readCredential(ctx, `SELECT t.id, t.user, t.device, t.scope, ifnull(t.last_used, 0), 0, u.username, u.shown, u.role
-		FROM token t JOIN user u ON u.id = t.user WHERE t.hash = ? AND u.disabled IS NULL`, hash)
+	return a.readCredential(ctx, `SELECT t.id, t.user, t.device, t.scope, ifnull(t.last_used, 0), 0, u.username, u.shown, u.role, 0
+		FROM token t JOIN user u ON u.id = t.user WHERE t.hash = ? AND u.disabled IS NULL AND `+notLeaving, hash)
 }
 
 func (a *Accounts) readCredential(ctx context.Context, query string, hash [32]byte) (entry, error) {
@@ -217,7 +218,7 @@ func (a *Accounts) readCredential(ctx context.Context, query string, hash [32]by
 		scope, role       string
 	)
 	err := a.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, query, hash[:]).Scan(&e.p.Session, &user, &device, &scope, &last, &until, &e.folded, &e.p.Name, &role)
+		return tx.QueryRowContext(ctx, query, hash[:]).Scan(&e.p.Session, &user, &device, &scope, &last, &until, &e.folded, &e.p.Name, &role, &e.p.Leaving)
 	})
 	if isNoRows(err) {
 		return entry{}, badToken()

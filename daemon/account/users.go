@@ -21,6 +21,7 @@ type User struct {
 	Disabled time.Time // since when the person may not sign in; zero: may
 	Created  time.Time
 	Factor   bool // signing in takes a code, too
+	Leaving  bool // the account is being cancelled
 }
 
 // NewUser describes a person to be added.
@@ -114,7 +115,8 @@ func insertUser(tx *db.Tx, op, shown, folded string, role ident.Role, hash strin
 }
 
 const userColumns = `id, shown, role, quota_bytes, disabled, created,
-	EXISTS (SELECT 1 FROM totp WHERE totp.user = user.id AND totp.secret IS NOT NULL)`
+	EXISTS (SELECT 1 FROM totp WHERE totp.user = user.id AND totp.secret IS NOT NULL),
+	EXISTS (SELECT 1 FROM cancellation WHERE cancellation.user = user.id)`
 
 func scanUser(row interface{ Scan(...any) error }) (User, error) {
 	var (
@@ -123,7 +125,7 @@ func scanUser(row interface{ Scan(...any) error }) (User, error) {
 		role            string
 		quota, disabled sql.NullInt64
 	)
-	if err := row.Scan(&id, &u.Username, &role, &quota, &disabled, &created, &u.Factor); err != nil {
+	if err := row.Scan(&id, &u.Username, &role, &quota, &disabled, &created, &u.Factor, &u.Leaving); err != nil {
 		return User{}, err
 	}
 	u.ID, u.Role, u.Quota = ident.UserID(id), ident.Role(role), -1

@@ -112,7 +112,7 @@ func (c *Catalog) eraseItems(tx *db.Tx, list []Item, e *Erased) error {
 				return err
 			}
 		}
-		if err := c.purge(tx, it); err != nil {
+		if err := c.purgeAs(tx, it, false); err != nil {
 			return err
 		}
 		for ref := range refs {
@@ -154,7 +154,7 @@ func (c *Catalog) eraseVersions(tx *db.Tx, u ident.UserID, sources string, e *Er
 		if _, err := tx.Exec(`DELETE FROM version WHERE item = ? AND seq = ?`, int64(v.item), v.seq); err != nil {
 			return 0, err
 		}
-		gone, err := c.letGo(tx, u, v.ref)
+		gone, err := c.letGoAs(tx, u, v.ref, false)
 		if err != nil {
 			return 0, err
 		}

@@ -201,7 +201,10 @@ func (c *Catalog) Purge(ctx context.Context, u ident.UserID, id ident.ItemID) er
 	})
 }
 
-func (c *Catalog) purge(tx *db.Tx, it Item) error {
+func (c *Catalog) purge(tx *db.Tx, it Item) error { return c.purgeAs(tx, it, true) }
+
+// purgeAs is purge with or without a tombstone.
+func (c *Catalog) purgeAs(tx *db.Tx, it Item, remember bool) error {
 	sizes := map[storage.Ref]int64{it.Ref: it.Size}
 	freed, err := versionsIn(tx, it.ID, sizes)
 	if err != nil {
@@ -216,7 +219,7 @@ func (c *Catalog) purge(tx *db.Tx, it Item) error {
 	}
 	d := delta{bytes: -freed}
 	for ref, size := range sizes {
-		gone, err := c.letGo(tx, it.User, ref)
+		gone, err := c.letGoAs(tx, it.User, ref, remember)
 		if err != nil {
 			return err
 		}
@@ -254,19 +257,26 @@ func versionsIn(tx *db.Tx, id ident.ItemID, sizes map[storage.Ref]int64) (total 
 const markDead = `UPDATE blob SET dead = ?2 WHERE ref = ?1 AND dead IS NULL
 AND NOT EXISTS (SELECT 1 FROM item WHERE ref = ?1) AND NOT EXISTS (SELECT 1 FROM version WHERE ref = ?1)`
 
-// letGo notes that u deleted a row with ref: the tombstone, and that the content
-// is dead if nobody keeps it. It returns whether u keeps it no longer.
-func (c *Catalog) letGo(tx *db.Tx, u ident.UserID, ref storage.Ref) (bool, error) {
-	if _, err := tx.Exec(`INSERT INTO tombstone (user, ref, time) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time = excluded.time`,
-		int64(u), ref[:], tx.Sure.UnixMilli()); err != nil {
-		return false, err
-	}
-	if _, err := tx.Exec(noteSHA1OfBlob, int64(u), ref[:]); err != nil {
-		return false, err
+// letGoAs notes that u deleted a row with ref: the tombstone if it is to be remembered,
+// and that the content is dead if nobody keeps it. It returns whether u keeps it no longer.
+func (c *Catalog) letGoAs(tx *db.Tx, u ident.UserID, ref storage.Ref, remember bool) (bool, error) {
+	if remember {
+		if err := remembers(tx, u, ref); err != nil {
+			return false, err
+		}
 	}
 	if _, err := tx.Exec(markDead, ref[:], tx.Now.UnixMilli()); err != nil {
 		return false, err
 	}
 	h, err := held(tx, u, ref)
 	return !h.any, err
+}
+
+func remembers(tx *db.Tx, u ident.UserID, ref storage.Ref) error {
+	if _, err := tx.Exec(`INSERT INTO tombstone (user, ref, time) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time = excluded.time`,
+		int64(u), ref[:], tx.Sure.UnixMilli()); err != nil {
+		return err
+	}
+	_, err := tx.Exec(noteSHA1OfBlob, int64(u), ref[:])
+	return err
 }

@@ -78,6 +78,12 @@ type Config struct {
 	// Breached is a file of passwords that were stolen somewhere, SHA-1 sums in their
 	// order as haveibeenpwned's downloader writes them, absolute. Empty: there is none.
 	Breached string `mapstructure:"breached"`
+	// CancelDays is for how many days a person can keep an account that they cancelled,
+	// 1 to 90. 0: as erasure chooses.
+	CancelDays int `mapstructure:"cancel-days"`
+	// Calendar is a folder with a file for each year that says which days are worked on:
+	// see requests.ReadYear. Empty: Monday to Friday.
+	Calendar string `mapstructure:"calendar"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
 }
@@ -145,6 +151,8 @@ func Flags() *pflag.FlagSet {
 	fs.Int("scrub-mib", 32, "`MIB` a second that are read then; 0: no limit")
 	fs.String("tree", "auto", "readable view of all files, `auto|reflink|off`: auto makes copies where storage cannot be shared and there is ample room")
 	fs.String("breached", "", "`FILE` of SHA-1 sums in their order, as haveibeenpwned's downloader writes it: passwords that nobody may choose; read on the box only")
+	fs.Int("cancel-days", 7, "`DAYS` for which a person can keep an account that they cancelled")
+	fs.String("calendar", "", "`DIR` with a file of holidays for each year (2026.txt: \"2026-10-01 off\"); empty: Monday to Friday are worked on")
 	fs.String("config", "", "`FILE` with these settings in TOML")
 	fs.Bool("version", false, "print the version and end")
 	return fs
@@ -249,6 +257,9 @@ func (c *Config) validate() error {
 	}
 	if c.ScrubMiB < 0 {
 		return errorf("scrub-mib: %d is negative", c.ScrubMiB)
+	}
+	if c.CancelDays < 0 || c.CancelDays > 90 {
+		return errorf("cancel-days: %d is not 1 to 90", c.CancelDays)
 	}
 	switch c.Tree {
 	case "", "auto", "reflink", Off:

@@ -114,6 +114,19 @@ func (c *Catalogue) purposeOf(source string) (Purpose, error) {
 	}
 }
 
+// SourcesOf returns the sources whose files rest on a purpose; none for one that nobody
+// knows.
+func SourcesOf(p Purpose) []string {
+	list := []string{}
+	for source, of := range builtin().sources {
+		if of == p {
+			list = append(list, source)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // CurrentPolicy returns the revision that people are asked to accept by this
 // version of the box; see Ledger.Policy.
 func CurrentPolicy() Policy { return builtin().current().clone() }

@@ -465,10 +465,11 @@ func (r *Room) prepare(ctx context.Context, e *Export) {
 func (r *Room) Held() rights.Holder {
 	return rights.Holder{Package: "export", Categories: []rights.Category{{
 		ID: "exports", Title: rights.Words{EN: "Exports", ZH: "导出"},
-		What: rights.Words{EN: "The list of what is in an export that you asked for, until you have fetched it. Not the files themselves.", ZH: "您所请求的导出的内容清单，供下载期间使用；不含文件本身。"},
-		From: rights.Words{EN: "From the box, when you asked for it.", ZH: "由盒子应您的请求生成。"},
-		Kept: rights.Words{EN: "Seven days, or until you remove it or ask for another.", ZH: "七天；手动移除或再次请求时提前移除。"},
-		Fix:  rights.Words{EN: "Ask for another one.", ZH: "重新请求一份即可。"},
+		What:  rights.Words{EN: "The list of what is in an export that you asked for, until you have fetched it. Not the files themselves.", ZH: "您所请求的导出的内容清单，供下载期间使用；不含文件本身。"},
+		From:  rights.Words{EN: "From the box, when you asked for it.", ZH: "由盒子应您的请求生成。"},
+		Kept:  rights.Words{EN: "Seven days, or until you remove it or ask for another.", ZH: "七天；手动移除或再次请求时提前移除。"},
+		Fix:   rights.Words{EN: "Ask for another one.", ZH: "重新请求一份即可。"},
+		Erase: rights.Erase{Step: r.erase},
 		Files: func(ctx context.Context, u ident.UserID) (list []rights.Record, err error) {
 			all, err := r.List(ctx, u)
 			for _, i := range all {
@@ -480,4 +481,31 @@ func (r *Room) Held() rights.Holder {
 			return list, err
 		},
 	}}}
+}
+
+// erase removes the export of a person, and ends what is being fetched.
+func (r *Room) erase(ctx context.Context, u ident.UserID, _ rights.Which, _ int) (int, error) {
+	if err := r.settled(ctx); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	e := r.people[u]
+	r.mu.Unlock()
+	if e == nil {
+		return 0, nil
+	}
+	e.cancel()
+	d, err := r.folder(false)
+	if err == nil {
+		err = remove(d, e.ID)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	r.mu.Lock()
+	if r.people[u] == e {
+		delete(r.people, u)
+	}
+	r.mu.Unlock()
+	return 1, nil
 }

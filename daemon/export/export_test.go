@@ -56,7 +56,9 @@ func library(t *testing.T, n int) *Room {
 	c, err := catalog.Open(t.Context(), d)
 	must(err)
 	var r *Room
-	register := func() *rights.Register { return rights.New(d, catalog.Held(), audit.Held(), r.Held()) }
+	register := func() *rights.Register {
+		return rights.New(d, c.Held(func(string) []string { return nil }), audit.Held(), r.Held())
+	}
 	r = New(Options{
 		DB: d, Audit: audit.New(d), Catalog: c, Rights: register, Dir: filepath.Join(dir, "exports"), Version: "test",
 		Open: func(context.Context, catalog.Item) (io.ReadSeekCloser, error) {

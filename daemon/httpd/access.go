@@ -175,6 +175,9 @@ func (s *Server) admit(out *response, r *http.Request, route Route) (*http.Reque
 			return r, err
 		}
 	}
+	if err := leaving(p, r.Method, route.Pattern); err != nil {
+		return r, err
+	}
 	if route.StepUp != 0 {
 		if err := s.accounts.RequireFresh(r.Context(), p, route.StepUp); err != nil {
 			return r, err
@@ -191,7 +194,7 @@ func (s *Server) admit(out *response, r *http.Request, route Route) (*http.Reque
 	ctx := r.Context()
 	if p.User != 0 {
 		s.conns.admitted(ctx)
-		out.allowed = func() error { return s.stillIn(r) }
+		out.allowed = func() error { return s.stillIn(r, route.Pattern) }
 		ctx = context.WithValue(ctx, principalKey{}, p)
 	}
 	r = r.WithContext(ctx)
@@ -212,11 +215,15 @@ func (s *Server) Authenticate(r *http.Request) (ident.Principal, error) {
 }
 
 // stillIn returns a problem once r's credentials no longer open the box: the
-// session has ended, the token was revoked, the person was switched off.
-func (s *Server) stillIn(r *http.Request) error {
-	_, err := s.Authenticate(r.WithContext(context.WithoutCancel(r.Context())))
+// session has ended, the token was revoked, the person was switched off, the account is
+// being cancelled.
+func (s *Server) stillIn(r *http.Request, pattern string) error {
+	p, err := s.Authenticate(r.WithContext(context.WithoutCancel(r.Context())))
 	if problem.KindOf(err) == problem.Unauthenticated {
 		return err
+	}
+	if err == nil {
+		return leaving(p, r.Method, pattern)
 	}
 	return nil // a fault of ours is no reason to drop what comes
 }

@@ -22,6 +22,12 @@ func stepUps() map[string]account.When {
 		"POST /v1/tokens":                          account.WithFactor, // opens the box without a code
 		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
 		"POST /v1/users":                           account.Always,
+		"DELETE /v1/me/data/{category}":            account.Always, // for good
+		"DELETE /v1/me/data":                       account.Always, // likewise
+		"POST /v1/me/cancellation":                 account.Always, // likewise
+		"POST /v1/me/cancellation/code":            account.Always, // the one before is good for nothing then
+		"POST /v1/users/{id}/removal":              account.Always,
+		"PUT /v1/retention/{category}":             account.Always, // what is older goes
 		"PATCH /v1/users/{id}":                     account.Always,
 		"PUT /v1/children/{id}":                    account.Always, // from then on one decides for a child
 		"POST /v1/children/{id}/guardians":         account.Always, // and lets another one

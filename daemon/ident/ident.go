@@ -147,6 +147,8 @@ type Principal struct {
 	Device  DeviceID // zero: the session belongs to no known device
 	Session int64    // the session or token that proved it
 	Scope   Scope
+	// Leaving: the account is being cancelled. It can be read and kept, not used.
+	Leaving bool
 }
 
 // Admin reports whether the principal may manage the box.

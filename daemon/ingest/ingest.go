@@ -128,6 +128,9 @@ type Options struct {
 	// they are removed themselves, which they are not if it fails. nil: there is
 	// nothing.
 	LetGo func(context.Context) error
+	// Refuse says why nothing is taken in for a person, whatever they consented to; nil
+	// and a nil function: nothing stands against it. It asks no disk.
+	Refuse func(ident.UserID) error
 }
 
 // Ingest takes files in. It is safe for concurrent use.
@@ -140,6 +143,7 @@ type Ingest struct {
 	expiry time.Duration
 	now    func() time.Time
 	spare  bool // Options.KeepOrphans
+	refuse func(ident.UserID) error
 	letGo  func(context.Context) error
 
 	ctx       context.Context // ends at Close
@@ -157,7 +161,7 @@ type Ingest struct {
 func New(opt Options) *Ingest {
 	in := &Ingest{
 		store: opt.Store, cat: opt.Catalog, db: opt.DB, ledger: opt.Consent,
-		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans, letGo: opt.LetGo,
+		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans, letGo: opt.LetGo, refuse: opt.Refuse,
 		slots: map[string]*slot{},
 	}
 	if in.log == nil {
@@ -452,6 +456,11 @@ func (in *Ingest) note(u ident.UserID, m Meta, outcome string, cause error) {
 // body. A refusal is consent.Ledger's (problem.ConsentRequired, Invalid for a
 // source that does not exist) and stands in the ledger of the device.
 func (in *Ingest) Grant(ctx context.Context, u ident.UserID, m Meta) (consent.Grant, error) {
+	if in.refuse != nil {
+		if err := in.refuse(u); err != nil {
+			return consent.Grant{}, err
+		}
+	}
 	g, err := in.ledger.GrantFor(ctx, u, m.Device, m.Source)
 	if err != nil {
 		in.refused(u, m.Device, err)

@@ -48,6 +48,10 @@ type Category struct {
 	Files func(context.Context, ident.UserID) ([]Record, error)
 	// Listed means that an export has all of it in its list of files.
 	Listed bool
+	// Erase says how all of it is erased. It is needed.
+	Erase Erase
+	// Period is after how long records go by themselves; nil: not by their age.
+	Period *Period
 }
 
 // Table is a table of which some rows are a person's.
@@ -165,6 +169,7 @@ type Sum struct {
 type Register struct {
 	db      *db.DB
 	holders []Holder
+	pace    func(context.Context) error
 }
 
 // New returns the register of a box. Two categories of one name are a fault of the
@@ -179,6 +184,17 @@ func New(d *db.DB, holders ...Holder) *Register {
 		seen[c.ID] = true
 	}
 	return r
+}
+
+// Pace has fn called between two transactions that erase: it lets others go first, and
+// an error of it breaks off what can be begun again.
+func (r *Register) Pace(fn func(context.Context) error) { r.pace = fn }
+
+func (r *Register) rest(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil || r.pace == nil {
+		return err
+	}
+	return r.pace(ctx)
 }
 
 // Holders returns what every package said.

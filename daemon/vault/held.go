@@ -17,6 +17,10 @@ func (v *Vault) Held() rights.Holder {
 		Kept:   rights.Words{EN: "As long as the account. They are destroyed with it, and what they encrypted can be read by nobody then, wherever a copy of it is.", ZH: "与账户同存；注销时销毁，此后任何副本中由其加密的内容都无法再读。"},
 		Fix:    rights.Words{EN: "There is nothing to correct. Whoever runs the box can have them changed.", ZH: "无可更正之处；管理者可以更换密钥。"},
 		Claims: []string{"vault_index"},
+		Erase: rights.Erase{
+			Step: func(context.Context, ident.UserID, rights.Which, int) (int, error) { return 0, nil }, // Destroy, after the account
+			Last: rights.Words{EN: "Without them nothing that you told could be read. They are destroyed with the account.", ZH: "没有它们，您填写的内容将无法读取；随账户一同销毁。"},
+		},
 		Files: func(_ context.Context, u ident.UserID) ([]rights.Record, error) {
 			if has, err := v.HasKeys(u); err != nil || !has {
 				return nil, err

@@ -21,6 +21,7 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/erasure"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/guardian"
@@ -28,6 +29,7 @@ import (
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/requests"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/storage"
 )
@@ -46,6 +48,8 @@ type Options struct {
 	DB       *db.DB                  // for checking it
 	Rights   func() *rights.Register // asked once people do
 	Exports  *export.Room
+	Erasure  *erasure.Room
+	Requests *requests.Room
 
 	Guardians *guardian.Room
 
@@ -84,10 +88,13 @@ type API struct {
 	rights   func() *rights.Register
 	exports  *export.Room
 	guardian *guardian.Room
+	erasure  *erasure.Room
+	requests *requests.Room
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
 	judged   *account.Throttle // passwords that strangers have judged, by source
+	codes    *account.Throttle // codes of receipts and answers that strangers have tried, by source
 	reading  chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
@@ -98,8 +105,9 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, guardian: o.Guardians, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, erasure: o.Erasure, requests: o.Requests, guardian: o.Guardians, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
+		codes:   account.NewThrottle(5*time.Second, 20, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
 	if a.box.Clock == nil {
@@ -122,6 +130,8 @@ func New(o Options) *API {
 	a.registerVerify()
 	a.registerRecord()
 	a.registerRights()
+	a.registerErasing()
+	a.registerRequests()
 	a.registerCorrections()
 	a.registerProfile()
 	a.registerCare()

@@ -104,8 +104,8 @@ type GuardianEntry struct {
 	Stands   bool    `json:"stands" doc:"May decide now: has accepted, and the account is not switched off"`
 }
 
-// RequestEntry is what a child asked.
-type RequestEntry struct {
+// WardRequestEntry is what a child asked.
+type WardRequestEntry struct {
 	ID       string  `json:"id" pattern:"^[0-9a-hjkmnp-tv-z]{13}$"`
 	Purpose  string  `json:"purpose"`
 	Asked    moment  `json:"asked"`
@@ -131,21 +131,21 @@ type ChildEntry struct {
 	Guarded   bool                `json:"guarded" doc:"Somebody stands for it now"`
 	Stands    bool                `json:"stands" doc:"The asker stands for it"`
 	Guardians []GuardianEntry     `json:"guardians"`
-	Requests  []RequestEntry      `json:"requests" doc:"The newest first"`
+	Requests  []WardRequestEntry      `json:"requests" doc:"The newest first"`
 	Erasures  []ErasureEntry      `json:"erasures"`
 	Deletions []guardian.Deletion `json:"deletions" doc:"The newest first"`
 }
 
 func childEntry(w guardian.Ward, asker ident.UserID) (ChildEntry, error) {
 	e := ChildEntry{ID: w.Child, Username: w.Name, OfAge: w.OfAge, Grown: !w.Grown.IsZero(),
-		Guardians: []GuardianEntry{}, Requests: []RequestEntry{}, Erasures: []ErasureEntry{}}
+		Guardians: []GuardianEntry{}, Requests: []WardRequestEntry{}, Erasures: []ErasureEntry{}}
 	for _, l := range w.Guardians {
 		e.Guardians = append(e.Guardians, GuardianEntry{Username: l.Name, Asked: moment(l.Asked), Since: momentOrNull(l.Since), Stands: l.Stands()})
 		e.Guarded = e.Guarded || l.Stands()
 		e.Stands = e.Stands || l.Stands() && l.Guardian == asker
 	}
 	for _, q := range w.Requests {
-		e.Requests = append(e.Requests, requestEntry(q))
+		e.Requests = append(e.Requests, wardRequestEntry(q))
 	}
 	for _, x := range w.Erasures {
 		e.Erasures = append(e.Erasures, ErasureEntry{Purpose: string(x.Purpose), Decided: moment(x.Decided), Due: moment(x.Due), Now: x.Now, Begun: x.Begun})
@@ -155,8 +155,8 @@ func childEntry(w guardian.Ward, asker ident.UserID) (ChildEntry, error) {
 	return e, err
 }
 
-func requestEntry(q guardian.Request) RequestEntry {
-	return RequestEntry{ID: q.ID.String(), Purpose: string(q.Purpose), Asked: moment(q.Asked), Answer: orNull(q.Answer), Answered: momentOrNull(q.Answered)}
+func wardRequestEntry(q guardian.Request) WardRequestEntry {
+	return WardRequestEntry{ID: q.ID.String(), Purpose: string(q.Purpose), Asked: moment(q.Asked), Answer: orNull(q.Answer), Answered: momentOrNull(q.Answered)}
 }
 
 func deletions(jws []string) ([]guardian.Deletion, error) {
@@ -219,16 +219,16 @@ type askGuardianInput struct {
 	} `nameHint:"GuardianRequest"`
 }
 
-type requestAnswer struct {
-	Body RequestEntry
+type wardRequestAnswer struct {
+	Body WardRequestEntry
 }
 
-func (a *API) askGuardian(ctx context.Context, in *askGuardianInput) (*requestAnswer, error) {
+func (a *API) askGuardian(ctx context.Context, in *askGuardianInput) (*wardRequestAnswer, error) {
 	q, err := a.guardian.Ask(ctx, principal(ctx), consent.Purpose(in.Body.Purpose))
 	if err != nil {
 		return nil, err
 	}
-	return &requestAnswer{Body: requestEntry(q)}, nil
+	return &wardRequestAnswer{Body: wardRequestEntry(q)}, nil
 }
 
 // OneRequest is embedded by the input of operations on a request.

@@ -15,6 +15,7 @@ import (
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/requests"
 )
 
 // Local serves the maintenance operations under /local on the box's unix socket.
@@ -44,6 +45,11 @@ func (a *API) Local() *Local {
 	handle("GET /local/guardians", l.guardians)
 	handle("POST /local/guardians/{name}", l.nameGuardian)
 	handle("DELETE /local/guardians/{name}/{guardian}", l.removeGuardian)
+	handle("POST /local/users/{name}/removal", l.removeUser)
+	handle("DELETE /local/users/{name}/removal", l.keepUser)
+	handle("POST /local/deletion-receipt", l.fetchReceipt)
+	handle("GET /local/requests", l.requests)
+	handle("POST /local/requests/{id}/answer", l.answerRequest)
 	handle("POST /local/check", l.check)
 	handle("POST /local/scrub", l.scrub)
 	handle("POST /local/scrub/stop", l.stopScrub)
@@ -100,25 +106,26 @@ func actor() account.Actor { return account.Root("socket") }
 
 // LocalStatus is the answer of GET /local/status.
 type LocalStatus struct {
-	Name          string      `json:"name"`
-	ID            string      `json:"id"`
-	Version       string      `json:"version"`
-	Addresses     []string    `json:"addresses"`
-	Fingerprint   string      `json:"fingerprint"`
-	Words         []string    `json:"words"`
-	Bound         bool        `json:"bound"`
-	Disk          DiskUse     `json:"disk"`
-	Memory        MemoryUse   `json:"memory"`
-	Volume        VolumeState `json:"volume"`
-	UptimeSeconds int64       `json:"uptime_seconds"`
-	Uploads       int         `json:"uploads"`
-	Users         int64       `json:"users"`
-	Items         int64       `json:"items"`
-	Blobs         int64       `json:"blobs"`
-	LogicalBytes  int64       `json:"logical_bytes"`
-	PhysicalBytes int64       `json:"physical_bytes"`
-	Scrub         ScrubState  `json:"scrub"`
-	SecondCopies  []localCopy `json:"second_copies"`
+	Name          string         `json:"name"`
+	ID            string         `json:"id"`
+	Version       string         `json:"version"`
+	Addresses     []string       `json:"addresses"`
+	Fingerprint   string         `json:"fingerprint"`
+	Words         []string       `json:"words"`
+	Bound         bool           `json:"bound"`
+	Disk          DiskUse        `json:"disk"`
+	Memory        MemoryUse      `json:"memory"`
+	Volume        VolumeState    `json:"volume"`
+	UptimeSeconds int64          `json:"uptime_seconds"`
+	Uploads       int            `json:"uploads"`
+	Users         int64          `json:"users"`
+	Items         int64          `json:"items"`
+	Blobs         int64          `json:"blobs"`
+	LogicalBytes  int64          `json:"logical_bytes"`
+	PhysicalBytes int64          `json:"physical_bytes"`
+	Scrub         ScrubState     `json:"scrub"`
+	SecondCopies  []localCopy    `json:"second_copies"`
+	Requests      requests.Tally `json:"requests"`
 
 	Records *RecordsState `json:"records,omitempty"`
 }
@@ -172,6 +179,9 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 		Volume:        VolumeState{ID: a.store.VolumeID(), OK: true},
 		UptimeSeconds: a.box.Uptime(), Uploads: a.box.Uploads(), Users: int64(len(people)),
 		Items: totals.Items, Blobs: totals.Blobs, LogicalBytes: totals.LogicalBytes, PhysicalBytes: totals.PhysicalBytes, Scrub: scrub,
+	}
+	if s.Requests, err = a.requests.Tally(ctx); err != nil {
+		return err
 	}
 	if s.SecondCopies, err = a.localCopies(ctx); err != nil {
 		return err

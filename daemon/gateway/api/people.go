@@ -208,10 +208,11 @@ type UserEntry struct {
 	Created    moment `json:"created"`
 
 	SecondFactor bool `json:"second_factor" doc:"Signing in takes a code, too"`
+	Leaving      bool `json:"leaving" doc:"The account is being cancelled"`
 }
 
 func userEntry(u account.User) UserEntry {
-	e := UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created), SecondFactor: u.Factor}
+	e := UserEntry{Person: Person{ID: u.ID, Username: u.Username, Role: u.Role}, Disabled: !u.Disabled.IsZero(), Created: moment(u.Created), SecondFactor: u.Factor, Leaving: u.Leaving}
 	if u.Quota >= 0 {
 		e.QuotaBytes = &u.Quota
 	}

@@ -14,6 +14,7 @@ import (
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/rights"
 )
@@ -77,6 +78,19 @@ type Category struct {
 	Room     string       `json:"room" doc:"The part of the box that keeps it"`
 	Records  int64        `json:"records" minimum:"0"`
 	Bytes    int64        `json:"bytes" minimum:"0" doc:"Of files; 0 where they are not what counts"`
+	// Erasable and what follows say how it goes.
+	Erasable bool             `json:"erasable" doc:"It can be erased by itself"`
+	Stays    *rights.Words    `json:"stays,omitempty" doc:"Why it cannot; left out: it can"`
+	Period   *RetentionPeriod `json:"period,omitempty" doc:"After how long records go by themselves; left out: not by their age"`
+}
+
+// RetentionPeriod is after how long records of a category go by themselves.
+type RetentionPeriod struct {
+	Days  int     `json:"days" minimum:"0" doc:"0: never"`
+	Min   int     `json:"min" doc:"That the owner may choose"`
+	Max   int     `json:"max"`
+	Never bool    `json:"never" doc:"The owner may choose 0"`
+	Next  *moment `json:"next,omitempty" doc:"When the next record of the asker goes; left out: none does"`
 }
 
 // DataPlace is where data lie.
@@ -97,7 +111,11 @@ type myDataAnswer struct {
 func (a *API) myData(ctx context.Context, _ *struct{}) (*myDataAnswer, error) {
 	out := &myDataAnswer{}
 	u := principal(ctx).User
-	err := a.rights().Read(ctx, func(tx *db.Tx) error {
+	days, err := a.rights().Periods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = a.rights().Read(ctx, func(tx *db.Tx) error {
 		out.Body.Categories = []Category{}
 		for _, h := range a.rights().Holders() {
 			for _, c := range h.Categories {
@@ -105,7 +123,16 @@ func (a *API) myData(ctx context.Context, _ *struct{}) (*myDataAnswer, error) {
 				if err != nil {
 					return err
 				}
+				period, err := periodOf(ctx, tx, &c, u, days[c.ID])
+				if err != nil {
+					return err
+				}
+				stays := c.Erase.Stays
+				if stays == (rights.Words{}) {
+					stays = c.Erase.Last
+				}
 				out.Body.Categories = append(out.Body.Categories, Category{
+					Erasable: stays == (rights.Words{}), Stays: orNull(stays), Period: period,
 					ID: c.ID, Title: c.Title, What: c.What, From: c.From, Kept: c.Kept, Fix: c.Fix, Purposes: append([]string{}, c.Purposes...),
 					Room: h.Package, Records: s.Records, Bytes: s.Bytes,
 				})
@@ -115,6 +142,19 @@ func (a *API) myData(ctx context.Context, _ *struct{}) (*myDataAnswer, error) {
 	})
 	for _, p := range rights.Places() {
 		out.Body.Places = append(out.Body.Places, DataPlace(p))
+	}
+	return out, err
+}
+
+func periodOf(ctx context.Context, tx *db.Tx, c *rights.Category, u ident.UserID, days int) (*RetentionPeriod, error) {
+	if c.Period == nil {
+		return nil, nil
+	}
+	out := &RetentionPeriod{Days: days, Min: c.Period.Min, Max: c.Period.Max, Never: c.Period.Days == 0}
+	next, err := c.Goes(ctx, tx, u, days)
+	if !next.IsZero() {
+		at := moment(next)
+		out.Next = &at
 	}
 	return out, err
 }

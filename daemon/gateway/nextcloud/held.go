@@ -15,6 +15,7 @@ func Held() rights.Holder {
 		From: rights.Words{EN: "From the app.", ZH: "由应用提供。"},
 		Kept: rights.Words{EN: "Until the upload ends, or seven days without progress.", ZH: "直到上传结束，或七天没有进展。"},
 		Fix:  rights.Words{EN: "Cancel it in the app and send it again.", ZH: "在应用中取消后重新上传。"}, Purposes: []string{"storage", "album_backup"},
+		Erase: rights.Erase{With: "uploads"},
 		Tables: []rights.Table{
 			{Name: "nextcloud_folder", Kind: "parts", Key: []string{"t.name", "t.destination"}, Columns: []rights.Column{rights.Text("name"), rights.Text("destination"), rights.Text("size").Of("t.bytes")}},
 			{Name: "nextcloud_chunk", Kind: "part", From: mine("nextcloud_chunk"), Where: "f.user = +?1", Key: key, Columns: chunk},
