@@ -359,6 +359,7 @@ Nothing is taken from the child until the guardian has accepted and agreed.`,
 		},
 	}
 	user.AddCommand(add, list, a.findUserCommand(), password, a.resetFactorCommand(), quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
+	user.AddCommand(a.removalCommands()...)
 	return user
 }
 
