@@ -17,6 +17,9 @@ interface Category {
   purposes: string[];
   records: number;
   bytes: number;
+  erasable: boolean;
+  stays?: Words;
+  period?: { days: number; next?: string };
 }
 interface Data {
   categories: Category[];
@@ -85,13 +88,14 @@ function Kind({ of }: { of: Category }) {
       <p>{said(of.what)}</p>
       <dl class="facts">
         <div><dt>{t('data.from')}</dt><dd>{said(of.source)}</dd></div>
-        <div><dt>{t('data.kept')}</dt><dd>{said(of.retention)}</dd></div>
+        <div><dt>{t('data.kept')}</dt><dd>{said(of.retention)} {of.period?.next && t('rights.goes', { date: date(of.period.next) })} {of.stays && said(of.stays)}</dd></div>
         <div><dt>{t('data.fix')}</dt><dd>{said(of.correction)}</dd></div>
         <div>
           <dt>{t('data.rests')}</dt>
           <dd>{of.purposes.length === 0 ? t('data.needed') : <a href={href('consents')}>{t('data.consents', { n: of.purposes.length })}</a>}</dd>
         </div>
       </dl>
+      {of.erasable && <p><a href={href('rights', of.id)} aria-label={t('rights.eraseOne', { name: said(of.title) })}>{t('rights.erase')}</a></p>}
       <details class="more" onToggle={(e) => show(e.currentTarget.open)}>
         <summary aria-label={t('data.showOne', { name: said(of.title) })}>{t('data.show')}</summary>
         {open && <Records of={of.id} />}

@@ -38,7 +38,11 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   data: { of: 'account', view: later(async () => ({ default: (await import('./data')).DataPage })) },
   me: { of: 'account', view: later(() => import('./me/page')) },
   guardian: { of: 'consents', view: later(() => import('./guardian/guardian')) },
+  rights: { of: 'account', view: later(() => import('./rights/page')) },
 };
+
+/** What is open to whoever has no account, or none any more. */
+const Outside = later(async () => ({ default: (await import('./rights/page')).Outside }));
 
 /** A page that is fetched when somebody opens it. */
 function later(load: () => Promise<{ default: () => preact.JSX.Element }>) {
@@ -60,6 +64,7 @@ function App() {
       {!s.ready ? <Plain><Loading /></Plain>
         : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
+        : page === 'ask' ? <Plain><Outside /></Plain>
         : !s.me ? <Plain><SignIn /></Plain>
         : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
         : s.welcome && s.me.role !== 'child' ? <Plain wide><Welcome /></Plain>

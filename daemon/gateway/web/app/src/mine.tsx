@@ -10,7 +10,8 @@ export function DataCard() {
       <p>{t('data.card')}</p>
       <p>
         <a class="button plain" href={href('data')}><Icon name="receipt" /><span>{t('data.open')}</span></a>{' '}
-        <a class="button plain" href={href('me')}><Icon name="account" /><span>{t('me.open')}</span></a>
+        <a class="button plain" href={href('me')}><Icon name="account" /><span>{t('me.open')}</span></a>{' '}
+        <a class="button plain" href={href('rights')}><Icon name="consents" /><span>{t('rights.open')}</span></a>
       </p>
     </section>
   );

@@ -206,6 +206,8 @@ const said: Record<string, Key> = {
   guardian_asked: 'guardian.asked', guardian_new: 'guardian.new', guardian_ends: 'guardian.ends', guardian_gone: 'guardian.gone',
   ward_asks: 'guardian.asks', ward_answer: 'guardian.answer', ward_says_no: 'guardian.saysNo', ward_erasure: 'guardian.erasure', ward_erased: 'guardian.erased',
   of_age: 'guardian.ofAge', ward_of_age: 'guardian.wardOfAge',
+  cancellation: 'rights.nCancelled', removal: 'rights.nRemoved', cancellation_no: 'rights.nKept', handover: 'rights.nOffer', handover_yes: 'rights.nTaken',
+  handover_no: 'rights.nRefused', handover_done: 'rights.nHanded', request: 'rights.nRequest', request_answer: 'rights.nAnswered',
 };
 
 /** How many notices are shown, the newest. */

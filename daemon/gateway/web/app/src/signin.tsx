@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import { call, Problem } from './api';
 import { CodeField } from './code';
 import { t } from './i18n';
+import { href } from './route';
 import { session, signedIn, thisDevice } from './session';
 import { Button, Field, Head, Password, ProblemNote, useAct } from './ui';
 
@@ -52,6 +53,7 @@ export function SignIn() {
         <summary>{t('words.whether')}</summary>
         <Words />
       </details>
+      <p class="hint"><a href={href('ask')}>{t('rights.ask')}</a></p>
     </div>
   );
 }
