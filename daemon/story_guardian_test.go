@@ -183,6 +183,15 @@ func TestAChildAndItsGuardians(t *testing.T) { // R24
 	if err != nil || got.Principal.String() != kid.ID || got.Event.Actor.String() != bob.ID || got.Event.State != consent.Granted {
 		t.Errorf("the receipt says %+v, %v", got, err)
 	}
+	var receipts struct{ Receipts []consent.Receipt }
+	ask(bob, "GET", kids+"/receipts", "").is(t, "receipts", 200, "").into(t, &receipts)
+	if n := len(receipts.Receipts); n != 3 { // and the child's own no
+		t.Errorf("the guardian has %d receipts", n)
+	}
+	ask(kid, "GET", "/v1/consents/album_backup/receipts", "").is(t, "the child's", 200, "").into(t, &receipts)
+	if n := len(receipts.Receipts); n != 2 {
+		t.Errorf("the child has %d receipts of the purpose", n)
+	}
 	heard(t, kid, "ward_answer")
 	if a := self(t, kid).Requests[0].Answer; a == nil || *a != "yes" {
 		t.Errorf("the answer is %v", a)

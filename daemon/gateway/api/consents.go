@@ -51,13 +51,13 @@ func (a *API) registerConsents() {
 		Method: "GET", Path: "/v1/consents/receipts", ID: "list-receipts", Tag: "consent",
 		Summary:     "The signed receipts of all of the asker's decisions",
 		Description: "Newest first, up to 1,000 at a time. `next` of one page is the `cursor` of the following one; only null says that it was the last.",
-	}, httpd.SignedIn, func(ctx context.Context, in *receiptsInput) (*receiptsAnswer, error) { return a.receipts(ctx, "", in) })
+	}, httpd.SignedIn, func(ctx context.Context, in *ReceiptsPage) (*receiptsAnswer, error) { return a.receipts(ctx, "", in) })
 	register(a, route{
 		Method: "GET", Path: "/v1/consents/{purpose}/receipts", ID: "list-purpose-receipts", Tag: "consent",
 		Summary:     "The signed receipts of the asker's decisions about one purpose",
 		Description: "Newest first; see list-receipts.",
 	}, httpd.SignedIn, func(ctx context.Context, in *purposeReceiptsInput) (*receiptsAnswer, error) {
-		return a.receipts(ctx, in.Purpose, &in.receiptsInput)
+		return a.receipts(ctx, in.Purpose, &in.ReceiptsPage)
 	})
 }
 
@@ -322,14 +322,15 @@ func (a *API) record(ctx context.Context, way Way, d consent.Decision) (*receipt
 	return &receiptAnswer{Body: receipt}, nil
 }
 
-type receiptsInput struct {
+// ReceiptsPage is embedded by the input of operations that list receipts.
+type ReceiptsPage struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000"`
 	Cursor string `query:"cursor" maxLength:"20" pattern:"^[0-9]*$"`
 }
 
 type purposeReceiptsInput struct {
 	OnePurpose
-	receiptsInput
+	ReceiptsPage
 }
 
 type receiptsAnswer struct {
@@ -339,12 +340,12 @@ type receiptsAnswer struct {
 	} `nameHint:"Receipts"`
 }
 
-func (a *API) receipts(ctx context.Context, purpose string, in *receiptsInput) (*receiptsAnswer, error) {
+func (a *API) receipts(ctx context.Context, purpose string, in *ReceiptsPage) (*receiptsAnswer, error) {
 	return a.receiptsOf(ctx, principal(ctx).User, purpose, in)
 }
 
 // receiptsOf is a page of the receipts of u.
-func (a *API) receiptsOf(ctx context.Context, u ident.UserID, purpose string, in *receiptsInput) (*receiptsAnswer, error) {
+func (a *API) receiptsOf(ctx context.Context, u ident.UserID, purpose string, in *ReceiptsPage) (*receiptsAnswer, error) {
 	known := func(p consent.Info) bool { return string(p.ID) == purpose }
 	if purpose != "" && !slices.ContainsFunc(a.consent.Purposes(), known) {
 		return nil, &problem.Error{Kind: problem.NotFound, Op: "api.receipts", Title: "There is no such purpose", Hint: "GET /v1/purposes lists them."}

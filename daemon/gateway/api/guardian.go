@@ -356,14 +356,14 @@ func (a *API) withdrawForChild(ctx context.Context, in *withdrawForChildInput) (
 
 type childReceiptsInput struct {
 	OneChild
-	receiptsInput
+	ReceiptsPage
 }
 
 func (a *API) childReceipts(ctx context.Context, in *childReceiptsInput) (*receiptsAnswer, error) {
 	if err := a.guardian.MustStand(ctx, principal(ctx).User, in.ID.ID); err != nil {
 		return nil, err
 	}
-	out, err := a.receiptsOf(ctx, in.ID.ID, "", &in.receiptsInput)
+	out, err := a.receiptsOf(ctx, in.ID.ID, "", &in.ReceiptsPage)
 	if err != nil {
 		return nil, err
 	}
