@@ -59,7 +59,8 @@ func traces() []string {
 func zerline(t *testing.T, b *daemontest.Box) *daemontest.Person {
 	t.Helper()
 	z := b.AddPerson("zerline")
-	z.Grant("storage", "album_backup", "camera_transfer")
+	z.Grant("storage", "album_backup", "camera_transfer", "profile_details", "device_info", "usage_logs")
+	ask(z, "PUT", "/v1/me/profile/email", `{"value":"geheim@example.org"}`).is(t, "e-mail address", 204, "")
 	ask(z, "POST", "/v1/devices", `{"name":"Geheim4711 phone","kind":"phone"}`).is(t, "device", 201, "")
 	ask(z, "POST", "/v1/tokens", `{"name":"Geheim4711 app","scope":"full"}`).is(t, "token", 201, "")
 	for i := range 40 {
@@ -91,6 +92,7 @@ type fetched struct {
 	Receipt struct {
 		JWS    string
 		Handed int64 `json:"files_handed_over"`
+		Keys   bool  `json:"keys_destroyed"`
 		Erased []struct {
 			Category       string
 			Records, Bytes int64
@@ -192,6 +194,9 @@ func TestACancelledAccountIsNowhere(t *testing.T) {
 		if (s.Category != "consents" && s.Category != "record") || s.Records == 0 || s.Why.EN == "" || s.Why.ZH == "" {
 			t.Errorf("stays: %+v", s)
 		}
+	}
+	if !f.Receipt.Keys {
+		t.Error("the keys of the person are not destroyed")
 	}
 	ask(b.Nobody(), "POST", "/v1/session", `{"username":"zerline","password":"`+daemontest.Password+`"}`).is(t, "signing in", 401, "unauthenticated")
 	ask(z, "GET", "/v1/me", "").is(t, "the session", 401, "unauthenticated")
