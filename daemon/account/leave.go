@@ -75,6 +75,11 @@ func (a *Accounts) Retire(tx *db.Tx, id ident.UserID) error {
 	if _, err := tx.Exec(`UPDATE user SET disabled = ? WHERE id = ? AND disabled IS NULL`, tx.Now.UnixMilli(), int64(id)); err != nil {
 		return err
 	}
+	if a.opt.Stands != nil {
+		if err := a.opt.Stands(tx, id); err != nil {
+			return err
+		}
+	}
 	return a.endSessions(tx, id)
 }
 
