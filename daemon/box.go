@@ -21,6 +21,7 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/duplicates"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/api"
@@ -78,6 +79,7 @@ type Box struct {
 	db       *db.DB
 	audit    *audit.Log
 	vault    *vault.Vault
+	outside  *disclosure.Register
 	accounts *account.Accounts
 	consent  *consent.Ledger
 	catalog  *catalog.Catalog
@@ -315,6 +317,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.compareRecords(ctx, disk)
 	b.audit = audit.New(b.db)
+	b.outside = disclosure.New(b.db)
 	if err := b.settleRestore(ctx); err != nil {
 		return err
 	}

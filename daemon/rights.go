@@ -7,11 +7,14 @@ import (
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/gateway/nextcloud"
 	"yunbox.local/daemon/gateway/webdav"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/tree"
@@ -20,14 +23,17 @@ import (
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
-		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(),
-		b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(),
+		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(), b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(), disclosure.Held(),
 	)
 }
 
 func (b *Box) openExports(files *content.Files) {
 	b.exports = export.New(export.Options{
 		DB: b.db, Audit: b.audit, Catalog: b.catalog, Rights: b.register, Open: files.Open, Sign: b.consent.Sign,
+		Left: func(tx *db.Tx, p ident.Principal, id string) error {
+			return b.outside.Record(tx, disclosure.Entry{User: p.User, Kind: disclosure.Export, Recipient: "the person", Categories: []string{"everything"},
+				Why: "asked_for", Basis: disclosure.ByPerson, Actor: p.User, Object: id})
+		},
 		Dir: b.path("exports"), Version: Version, Log: b.log, Now: b.now,
 		Box: func() (export.Signer, error) {
 			spki, err := x509.MarshalPKIXPublicKey(b.identity.Signer().Public())

@@ -118,7 +118,7 @@ func (b *Box) openFront() error {
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
-		Rights: b.register, Exports: b.exports,
+		Rights: b.register, Exports: b.exports, Outside: b.outside,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },

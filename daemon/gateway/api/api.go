@@ -21,6 +21,7 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/health"
@@ -45,6 +46,7 @@ type Options struct {
 	DB       *db.DB                  // for checking it
 	Rights   func() *rights.Register // asked once people do
 	Exports  *export.Room
+	Outside  *disclosure.Register
 	Box      Box
 	Log      *slog.Logger
 }
@@ -79,6 +81,7 @@ type API struct {
 	db       *db.DB
 	rights   func() *rights.Register
 	exports  *export.Room
+	outside  *disclosure.Register
 	content  *content.Files
 	box      Box
 	log      *slog.Logger
@@ -93,7 +96,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, outside: o.Outside, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
@@ -118,6 +121,7 @@ func New(o Options) *API {
 	a.registerRights()
 	a.registerCorrections()
 	a.registerProfile()
+	a.registerDisclosures()
 	a.registerCare()
 	a.registerEvents()
 
