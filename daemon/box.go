@@ -29,8 +29,10 @@ import (
 	"yunbox.local/daemon/gateway/inbox"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/secrets"
 	"yunbox.local/daemon/tree"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
@@ -74,20 +76,22 @@ type Box struct {
 	// Held from Open to Close, given back in the reverse order.
 	closers []func() error
 
-	store    *storage.Store
-	identity *httpd.Identity
-	db       *db.DB
-	audit    *audit.Log
-	vault    *vault.Vault
-	outside  *disclosure.Register
-	accounts *account.Accounts
-	consent  *consent.Ledger
-	catalog  *catalog.Catalog
-	ingest   *ingest.Ingest
-	inbox    *inbox.Inbox
-	health   *health.Health
-	backup   *backup.Backup
-	tree     *tree.Tree // nil: there is none
+	store     *storage.Store
+	identity  *httpd.Identity
+	db        *db.DB
+	audit     *audit.Log
+	vault     *vault.Vault
+	outside   *disclosure.Register
+	accounts  *account.Accounts
+	consent   *consent.Ledger
+	catalog   *catalog.Catalog
+	ingest    *ingest.Ingest
+	inbox     *inbox.Inbox
+	health    *health.Health
+	backup    *backup.Backup
+	tree      *tree.Tree // nil: there is none
+	secrets   *secrets.Secrets
+	incidents *incident.Room
 
 	duplicates *duplicates.Room
 	exports    *export.Room
@@ -158,6 +162,9 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 		return err
 	}
 	b.openBackup(disk, keys)
+	if err := b.openOutside(keys); err != nil {
+		return err
+	}
 	b.health.AddSource(b.backup)
 	if err := b.listen(); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"yunbox.local/daemon/gateway/nextcloud"
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/tree"
@@ -23,7 +24,7 @@ import (
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
-		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(), b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(), disclosure.Held(),
+		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(), b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(), disclosure.Held(), incident.Held(),
 	)
 }
 

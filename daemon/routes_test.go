@@ -47,6 +47,7 @@ GET /v1/purposes                 likewise
 POST /v1/bind                    proves itself with the label's secret
 POST /v1/session                 proves itself with a password
 POST /v1/passwords/strength      judges what somebody thinks of, before there is an account
+GET /v1/announcements            what was published about incidents
 GET /healthz                     says that the box answers
 GET /metrics                     to this machine and to admins, see its own test
 GET /ca.crt                      a certificate

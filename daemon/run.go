@@ -118,7 +118,7 @@ func (b *Box) openFront() error {
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
-		Rights: b.register, Exports: b.exports, Outside: b.outside,
+		Rights: b.register, Exports: b.exports, Outside: b.outside, Incidents: b.incidents,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -181,6 +181,7 @@ func (b *Box) openInbox(face *api.API) (err error) {
 	}
 	b.inbox.Routes(b.maintenance.Handle)
 	b.backup.Routes(b.maintenance.Handle)
+	b.secrets.Routes(b.maintenance.Handle)
 	b.treeRoutes()
 	b.openDuplicates(face)
 	return nil
@@ -253,6 +254,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { b.duplicates.Run(ctx) })
 	parts.Go(func() { b.exports.Run(ctx) })
+	parts.Go(func() { b.incidents.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

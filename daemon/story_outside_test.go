@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"yunbox.local/daemon/daemontest"
 )
@@ -79,5 +80,72 @@ func TestWhatLeavesTheBoxIsWrittenDown(t *testing.T) {
 	b.Local("GET", "/local/audit/verify", nil, &verified)
 	if verified.Disclosure.Entries != 3 || verified.Disclosure.Bad != nil {
 		t.Errorf("%+v", verified)
+	}
+}
+
+// R37: an incident is written, sent, read, and those whom it does not concern hear
+// nothing of it.
+func TestPeopleAreToldOfAnIncident(t *testing.T) {
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	bob, carl := b.AddPerson("bob"), b.AddPerson("carl")
+	ask(bob, "POST", "/v1/devices", `{"name":"bob's phone","kind":"phone"}`).is(t, "a device", 201, "")
+	const text = `"happened":"2026-03-04T05:06:00Z","contact":"Ada","text":{"zh":{"title":"a","what":"b","effect":"c","measures":"d","advice":"e","remedies":"f"}}`
+	var i struct {
+		ID     string
+		Sent   *string
+		Reach  struct{ People, Seen int }
+		People []struct {
+			Username string
+			Seen     *string
+		}
+	}
+	ask(bob, "POST", "/v1/incidents", `{`+text+`,"scope":{"everyone":true}}`).is(t, "bob writes one", 403, "forbidden")
+	ask(ada, "POST", "/v1/incidents", `{`+text+`,"scope":{"touched":["nonsense"]}}`).is(t, "no such data", 404, "not-found")
+	ask(ada, "POST", "/v1/incidents", `{`+text+`,"scope":{"everyone":true}}`).is(t, "a draft", 201, "").into(t, &i)
+	one := "/v1/incidents/" + i.ID
+	ask(ada, "PUT", one, `{`+text+`,"scope":{"touched":["devices"]}}`).is(t, "changed", 200, "")
+	told := func(p *daemontest.Person, path string) (n int) {
+		t.Helper()
+		var list struct{ Incidents []struct{ ID string } }
+		ask(p, "GET", path, "").is(t, path, 200, "").into(t, &list)
+		return len(list.Incidents)
+	}
+	if told(bob, "/v1/me/incidents")+told(b.Nobody(), "/v1/announcements") != 0 {
+		t.Error("a draft is seen")
+	}
+	b.Pass(6 * time.Minute)
+	ask(ada, "POST", one+"/send", `{"publish":false}`).is(t, "sending it from a browser that was left open", 403, "step-up-required")
+	ask(ada, "POST", "/v1/session/proof", `{"password":"`+daemontest.Password+`"}`).is(t, "it is her", 200, "")
+	ask(ada, "POST", one+"/send", `{"publish":false}`).is(t, "sent", 200, "").into(t, &i)
+	if i.Sent == nil || i.Reach.People != 1 || i.People[0].Username != "bob" {
+		t.Fatalf("%+v", i)
+	}
+	if told(bob, "/v1/me/incidents") != 1 || told(carl, "/v1/me/incidents") != 0 || told(b.Nobody(), "/v1/announcements") != 0 {
+		t.Error("it is seen by others than bob")
+	}
+	if r := ask(bob, "GET", "/v1/me/notices", "").is(t, "bob's news", 200, ""); !strings.Contains(string(r.body), `"incident"`) {
+		t.Errorf("%v", r)
+	}
+	ask(carl, "POST", "/v1/me/incidents/"+i.ID+"/seen", "").is(t, "carl says that he has read it", 404, "not-found")
+	for range 2 {
+		ask(bob, "POST", "/v1/me/incidents/"+i.ID+"/seen", "").is(t, "bob has read it", 204, "")
+	}
+	ask(ada, "GET", one, "").is(t, "who was told", 200, "").into(t, &i)
+	if i.Reach.Seen != 1 || i.People[0].Seen == nil {
+		t.Errorf("%+v", i)
+	}
+	ask(ada, "DELETE", one, "").is(t, "taking it back", 409, "conflict")
+	ask(bob, "GET", one, "").is(t, "bob looks at who was told", 403, "forbidden")
+
+	ask(ada, "POST", "/v1/incidents", `{`+text+`,"scope":{"people":["`+carl.ID+`"]}}`).is(t, "another", 201, "").into(t, &i)
+	ask(ada, "POST", "/v1/incidents/"+i.ID+"/send", `{"publish":true}`).is(t, "sent and published", 200, "")
+	if told(b.Nobody(), "/v1/announcements") != 1 {
+		t.Error("it is not on the page")
+	}
+	ask(ada, "DELETE", "/v1/incidents/"+i.ID+"/publication", "").is(t, "off the page", 204, "")
+	if told(b.Nobody(), "/v1/announcements") != 0 {
+		t.Error("it is still on the page")
 	}
 }

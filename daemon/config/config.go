@@ -78,6 +78,11 @@ type Config struct {
 	// Breached is a file of passwords that were stolen somewhere, SHA-1 sums in their
 	// order as haveibeenpwned's downloader writes them, absolute. Empty: there is none.
 	Breached string `mapstructure:"breached"`
+	// Mail, SignIn and Maker are servers elsewhere. Only the file has them; without them
+	// the box connects to nobody.
+	Mail   Mail     `mapstructure:"mail"`
+	SignIn []SignIn `mapstructure:"sign-in"`
+	Maker  Maker    `mapstructure:"maker"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
 }
@@ -260,6 +265,9 @@ func (c *Config) validate() error {
 	}
 	if c.Breached != "" && !filepath.IsAbs(c.Breached) {
 		return errorf("breached: %q is not an absolute path", c.Breached)
+	}
+	if err := c.outside(); err != nil {
+		return err
 	}
 	for _, h := range c.Hosts {
 		if h == "" || strings.ContainsAny(h, "/: \t*") {

@@ -26,6 +26,7 @@ import (
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/rights"
@@ -34,21 +35,22 @@ import (
 
 // Options are the rooms that the interface opens to the outside. All are needed.
 type Options struct {
-	Server   *httpd.Server
-	Identity *httpd.Identity
-	Accounts *account.Accounts
-	Audit    *audit.Log
-	Consent  *consent.Ledger
-	Catalog  *catalog.Catalog
-	Ingest   *ingest.Ingest
-	Store    *storage.Store
-	Health   *health.Health
-	DB       *db.DB                  // for checking it
-	Rights   func() *rights.Register // asked once people do
-	Exports  *export.Room
-	Outside  *disclosure.Register
-	Box      Box
-	Log      *slog.Logger
+	Server    *httpd.Server
+	Identity  *httpd.Identity
+	Accounts  *account.Accounts
+	Audit     *audit.Log
+	Consent   *consent.Ledger
+	Catalog   *catalog.Catalog
+	Ingest    *ingest.Ingest
+	Store     *storage.Store
+	Health    *health.Health
+	DB        *db.DB                  // for checking it
+	Rights    func() *rights.Register // asked once people do
+	Exports   *export.Room
+	Outside   *disclosure.Register
+	Incidents *incident.Room
+	Box       Box
+	Log       *slog.Logger
 }
 
 // Box is what only the whole box knows about itself.
@@ -69,24 +71,25 @@ type Box struct {
 
 // API serves /v1. Make one with New; it is safe for concurrent use.
 type API struct {
-	server   *httpd.Server
-	identity *httpd.Identity
-	accounts *account.Accounts
-	audit    *audit.Log
-	consent  *consent.Ledger
-	catalog  *catalog.Catalog
-	ingest   *ingest.Ingest
-	store    *storage.Store
-	keeper   *health.Health
-	db       *db.DB
-	rights   func() *rights.Register
-	exports  *export.Room
-	outside  *disclosure.Register
-	content  *content.Files
-	box      Box
-	log      *slog.Logger
-	judged   *account.Throttle // passwords that strangers have judged, by source
-	reading  chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
+	server    *httpd.Server
+	identity  *httpd.Identity
+	accounts  *account.Accounts
+	audit     *audit.Log
+	consent   *consent.Ledger
+	catalog   *catalog.Catalog
+	ingest    *ingest.Ingest
+	store     *storage.Store
+	keeper    *health.Health
+	db        *db.DB
+	rights    func() *rights.Register
+	exports   *export.Room
+	outside   *disclosure.Register
+	incidents *incident.Room
+	content   *content.Files
+	box       Box
+	log       *slog.Logger
+	judged    *account.Throttle // passwords that strangers have judged, by source
+	reading   chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document
@@ -96,7 +99,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, outside: o.Outside, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, outside: o.Outside, incidents: o.Incidents, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
@@ -122,6 +125,7 @@ func New(o Options) *API {
 	a.registerCorrections()
 	a.registerProfile()
 	a.registerDisclosures()
+	a.registerIncidents()
 	a.registerCare()
 	a.registerEvents()
 
@@ -177,6 +181,7 @@ func (a *API) config() huma.Config {
 				{Name: "account", Description: "Binding, signing in, people, devices and app tokens"},
 				{Name: "consent", Description: "The privacy policy, purposes and decisions"},
 				{Name: "rights", Description: "What the box holds about the asker, and having it all"},
+				{Name: "incidents", Description: "What went wrong with people's data, and telling them"},
 				{Name: "files", Description: "Sending, reading and listing one's own files"},
 				{Name: "events", Description: "What changes"},
 			},

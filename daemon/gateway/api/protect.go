@@ -240,7 +240,7 @@ func (a *API) removeFactor(ctx context.Context, _ *struct{}) (*struct{}, error) 
 type NoticeEntry struct {
 	ID     string          `json:"id" pattern:"^[0-9a-hjkmnp-tv-z]{13}$"`
 	Time   moment          `json:"time"`
-	Kind   string          `json:"kind" enum:"device,factor_on,factor_off,factor_reset,recovery_code,code_guessing,password,password_set"`
+	Kind   string          `json:"kind" enum:"device,factor_on,factor_off,factor_reset,recovery_code,code_guessing,password,password_set,incident,linked,unlinked"`
 	Device *ident.DeviceID `json:"device" doc:"Where it happened; null: not known. It may be removed by now"`
 	Name   *string         `json:"name" doc:"Of that device, as it was then"`
 	Own    bool            `json:"own" doc:"It happened on the device that asks"`

@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/incident"
+	"yunbox.local/daemon/mail"
+	"yunbox.local/daemon/secrets"
+	"yunbox.local/storage/vfs"
+)
+
+// openOutside makes the parts that speak to servers elsewhere. They connect to nobody
+// before they are asked to, and to nobody at all unless the settings name them.
+func (b *Box) openOutside(keys vfs.FS) error {
+	b.secrets = secrets.New(keys)
+	mailer, err := b.openMail()
+	if err != nil {
+		return err
+	}
+	b.incidents = incident.New(incident.Options{
+		DB: b.db, Audit: b.audit, Outside: b.outside, Mail: mailer, Log: b.log, Now: b.now,
+		Everyone: b.everyone, Touched: b.touched, Notify: b.accounts.NotifyIncident,
+		Box: func() (name, url string) { return b.Name(), b.URLs()[0] },
+	})
+	return nil
+}
+
+func (b *Box) openMail() (*mail.Mailer, error) {
+	roots, err := authorities(b.conf.Mail.CA)
+	if err != nil {
+		return nil, err
+	}
+	c := b.conf.Mail
+	return mail.New(mail.Options{
+		Server: c.Server, From: c.From, User: c.User, Implicit: c.TLS == "implicit", Roots: roots,
+		Password: func() (string, error) {
+			password, ok, err := b.secrets.Get("mail")
+			if err == nil && !ok {
+				err = errors.New("the password of the mail server is missing: `yunboxctl secret set mail`")
+			}
+			return password, err
+		},
+	})
+}
+
+// authorities are those of the system and of a file that the settings name; nil: those
+// of the system.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("settings: %s has no certificate", file)
+	}
+	return pool, nil
+}
+
+func (b *Box) everyone(ctx context.Context) (list []ident.UserID, err error) {
+	people, err := b.accounts.Users(ctx)
+	for _, u := range people {
+		list = append(list, u.ID)
+	}
+	return list, err
+}
+
+// touched are the people with data of one of the categories.
+func (b *Box) touched(ctx context.Context, categories []string) (list []ident.UserID, err error) {
+	people, err := b.everyone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	register := b.register()
+	for _, u := range people {
+		has := false
+		for _, id := range categories {
+			c, err := register.Category(id)
+			if err != nil {
+				return nil, err
+			}
+			err = register.Read(ctx, func(tx *db.Tx) error {
+				s, err := c.Sum(ctx, tx, u)
+				has = has || s.Records > 0
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		if has {
+			list = append(list, u)
+		}
+	}
+	return list, nil
+}
