@@ -32,7 +32,9 @@ import (
 	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/report"
 	"yunbox.local/daemon/secrets"
+	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/daemon/tree"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
@@ -82,6 +84,8 @@ type Box struct {
 	audit     *audit.Log
 	vault     *vault.Vault
 	outside   *disclosure.Register
+	elsewhere *thirdparty.Room
+	maker     *report.Room
 	accounts  *account.Accounts
 	consent   *consent.Ledger
 	catalog   *catalog.Catalog

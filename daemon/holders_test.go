@@ -31,6 +31,7 @@ inbox.marker inbox.made inbox.volume inbox.device inbox.inode inbox_taken.inbox 
 nextcloud_chunk.end nextcloud_chunk.crc nextcloud_early.crc  how parts are put together
 consent_receipt.seq        that of its decision
 totp.secret totp.pending   secrets
+link.subject link.shown    a keyed hash; the name there is sealed, GET /v1/me/links shows it
 totp.step notice.id        a count
 sign_in.entry              which entry of the audit record it belongs to
 `

@@ -11,7 +11,10 @@ import (
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/mail"
+	"yunbox.local/daemon/report"
+	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/secrets"
+	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/storage/vfs"
 )
 
@@ -28,7 +31,71 @@ func (b *Box) openOutside(keys vfs.FS) error {
 		Everyone: b.everyone, Touched: b.touched, Notify: b.accounts.NotifyIncident,
 		Box: func() (name, url string) { return b.Name(), b.URLs()[0] },
 	})
+	services, err := b.services()
+	if err != nil {
+		return err
+	}
+	b.elsewhere = thirdparty.New(thirdparty.Options{
+		Services: services, DB: b.db, Accounts: b.accounts, Consent: b.consent, Outside: b.outside, Now: b.now, Log: b.log,
+		Secret: func(service string) (string, error) {
+			s, ok, err := b.secrets.Get("sign-in." + service)
+			if err == nil && !ok {
+				err = errors.New("its secret is missing: `yunboxctl secret set sign-in." + service + "`")
+			}
+			return s, err
+		},
+	})
+	return b.openMaker()
+}
+
+func (b *Box) openMaker() error {
+	roots, err := authorities(b.conf.Maker.CA)
+	if err != nil {
+		return err
+	}
+	b.maker = report.New(report.Options{
+		DB: b.db, Consent: b.consent, Outside: b.outside, Version: Version, Updates: b.conf.Maker.Updates, Statistics: b.conf.Maker.Statistics, Roots: roots,
+		People: b.everyone,
+		Kept: func(ctx context.Context, u ident.UserID) (files, bytes int64, err error) {
+			usage, err := b.catalog.Usage(ctx, u)
+			return usage.Items, usage.Bytes, err
+		},
+	})
 	return nil
+}
+
+// services are what the settings say that people may sign in with.
+func (b *Box) services() (list []thirdparty.Service, err error) {
+	for _, c := range b.conf.SignIn {
+		roots, err := authorities(c.CA)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, thirdparty.Service{ID: c.ID, Name: c.Name, Kind: thirdparty.Kind(c.Kind), Issuer: c.Issuer, ClientID: c.ClientID,
+			TeamID: c.TeamID, KeyID: c.KeyID, Roots: roots})
+	}
+	return list, nil
+}
+
+// accountsHeld is account.Held with what only an open key can read.
+func (b *Box) accountsHeld() rights.Holder {
+	h := b.accounts.Held()
+	for i := range h.Categories {
+		if h.Categories[i].ID == "links" {
+			h.Categories[i].Files = b.linkNames
+		}
+	}
+	return h
+}
+
+func (b *Box) linkNames(ctx context.Context, u ident.UserID) (list []rights.Record, err error) {
+	links, err := b.accounts.Links(ctx, u)
+	for _, l := range links {
+		if l.Shown != "" {
+			list = append(list, rights.Record{Kind: "link_name", Fields: []rights.Field{{Name: "id", Value: l.ID.String()}, {Name: "service", Value: l.Service}, {Name: "name", Value: l.Shown}}})
+		}
+	}
+	return list, err
 }
 
 func (b *Box) openMail() (*mail.Mailer, error) {

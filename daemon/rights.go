@@ -24,7 +24,7 @@ import (
 // register is what every part of the box says that it keeps about people.
 func (b *Box) register() *rights.Register {
 	return rights.New(b.db,
-		b.accounts.Held(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(), b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(), disclosure.Held(), incident.Held(),
+		b.accountsHeld(), b.vault.Held(), consent.Held(), catalog.Held(), ingest.Held(), webdav.Held(), nextcloud.Held(), inbox.Held(), b.duplicates.Held(), tree.Held(), b.exports.Held(), audit.Held(), disclosure.Held(), incident.Held(),
 	)
 }
 

@@ -118,7 +118,7 @@ func (b *Box) openFront() error {
 	face := api.New(api.Options{
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
-		Rights: b.register, Exports: b.exports, Outside: b.outside, Incidents: b.incidents,
+		Rights: b.register, Exports: b.exports, Outside: b.outside, Incidents: b.incidents, Elsewhere: b.elsewhere, Maker: b.maker,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -255,6 +255,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.duplicates.Run(ctx) })
 	parts.Go(func() { b.exports.Run(ctx) })
 	parts.Go(func() { b.incidents.Run(ctx) })
+	parts.Go(func() { b.elsewhere.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

@@ -43,6 +43,11 @@ PUT /v1/policy                           must be as easy as withdrawing
 PUT /v1/consents/{purpose}               likewise
 DELETE /v1/consents/{purpose}            likewise
 POST /v1/me/incidents/{id}/seen          news that was seen
+POST /v1/me/links                        ends what began with a proof, in the same session
+DELETE /v1/me/links/{id}                 ends what is open
+POST /v1/update-check                    sends three words that were shown, with consent
+POST /v1/update-check/number             a random number
+POST /v1/statistics                      sends sums that were shown, with consent
 POST /v1/incidents                       a draft
 PUT /v1/incidents/{id}                   likewise
 DELETE /v1/incidents/{id}                likewise
@@ -59,7 +64,7 @@ POST /v1/duplicates/undo                 likewise
 var strict = map[string]account.When{
 	"PUT /v1/me/password": account.WithFactor, "POST /v1/tokens": account.WithFactor, "POST /index.php/login/v2/flow/{flow}": account.WithFactor,
 	"POST /v1/me/second-factor": account.Always, "PUT /v1/me/second-factor": account.Always, "DELETE /v1/me/second-factor": account.Always,
-	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always, "POST /v1/incidents/{id}/send": account.Always,
+	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always, "POST /v1/incidents/{id}/send": account.Always, "POST /v1/me/links/{service}": account.Always,
 }
 
 func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34

@@ -1,11 +1,22 @@
 package daemon_test
 
 import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/daemontest"
 )
 
@@ -148,4 +159,106 @@ func TestPeopleAreToldOfAnIncident(t *testing.T) {
 	if told(b.Nobody(), "/v1/announcements") != 0 {
 		t.Error("it is still on the page")
 	}
+}
+
+// R17 R19: what the maker would be told is shown, and sent as it was shown, only with
+// consent, only where an address is set, and nothing beside it.
+func TestTheMakerIsToldWhatWasShown(t *testing.T) {
+	t.Parallel()
+	type request struct {
+		header http.Header
+		path   string
+		body   string
+	}
+	var mu sync.Mutex
+	var got []request
+	answer := `{"latest":"99.0.0"}`
+	maker := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, request{r.Header, r.URL.RequestURI(), string(body)})
+		io.WriteString(w, answer)
+	}))
+	defer maker.Close()
+	ca := filepath.Join(t.TempDir(), "maker.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: maker.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := daemontest.StartWith(t, t.TempDir(), nil, func(c *config.Config) {
+		c.Maker = config.Maker{Updates: maker.URL + "/updates", Statistics: maker.URL + "/statistics", CA: ca}
+	})
+	ada := b.Bind()
+	bob, carl := b.AddPerson("bob"), b.AddPerson("carl")
+	for _, p := range []*daemontest.Person{ada, bob, carl} {
+		p.Grant("storage", "album_backup")
+		for i := range 4 {
+			put(t, p, fmt.Sprintf("%d.jpg", i), fmt.Sprint(p.Name, i))
+		}
+	}
+	show := func(path string) (payload string) {
+		t.Helper()
+		var s struct{ URL, Payload string }
+		ask(ada, "GET", path, "").is(t, path, 200, "").into(t, &s)
+		if s.URL != maker.URL+map[string]string{"/v1/update-check": "/updates", "/v1/statistics": "/statistics"}[path] {
+			t.Errorf("%s would go to %s", path, s.URL)
+		}
+		return s.Payload
+	}
+	send := func(path, payload string) reply {
+		t.Helper()
+		body, err := json.Marshal(map[string]string{"payload": payload})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ask(ada, "POST", path, string(body))
+	}
+	for _, path := range []string{"/v1/update-check", "/v1/statistics"} {
+		send(path, show(path)).is(t, "without consent", 403, "consent-required")
+		ask(bob, "GET", path, "").is(t, "a member", 403, "forbidden")
+	}
+	ada.Grant("update_check", "statistics")
+	bob.Grant("statistics")
+	first := show("/v1/update-check")
+	var three map[string]string
+	if err := json.Unmarshal([]byte(first), &three); err != nil || len(three) != 3 || three["application_number"] == "" || three["os_type"] != runtime.GOOS || three["app_version"] == "" {
+		t.Errorf("%s, %v", first, err)
+	}
+	send("/v1/update-check", first+" ").is(t, "something else", 409, "conflict")
+	if len(got) != 0 {
+		t.Fatalf("%v was sent", got)
+	}
+	if r := send("/v1/update-check", first).is(t, "sent", 200, ""); !strings.Contains(string(r.body), `"newer":true`) {
+		t.Errorf("%v", r)
+	}
+	sums := show("/v1/statistics")
+	if !strings.Contains(sums, `"people":"1-9","files":"1-9"`) {
+		t.Errorf("carl is counted, who did not consent: %s", sums) // 8 files of two, 12 of all three
+	}
+	send("/v1/statistics", sums).is(t, "sent", 204, "")
+	if len(got) != 2 || got[0].body != first || got[0].path != "/updates" || got[1].body != sums {
+		t.Fatalf("%v", got)
+	}
+	for _, r := range got {
+		for name := range r.header {
+			switch name {
+			case "Content-Type", "Content-Length", "Accept-Encoding", "Connection":
+			default:
+				t.Errorf("%s was sent, too: %v", name, r.header[name])
+			}
+		}
+	}
+	for p, want := range map[*daemontest.Person]string{ada: "update_check statistics", bob: "statistics", carl: ""} {
+		if kinds, _ := kindsOf(t, p, "/v1/me/disclosures"); kinds != want {
+			t.Errorf("the register says %q to %s", kinds, p.Name)
+		}
+	}
+	ask(ada, "POST", "/v1/update-check/number", "").is(t, "another number", 200, "")
+	if again := show("/v1/update-check"); again == first {
+		t.Error("the number stays the same")
+	}
+	answer = `{"latest":"<script>"}`
+	send("/v1/update-check", show("/v1/update-check")).is(t, "an answer that is none", 503, "unavailable")
+	ada.Withdraw("update_check")
+	send("/v1/update-check", show("/v1/update-check")).is(t, "withdrawn", 403, "consent-required")
 }

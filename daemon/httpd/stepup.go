@@ -22,6 +22,7 @@ func stepUps() map[string]account.When {
 		"POST /v1/tokens":                          account.WithFactor, // opens the box without a code
 		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
 		"POST /v1/users":                           account.Always,
+		"POST /v1/me/links/{service}":              account.Always, // one signs in with it from then on
 		"POST /v1/incidents/{id}/send":             account.Always, // cannot be taken back
 		"PATCH /v1/users/{id}":                     account.Always,
 	}

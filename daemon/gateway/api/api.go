@@ -29,7 +29,9 @@ import (
 	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/report"
 	"yunbox.local/daemon/rights"
+	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/storage"
 )
 
@@ -49,6 +51,8 @@ type Options struct {
 	Exports   *export.Room
 	Outside   *disclosure.Register
 	Incidents *incident.Room
+	Elsewhere *thirdparty.Room
+	Maker     *report.Room
 	Box       Box
 	Log       *slog.Logger
 }
@@ -85,6 +89,8 @@ type API struct {
 	exports   *export.Room
 	outside   *disclosure.Register
 	incidents *incident.Room
+	elsewhere *thirdparty.Room
+	maker     *report.Room
 	content   *content.Files
 	box       Box
 	log       *slog.Logger
@@ -99,7 +105,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, outside: o.Outside, incidents: o.Incidents, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, outside: o.Outside, incidents: o.Incidents, elsewhere: o.Elsewhere, maker: o.Maker, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
 	}
@@ -126,6 +132,8 @@ func New(o Options) *API {
 	a.registerProfile()
 	a.registerDisclosures()
 	a.registerIncidents()
+	a.registerElsewhere()
+	a.registerMaker()
 	a.registerCare()
 	a.registerEvents()
 

@@ -51,6 +51,8 @@ func (a *API) Local() *Local {
 	handle("GET /local/audit/tail", l.auditTail)
 	handle("GET /local/disclosures", l.disclosures)
 	l.incidentRoutes()
+	handle("GET /local/update-check", l.showPayload(a.maker.Update))
+	handle("GET /local/statistics", l.showPayload(a.maker.Sums))
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &problem.Error{Kind: problem.NotFound, Op: "api.local", Title: "There is no such operation", Hint: "This yunboxctl may be older or newer than the box."}
 	})
