@@ -75,6 +75,9 @@ func (a *API) registerElsewhere() {
 			Summary: "Where a service elsewhere sends a browser back to",
 		}, httpd.Public, "/v1/sign-in/{service}/callback", back, a.comeBack)
 	}
+	if a.elsewhere == nil { // only the document is wanted
+		return
+	}
 	for _, s := range a.elsewhere.Services() {
 		method := http.MethodGet
 		if s.Kind == thirdparty.Apple {
@@ -165,7 +168,8 @@ func (a *API) comeBack(w http.ResponseWriter, r *http.Request) {
 		clearCookie(w, flowCookie)
 		http.SetCookie(w, &http.Cookie{Name: ticketCookie, Value: ticket, Path: "/", MaxAge: 300, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 type signInElsewhereInput struct {
