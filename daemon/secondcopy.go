@@ -52,7 +52,7 @@ func (b *Box) openBackup(disk, keys vfs.FS) {
 			return b.catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: ref, Damage: found, Time: b.now()}})
 		},
 		Left: func(tx *db.Tx, target string) error {
-			return b.outside.Record(tx, disclosure.Entry{Everyone: true, Kind: disclosure.SecondCopy, Recipient: "a disk of the box's owner, encrypted",
+			return b.outside.Record(tx, disclosure.Entry{Everyone: true, Kind: disclosure.SecondCopy, Recipient: "an encrypted disk of the owner",
 				Categories: []string{"everything"}, Why: "second_copy", Basis: disclosure.ByOwner, Object: target})
 		},
 		Config: func() ([]byte, error) {

@@ -198,7 +198,7 @@ template prints one to fill in; a language that is not needed is left out.`,
 	var publish, yes bool
 	send := &cobra.Command{
 		Use: "send ID", Short: "Send a draft to the people whom it concerns", Args: cobra.ExactArgs(1),
-		Long: `send cannot be taken back. With --publish everybody who opens the box's page sees the
+		Long: `send cannot be taken back. With --publish everybody who opens the page sees the
 notice; without it only if somebody could not be reached within three days.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.local()

@@ -12,6 +12,6 @@ func (g Grant) Entry(tx *db.Tx) (int64, error) {
 	if g.ledger == nil {
 		return 0, fmt.Errorf("consent: entry: %w", errZeroGrant)
 	}
-	d, err := counting(tx, g.user, slot{g.purpose, g.device})
+	d, _, err := counting(tx, g.user, slot{g.purpose, g.device})
 	return d.seq, err
 }

@@ -373,7 +373,7 @@ func (r *Room) publish(tx *db.Tx, by By, id ident.ItemID) error {
 	if _, err := tx.Exec(`UPDATE incident SET published = ?, publish_due = NULL WHERE id = ?`, tx.Now.UnixMilli(), int64(id)); err != nil {
 		return err
 	}
-	if err := r.opt.Outside.Record(tx, disclosure.Entry{Kind: disclosure.Publication, Recipient: "everybody who opens the box's page", Categories: []string{"incident"},
+	if err := r.opt.Outside.Record(tx, disclosure.Entry{Kind: disclosure.Publication, Recipient: "everybody who opens the page", Categories: []string{"incident"},
 		Why: "incident_notice", Basis: disclosure.ByClause, Authority: "4.5", Actor: by.User, Object: id.String()}); err != nil {
 		return err
 	}

@@ -494,9 +494,9 @@ func (r *Room) watch(g consent.Grant) {
 // policy to be accepted: they open nothing until then.
 func (r *Room) eraseIfWithdrawn(ctx context.Context, u ident.UserID) {
 	list, err := r.opt.Consent.State(ctx, u)
-	if err == nil && slices.ContainsFunc(list, func(c consent.Consent) bool {
+	if err == nil && (r.opt.Consent.Standing(u) == consent.Declined || slices.ContainsFunc(list, func(c consent.Consent) bool {
 		return c.Purpose == consent.ThirdPartyLogin && (c.State == consent.Withdrawn || c.State == consent.Never)
-	}) {
+	})) {
 		err = r.opt.Accounts.EraseLinks(ctx, u)
 	}
 	if err != nil && ctx.Err() == nil {

@@ -246,7 +246,7 @@ func TestTextsAreComplete(t *testing.T) {
 		return slices.Compact(names)
 	}
 	source := sources(t)
-	for _, dir := range []string{"i18n/", "me/"} { // of the page, and of what is fetched later
+	for _, dir := range []string{"i18n/", "me/", "outside/"} { // of the page, and of what is fetched later
 		en, zh := load(dir+"en"), load(dir+"zh")
 		for key, text := range en {
 			other, ok := zh[key]
@@ -296,13 +296,19 @@ func TestTextsAreComplete(t *testing.T) {
 // change in the daemon before their translation does (the page then shows the
 // English one), but not many.
 func TestTranslatedSentencesAreStillSaid(t *testing.T) {
-	b, err := os.ReadFile("app/src/i18n/server.zh.json")
+	files, err := filepath.Glob("app/src/*/server.zh.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	table := map[string]string{}
-	if err := json.Unmarshal(b, &table); err != nil {
-		t.Fatal(err)
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(b, &table)
+		}
+		if err != nil {
+			t.Fatal(name, err)
+		}
 	}
 	var daemon strings.Builder
 	for _, dir := range []string{"../../../daemon", "../../../dedup"} {

@@ -90,11 +90,16 @@ export function duration(seconds: number): string {
   return new Intl.NumberFormat(region(lang.value), { style: 'unit', unit: unit as string, unitDisplay: 'long' }).format(Math.max(1, Math.round(n as number)));
 }
 
-const patterns = Object.entries(server as Record<string, string>).map(([english, chinese]) => ({
-  // {} stands for a part that differs each time.
-  match: new RegExp('^' + english.split('{}').map((s) => s.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('(.*)') + '$'),
-  chinese,
-}));
+const patterns: { match: RegExp; chinese: string }[] = [];
+
+/** Takes in sentences of the box with their translation, of a part of the page too. */
+export function learn(sentences: Record<string, string>) {
+  for (const [english, chinese] of Object.entries(sentences)) {
+    // {} stands for a part that differs each time.
+    patterns.push({ match: new RegExp('^' + english.split('{}').map((s) => s.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('(.*)') + '$'), chinese });
+  }
+}
+learn(server);
 
 /** What the box said in English, in the page's language if the page knows the sentence. */
 export function translated(sentence: string): string {

@@ -37,7 +37,13 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   duplicates: { of: 'storage', view: later(async () => ({ default: (await import('./duplicates/page')).DuplicatesPage })) },
   data: { of: 'account', view: later(async () => ({ default: (await import('./data')).DataPage })) },
   me: { of: 'account', view: later(() => import('./me/page')) },
+  outside: { of: 'account', view: later(() => import('./outside/page')) },
+  elsewhere: { of: 'account', view: later(async () => ({ default: (await import('./outside/page')).Back })) },
 };
+
+/** What people must be told before they sign in, and other ways to do that. */
+const Gate = later(async () => ({ default: (await import('./outside/page')).Gate }));
+const Elsewhere = below['elsewhere']!.view;
 
 /** A page that is fetched when somebody opens it. */
 function later(load: () => Promise<{ default: () => preact.JSX.Element }>) {
@@ -59,7 +65,7 @@ function App() {
       {!s.ready ? <Plain><Loading /></Plain>
         : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
-        : !s.me ? <Plain><SignIn /></Plain>
+        : !s.me ? <Plain>{page === 'elsewhere' ? <Elsewhere /> : <><SignIn />{s.box!.gate && <Gate />}</>}</Plain>
         : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
         : s.welcome ? <Plain wide><Welcome /></Plain>
         : <Shell />}

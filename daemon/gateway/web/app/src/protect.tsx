@@ -202,7 +202,8 @@ export function Sessions() {
 
 const said: Record<string, Key> = {
   device: 'notices.device', factor_on: 'notices.factorOn', factor_off: 'notices.factorOff', factor_reset: 'notices.factorReset',
-  recovery_code: 'notices.recovery', code_guessing: 'notices.guessing', password: 'notices.password', password_set: 'notices.passwordSet', policy: 'revision.notice',
+  recovery_code: 'notices.recovery', code_guessing: 'notices.guessing', password: 'notices.password', password_set: 'notices.passwordSet',
+  incident: 'notices.incident', linked: 'notices.linked', unlinked: 'notices.unlinked', policy: 'revision.notice',
 };
 
 /** How many notices are shown, the newest. */
