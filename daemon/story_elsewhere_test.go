@@ -542,7 +542,9 @@ func TestForgedAnswersOpenNothing(t *testing.T) {
 		"too much":    {script: raw(`{"access_token":"` + strings.Repeat("x", 1<<20) + `"}`)},
 		"an error":    {script: func() { op.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) } }},
 		"a redirect to the home": {script: func() {
-			op.answer = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://192.168.1.1/", 307) }
+			op.answer = func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "https://192.168.1.1/", http.StatusTemporaryRedirect)
+			}
 		}},
 	}
 	for what, c := range bad {
