@@ -18,6 +18,7 @@ import (
 
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/daemontest"
+	"yunbox.local/daemon/mail/mailtest"
 )
 
 type disclosed struct {
@@ -261,4 +262,37 @@ func TestTheMakerIsToldWhatWasShown(t *testing.T) {
 	send("/v1/update-check", show("/v1/update-check")).is(t, "an answer that is none", 503, "unavailable")
 	ada.Withdraw("update_check")
 	send("/v1/update-check", show("/v1/update-check")).is(t, "withdrawn", 403, "consent-required")
+}
+
+// R37 R38: somebody who gave an e-mail address gets a notice by a real mail server, and
+// finds that in the register.
+func TestAnIncidentComesByEmail(t *testing.T) {
+	t.Parallel()
+	server := mailtest.Start(t, false, false)
+	ca := filepath.Join(t.TempDir(), "mail.pem")
+	if err := os.WriteFile(ca, server.PEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := daemontest.StartWith(t, t.TempDir(), nil, func(c *config.Config) {
+		c.Mail = config.Mail{Server: server.Addr, From: "Box <box@home.example>", User: mailtest.User, CA: ca}
+	})
+	ada := b.Bind()
+	bob := b.AddPerson("bob")
+	b.Local("PUT", "/local/secrets/mail", map[string]string{"value": mailtest.Password}, nil)
+	bob.Grant("storage", "profile_details")
+	ask(bob, "PUT", "/v1/me/profile/email", `{"value":"bob@mail.example"}`).is(t, "an address", 204, "")
+	var i struct{ ID string }
+	ask(ada, "POST", "/v1/incidents", `{"happened":"2026-03-04T05:06:00Z","contact":"Ada","scope":{"everyone":true},"text":{"en":{"title":"A","what":"b","effect":"c","measures":"d","advice":"e","remedies":"f"}}}`).
+		is(t, "a draft", 201, "").into(t, &i)
+	ask(ada, "POST", "/v1/incidents/"+i.ID+"/send", `{"publish":false}`).is(t, "sent", 200, "")
+	server.Wait(t)
+	if got := server.Messages(); len(got) != 1 || got[0].To != "bob@mail.example" {
+		t.Fatalf("%+v", got)
+	}
+	if kinds, all := kindsOf(t, bob, "/v1/me/disclosures"); kinds != "email" || all.Disclosures[0].Object != i.ID || all.Disclosures[0].Authority != "4.5" {
+		t.Errorf("the register: %q, %+v", kinds, all)
+	}
+	if kinds, _ := kindsOf(t, ada, "/v1/me/disclosures"); kinds != "" {
+		t.Errorf("ada, who gave no address: %q", kinds)
+	}
 }

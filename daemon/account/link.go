@@ -2,16 +2,16 @@ package account
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
+	"fmt"
+	"strings"
 	"time"
 
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/vault"
 )
 
 // Elsewhere is an account at a service elsewhere, as that service has just proved it.
@@ -40,19 +40,18 @@ func (id LinkID) String() string { return ident.DeviceID(id).String() }
 // MarshalText implements encoding.TextMarshaler.
 func (id LinkID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-const shownColumn = "link.shown"
+func linkColumn() vault.Column {
+	return vault.Column{Table: "link", Name: "shown", Row: "id", Class: vault.General}
+}
 
 // subject is what is kept of an account elsewhere: who has the database cannot tell
-// which one it is, nor find it in another box's.
+// which one it is, nor find it in another box's. Each part stands after its length.
 func (a *Accounts) subject(e Elsewhere) []byte {
-	h := hmac.New(sha256.New, a.sealer.blind)
+	var b strings.Builder
 	for _, part := range []string{e.Service, e.Issuer, e.Subject} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		h.Write([]byte(part))
+		fmt.Fprintf(&b, "%d:%s", len(part), part)
 	}
-	return h.Sum(nil)
+	return a.vault.Fingerprint("link", b.String())
 }
 
 // Linked is what else happens in the transaction that makes or uses a link.
@@ -69,10 +68,6 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 		return Link{}, invalid(op, "It is not known which account that is.", "Begin again.")
 	}
 	subject := a.subject(e)
-	var shown []byte
-	if e.Shown != "" {
-		shown = a.sealer.seal([]byte(e.Shown), shownColumn, p.User)
-	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
@@ -92,6 +87,12 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 			return err
 		}
 		l = Link{ID: ident.New[LinkID](tx.Now), Service: e.Service, Shown: e.Shown, Created: tx.Now.UTC().Truncate(time.Millisecond)}
+		var shown []byte
+		if e.Shown != "" {
+			if shown, err = a.vault.Seal(p.User, linkColumn(), rowOf(l.ID), []byte(e.Shown)); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec(`INSERT INTO link (id, user, service, subject, shown, created) VALUES (?,?,?,?,?,?)`,
 			int64(l.ID), int64(p.User), e.Service, subject, shown, tx.Now.UnixMilli()); err != nil {
 			return err
@@ -126,7 +127,7 @@ func (a *Accounts) Links(ctx context.Context, user ident.UserID) (list []Link, e
 				return err
 			}
 			if shown != nil {
-				plain, err := a.sealer.open(shown, shownColumn, user)
+				plain, err := a.vault.Open(user, linkColumn(), rowOf(l.ID), shown)
 				if err != nil {
 					a.slog.Warn("the name of an account elsewhere cannot be read", "err", err)
 				}

@@ -95,10 +95,7 @@ func (a *Accounts) moveSecrets(ctx context.Context) error {
 
 // A sealer encrypts secrets that stand in the database, so that neither the
 // database, its journal nor a copy of them holds one in the clear.
-type sealer struct {
-	aead  cipher.AEAD
-	blind []byte // key of hashes by which a value is found again
-}
+type sealer struct{ aead cipher.AEAD }
 
 type secretsFile struct {
 	Version int    `json:"version"`
@@ -169,11 +166,7 @@ func openSealer(keys vfs.FS, log *slog.Logger) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	blind, err := hkdf.Key(sha256.New, file.Key, nil, "yunbox link 1", 32)
-	if err != nil {
-		return nil, err
-	}
-	return &sealer{aead, blind}, nil
+	return &sealer{aead}, nil
 }
 
 // sealFor binds a sealed value to its place, so that it is good in no other row.

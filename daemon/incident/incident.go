@@ -88,7 +88,7 @@ type Mine struct {
 	Seen time.Time // zero: not yet
 }
 
-// Options of New. All but Log and Address are needed.
+// Options of New. All but Log, Address and HasAddress are needed.
 type Options struct {
 	DB      *db.DB
 	Audit   *audit.Log
@@ -97,6 +97,8 @@ type Options struct {
 	// Address returns a person's e-mail address if they gave one and allow its use; nil:
 	// nobody did.
 	Address func(ctx context.Context, u ident.UserID) (address string, ok bool)
+	// HasAddress says the same without opening it; nil: it asks Address.
+	HasAddress func(ctx context.Context, u ident.UserID) bool
 	// Everyone lists all people of the box, Touched those with data of some categories; it
 	// refuses a category that does not exist.
 	Everyone func(ctx context.Context) ([]ident.UserID, error)
@@ -124,6 +126,9 @@ func New(opt Options) *Room {
 	}
 	if r.opt.Address == nil {
 		r.opt.Address = func(context.Context, ident.UserID) (string, bool) { return "", false }
+	}
+	if r.opt.HasAddress == nil {
+		r.opt.HasAddress = func(ctx context.Context, u ident.UserID) bool { _, ok := r.opt.Address(ctx, u); return ok }
 	}
 	return r
 }
@@ -318,7 +323,7 @@ func (r *Room) Send(ctx context.Context, by By, id ident.ItemID, publish bool) (
 	mailed := map[ident.UserID]bool{}
 	if r.opt.Mail.Server() != "" {
 		for _, u := range people {
-			_, mailed[u] = r.opt.Address(ctx, u)
+			mailed[u] = r.opt.HasAddress(ctx, u)
 		}
 	}
 	err = r.opt.DB.Write(ctx, func(tx *db.Tx) error {

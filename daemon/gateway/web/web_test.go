@@ -303,11 +303,11 @@ func TestTranslatedSentencesAreStillSaid(t *testing.T) {
 	table := map[string]string{}
 	for _, name := range files {
 		b, err := os.ReadFile(name)
-		if err == nil {
-			err = json.Unmarshal(b, &table)
-		}
 		if err != nil {
-			t.Fatal(name, err)
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, &table); err != nil {
+			t.Fatal(err)
 		}
 	}
 	var daemon strings.Builder

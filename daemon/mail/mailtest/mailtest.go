@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
 	"math/big"
@@ -42,6 +43,7 @@ type Message struct {
 type Server struct {
 	Addr  string // "127.0.0.1:PORT"
 	Roots *x509.CertPool
+	PEM   []byte // of the same
 
 	mu     sync.Mutex
 	mails  []Message
@@ -56,6 +58,7 @@ func Start(t testing.TB, implicit, plain bool) *Server {
 	s := &Server{Roots: x509.NewCertPool(), ready: make(chan struct{}, 100)}
 	cert := certificate(t)
 	s.Roots.AddCert(cert.Leaf)
+	s.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Leaf.Raw})
 	server := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{server: s, conn: c}, nil }))
 	server.Domain = "mail.example"
 	server.AllowInsecureAuth = plain
