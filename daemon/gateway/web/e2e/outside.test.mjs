@@ -70,7 +70,7 @@ test('whoever it concerns reads it, on a phone and in Chinese', async () => {
   assert.equal(await notice.getByText('The second copy was taken.').getAttribute('lang') ?? await notice.locator('dd[lang=en]').first().getAttribute('lang'), 'en');
   await sound(page, 'told');
   await notice.getByRole('button', { name: '我已阅读' }).click();
-  await notice.getByText(/已阅读/).waitFor();
+  await notice.getByRole('button', { name: '我已阅读' }).waitFor({ state: 'detached' });
   await page.getByRole('heading', { name: '离开盒子的数据' }).waitFor();
   assert.equal(await page.getByRole('heading', { name: '事件' }).count(), 0, 'a member manages nothing');
   assert.deepEqual(page.faults, []);
