@@ -21,6 +21,7 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/duplicates"
 	"yunbox.local/daemon/erasure"
 	"yunbox.local/daemon/export"
@@ -31,9 +32,13 @@ import (
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/report"
 	"yunbox.local/daemon/requests"
+	"yunbox.local/daemon/secrets"
+	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/daemon/tree"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
@@ -77,19 +82,24 @@ type Box struct {
 	// Held from Open to Close, given back in the reverse order.
 	closers []func() error
 
-	store    *storage.Store
-	identity *httpd.Identity
-	db       *db.DB
-	audit    *audit.Log
-	vault    *vault.Vault
-	accounts *account.Accounts
-	consent  *consent.Ledger
-	catalog  *catalog.Catalog
-	ingest   *ingest.Ingest
-	inbox    *inbox.Inbox
-	health   *health.Health
-	backup   *backup.Backup
-	tree     *tree.Tree // nil: there is none
+	store     *storage.Store
+	identity  *httpd.Identity
+	db        *db.DB
+	audit     *audit.Log
+	vault     *vault.Vault
+	outside   *disclosure.Register
+	elsewhere *thirdparty.Room
+	maker     *report.Room
+	accounts  *account.Accounts
+	consent   *consent.Ledger
+	catalog   *catalog.Catalog
+	ingest    *ingest.Ingest
+	inbox     *inbox.Inbox
+	health    *health.Health
+	backup    *backup.Backup
+	tree      *tree.Tree // nil: there is none
+	secrets   *secrets.Secrets
+	incidents *incident.Room
 
 	duplicates *duplicates.Room
 	exports    *export.Room
@@ -165,6 +175,9 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 		return err
 	}
 	b.openBackup(disk, keys)
+	if err := b.openOutside(keys); err != nil {
+		return err
+	}
 	b.health.AddSource(b.backup)
 	if err := b.listen(); err != nil {
 		return err
@@ -324,6 +337,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.compareRecords(ctx, disk)
 	b.audit = audit.New(b.db)
+	b.outside = disclosure.New(b.db)
 	if err := b.settleRestore(ctx); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 func (b *Box) openRights(ctx context.Context) (err error) {
 	b.erasure, err = erasure.New(ctx, erasure.Options{
 		DB: b.db, Audit: b.audit, Accounts: b.accounts, Consent: b.consent, Catalog: b.catalog, Rights: b.register,
-		Sweep: b.sweepDead, Shred: b.shred, Forget: b.forgetCopies, Elsewhere: b.elsewhere, Sign: b.consent.Sign,
+		Sweep: b.sweepDead, Shred: b.shred, Forget: b.forgetCopies, Elsewhere: b.otherPlaces, Sign: b.consent.Sign,
 		Box: func() (erasure.Signer, error) {
 			spki, err := x509.MarshalPKIXPublicKey(b.identity.Signer().Public())
 			return erasure.Signer{ID: b.identity.ID(), Key: b.identity.Fingerprint(), SPKI: base64.StdEncoding.EncodeToString(spki)}, err
@@ -81,8 +81,8 @@ func (b *Box) sweepDead(ctx context.Context) error {
 	return b.store.Wipe()
 }
 
-// elsewhere says where data of people may be that the box does not reach by itself.
-func (b *Box) elsewhere(ctx context.Context) ([]erasure.Elsewhere, error) {
+// otherPlaces says where data of people may be that the box does not reach by itself.
+func (b *Box) otherPlaces(ctx context.Context) ([]erasure.Elsewhere, error) {
 	list := []erasure.Elsewhere{}
 	copies, err := b.secondCopies(ctx)
 	if err != nil {

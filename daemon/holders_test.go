@@ -22,7 +22,7 @@ const hidden = `
 *.user                     the person themself
 *.password *.hash          a secret, or what proves one
 session.id token.id camera_password.id inbox.id nextcloud_folder.upload nextcloud_chunk.upload nextcloud_early.upload nextcloud_early.staged upload.id dav_lock.token  names for the program; the last two open something
-audit.prev consent_ledger.prev  the hash of another entry
+audit.prev consent_ledger.prev disclosure.prev  the hash of another entry
 item.name item.folder item.origin item.seq item.user folder.id folder.parent folder.name folder.seq  in the path, or an order
 version.trashed            that of its file
 dav_property.id            a number
@@ -31,6 +31,7 @@ inbox.marker inbox.made inbox.volume inbox.device inbox.inode inbox_taken.inbox 
 nextcloud_chunk.end nextcloud_chunk.crc nextcloud_early.crc  how parts are put together
 consent_receipt.seq        that of its decision
 totp.secret totp.pending   secrets
+link.subject link.shown    a keyed hash; the name there is sealed, GET /v1/me/links shows it
 totp.step notice.id        a count
 sign_in.entry              which entry of the audit record it belongs to
 cancellation.code request.code  what proves a secret

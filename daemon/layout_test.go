@@ -35,6 +35,13 @@ daemon/vault             : daemon/db daemon/ident daemon/rights storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/vault storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
+daemon/disclosure        : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
+daemon/mail              : daemon/problem
+daemon/mail/mailtest     :
+daemon/incident          : daemon/audit daemon/db daemon/disclosure daemon/ident daemon/mail daemon/problem daemon/rights
+daemon/secrets           : daemon/httpd daemon/problem storage/vfs
+daemon/report            : daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
+daemon/thirdparty        : daemon/account daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
 daemon/guardian          : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/rights
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
@@ -51,9 +58,9 @@ daemon/gateway/resumable : daemon/catalog daemon/consent daemon/gateway/content 
 daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
-daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/requests daemon/rights daemon/source storage
+daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/thirdparty storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/requests daemon/rights daemon/tree daemon/vault discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
@@ -141,6 +148,7 @@ func TestNothingUnwantedIsLinked(t *testing.T) {
 		"testing":                                           "test code",
 		"net/http/pprof":                                    "an open profiler tells the network what people do",
 		"yunbox.local/storage/vfs/vfstest":                  "test code",
+		"yunbox.local/daemon/mail/mailtest":                 "test code",
 		"yunbox.local/daemon/daemontest":                    "test code",
 		"github.com/danielgtaylor/huma/v2/adapters/humachi": "a second router",
 	}

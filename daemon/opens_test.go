@@ -35,6 +35,7 @@ daemon resident                  a file of the kernel
 daemon LimitMemory               likewise
 daemon/health busy                likewise
 daemon refuseHalfRestored        a fixed name in the state directory
+daemon authorities               a file that the settings name
 daemon openTree                  a fixed name in the state directory
 daemon openRights                the settings that the daemon was started with
 daemon forgetCopies              a fixed name in the state directory

@@ -27,6 +27,8 @@ POST /v1/me/second-factor                new data
 PUT /v1/me/second-factor                 likewise
 POST /v1/me/second-factor/recovery-codes likewise
 POST /v1/devices                         likewise
+POST /v1/me/links                        likewise
+POST /v1/me/links/{service}              leads to it
 PATCH /v1/devices/{id}                   likewise
 PUT /v1/devices/{id}/about               likewise
 PUT /v1/me/profile/{detail}              likewise

@@ -50,6 +50,12 @@ POST /v1/requests                anybody may ask or complain; bounded
 POST /v1/requests/read           proves itself with a code of 130 bits
 POST /v1/session                 proves itself with a password
 POST /v1/passwords/strength      judges what somebody thinks of, before there is an account
+GET /v1/sign-in                  names services that one may sign in with
+POST /v1/sign-in/{service}       begins a sign-in there, which proves nothing yet
+GET /v1/sign-in/{service}/callback   proves itself with state, cookie and the service's word
+POST /v1/sign-in/{service}/callback  likewise
+POST /v1/session/elsewhere       proves itself with what came back there, and a code
+GET /v1/announcements            what was published about incidents
 GET /healthz                     says that the box answers
 GET /metrics                     to this machine and to admins, see its own test
 GET /ca.crt                      a certificate
@@ -218,7 +224,7 @@ func TestEveryRouteRefusesWhoIsOut(t *testing.T) {
 // plain is a path of the route that names nothing real.
 func plain(pattern string) string {
 	return strings.NewReplacer("{$}", "", "{path...}", "a.jpg", "{id}", "0000000000001", "{user}", "ada", "{purpose}", "storage",
-		"{flow}", "none", "{guardian}", "ada", "{name}", "none", "{revision}", "1").Replace(pattern)
+		"{flow}", "none", "{guardian}", "ada", "{service}", "none", "{name}", "none", "{revision}", "1").Replace(pattern)
 }
 
 // What ada keeps to herself.

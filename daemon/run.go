@@ -122,6 +122,7 @@ func (b *Box) openFront() error {
 		Server: b.front, Identity: b.identity, Accounts: b.accounts, Audit: b.audit, Consent: b.consent,
 		Catalog: b.catalog, Ingest: b.ingest, Store: b.store, Health: b.health, DB: b.db, Log: b.log,
 		Rights: b.register, Exports: b.exports, Erasure: b.erasure, Requests: b.requests, Guardians: b.guardians,
+		Outside: b.outside, Incidents: b.incidents, Elsewhere: b.elsewhere, Maker: b.maker,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
@@ -184,6 +185,7 @@ func (b *Box) openInbox(face *api.API) (err error) {
 	}
 	b.inbox.Routes(b.maintenance.Handle)
 	b.backup.Routes(b.maintenance.Handle)
+	b.secrets.Routes(b.maintenance.Handle)
 	b.treeRoutes()
 	b.openDuplicates(face)
 	return nil
@@ -258,6 +260,8 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { b.exports.Run(ctx) })
 	parts.Go(func() { b.guardians.Run(ctx) })
 	parts.Go(func() { b.erasure.Run(ctx) })
+	parts.Go(func() { b.incidents.Run(ctx) })
+	parts.Go(func() { b.elsewhere.Run(ctx) })
 	if b.conf.MDNS {
 		parts.Go(func() { b.announce(ctx) })
 	}

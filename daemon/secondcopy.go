@@ -9,6 +9,8 @@ import (
 
 	"yunbox.local/daemon/backup"
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -48,6 +50,10 @@ func (b *Box) openBackup(disk, keys vfs.FS) {
 				return err
 			}
 			return b.catalog.Found(ctx, catalog.ByRead, []catalog.Finding{{Ref: ref, Damage: found, Time: b.now()}})
+		},
+		Left: func(tx *db.Tx, target string) error {
+			return b.outside.Record(tx, disclosure.Entry{Everyone: true, Kind: disclosure.SecondCopy, Recipient: "an encrypted disk of the owner",
+				Categories: []string{"everything"}, Why: "second_copy", Basis: disclosure.ByOwner, Object: target})
 		},
 		Config: func() ([]byte, error) {
 			if b.conf.File == "" {

@@ -122,7 +122,7 @@ func namedTests(t *testing.T, root fs.FS, line string) (count int) {
 	}
 	for _, m := range webTest.FindAllStringSubmatch(line, -1) {
 		count++
-		if !anyHas(t, root, []string{"daemon/gateway/web/e2e/page.test.mjs", "daemon/gateway/web/e2e/backup.test.mjs", "daemon/gateway/web/e2e/protect.test.mjs"}, "\ntest('"+m[1]) {
+		if !anyHas(t, root, []string{"daemon/gateway/web/e2e/page.test.mjs", "daemon/gateway/web/e2e/backup.test.mjs", "daemon/gateway/web/e2e/protect.test.mjs", "daemon/gateway/web/e2e/outside.test.mjs"}, "\ntest('"+m[1]) {
 			t.Errorf("the page has no test %q", m[1])
 		}
 	}

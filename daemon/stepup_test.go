@@ -52,6 +52,16 @@ DELETE /v1/me/cancellation               keeps what there is
 DELETE /v1/users/{id}/removal            likewise
 PUT /v1/handovers/{id}                   can be decided anew until the files come
 PUT /v1/requests/{id}/answer             words
+POST /v1/me/incidents/{id}/seen          news that was seen
+POST /v1/me/links                        ends what began with a proof, in the same session
+DELETE /v1/me/links/{id}                 ends what is open
+POST /v1/update-check                    sends three words that were shown, with consent
+POST /v1/update-check/number             a random number
+POST /v1/statistics                      sends sums that were shown, with consent
+POST /v1/incidents                       a draft
+PUT /v1/incidents/{id}                   likewise
+DELETE /v1/incidents/{id}                likewise
+DELETE /v1/incidents/{id}/publication    after which less is shown
 POST /v1/duplicates/scan                 reads
 POST /v1/duplicates/picture              likewise
 POST /v1/duplicates/plan                 likewise
@@ -69,6 +79,7 @@ var strict = map[string]account.When{
 	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
 	"DELETE /v1/me/data/{category}": account.Always, "DELETE /v1/me/data": account.Always,
 	"POST /v1/me/cancellation": account.Always, "POST /v1/me/cancellation/code": account.Always, "POST /v1/users/{id}/removal": account.Always, "PUT /v1/retention/{category}": account.Always,
+	"POST /v1/incidents/{id}/send": account.Always, "POST /v1/me/links/{service}": account.Always,
 }
 
 func TestEveryRouteSaysWhetherItAsksForAProof(t *testing.T) { // R34

@@ -427,7 +427,8 @@ audit:NUMBER:HASH or consent:NUMBER:HASH, and the record must go through them.`,
 			}
 			var r struct {
 				chainReport
-				Consent *chainReport `json:"consent"`
+				Consent    *chainReport `json:"consent"`
+				Disclosure *chainReport `json:"disclosure"`
 			}
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return err
@@ -438,10 +439,11 @@ audit:NUMBER:HASH or consent:NUMBER:HASH, and the record must go through them.`,
 				if r.Consent != nil {
 					r.Consent.tell(w, "the record of consents")
 				}
+				if r.Disclosure != nil {
+					r.Disclosure.tell(w, "the register of what left the box")
+				}
 			})
-			if r.Consent != nil && r.Consent.Bad != nil {
-				bad = true
-			}
+			bad = bad || r.Consent != nil && r.Consent.Bad != nil || r.Disclosure != nil && r.Disclosure.Bad != nil
 			if err == nil && bad {
 				return &codeError{problem.ExitFailed}
 			}

@@ -104,7 +104,8 @@ func (a *app) root() *cobra.Command {
 		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.factorCommand(), a.sessionCommand(), a.meCommand(), a.securityCommand(), a.keysCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
 		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),
-		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.receiptCommand(), a.requestCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(),
+		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.receiptCommand(), a.requestCommand(), a.disclosureCommand(), a.incidentCommand(), a.secretCommand(),
+		a.updateCommand(), a.statisticsCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(),
 	)
 	return root
 }

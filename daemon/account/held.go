@@ -80,6 +80,18 @@ func (a *Accounts) Held() rights.Holder {
 			},
 		},
 		{
+			ID: "links", Title: rights.Words{EN: "Accounts elsewhere", ZH: "第三方账号"},
+			What: rights.Words{EN: "Accounts of other services that you connected to sign in with: which service, and your nickname or e-mail address there. Your id there is kept as a keyed hash only, the name encrypted; see Account.",
+				ZH: "您绑定用于登录的第三方账号：哪个服务，以及您在那里的昵称或邮箱。账号标识只保存带密钥的哈希，名称加密保存；见“账户”。"},
+			From: rights.Words{EN: "From the service, when you connected it.", ZH: "由该服务在您绑定时提供。"},
+			Kept: rights.Words{EN: "Until you cut the connection or withdraw the consent.", ZH: "直到您解除绑定或撤回同意。"},
+			Fix:  rights.Words{EN: "Cut the connection and connect again, under Account.", ZH: "在“账户”中解除后重新绑定。"}, Purposes: []string{"third_party_login"},
+			Tables: []rights.Table{{
+				Name: "link", Kind: "link", Key: []string{"t.service"},
+				Columns: []rights.Column{rights.ID("id"), rights.Text("service"), rights.Time("created"), rights.Time("last_used")},
+			}},
+		},
+		{
 			ID: "notices", Title: rights.Words{EN: "News about your account", ZH: "账户动态"},
 			What:  rights.Words{EN: "What you should know of: that somebody signed in on a new device, that your password or second factor changed.", ZH: "您应当知道的事：新设备登录、密码或两步验证的更改。"},
 			From:  rights.Words{EN: "From the box, when it happens.", ZH: "由盒子在事情发生时记录。"},

@@ -21,6 +21,9 @@ const (
 	NoticePassword    = "password"      // the password was changed
 	NoticeReset       = "password_set"  // root gave the account another password
 	NoticePolicy      = "policy"        // the privacy policy has another revision; Name is that
+	NoticeIncident    = "incident"      // they were sent a notice of an incident
+	NoticeLinked      = "linked"        // an account elsewhere was connected
+	NoticeUnlinked    = "unlinked"      // that was cut
 )
 
 // A Notice tells somebody what happened on their account. It stays until they have

@@ -58,7 +58,7 @@ func (d Detail) column() vault.Column {
 
 // Sealed lists the columns of this package whose values the vault seals.
 func Sealed() []vault.Column {
-	return []vault.Column{profileGeneral(), profileSensitive(), aboutColumn(), signInColumn(), useColumn(), totpColumn(secretName), totpColumn(pendingName)}
+	return []vault.Column{profileGeneral(), profileSensitive(), aboutColumn(), signInColumn(), useColumn(), totpColumn(secretName), totpColumn(pendingName), linkColumn()}
 }
 
 // A Masked value prints masked; only its owner's explicit act reveals it.

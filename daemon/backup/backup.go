@@ -50,7 +50,7 @@ const (
 	snapshot  = "second-copy.db"
 )
 
-// Options of New. All but Log, Busy, Doubt, Config and Open are needed.
+// Options of New. All but Log, Busy, Doubt, Config, Left and Open are needed.
 type Options struct {
 	DB    *db.DB
 	Audit *audit.Log
@@ -69,6 +69,9 @@ type Options struct {
 	Doubt func(ctx context.Context, ref storage.Ref, size int64) error
 	// Config returns the box's settings as they were given; nil: there are none.
 	Config func() ([]byte, error)
+	// Left writes down within tx that the box was copied to the target of that id; nil:
+	// nobody does.
+	Left func(tx *db.Tx, target string) error
 	// Open opens a folder on a target; nil: vfs.OpenDir.
 	Open func(dir string) (Folder, error)
 }

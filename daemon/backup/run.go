@@ -212,6 +212,11 @@ func (r *runner) note(g target.Generation) error {
 		if _, err := tx.Exec(`DELETE FROM backup_damage WHERE target = ?`, r.t.ID); err != nil {
 			return err
 		}
+		if r.b.opt.Left != nil {
+			if err := r.b.opt.Left(tx, r.t.ID); err != nil {
+				return err
+			}
+		}
 		return r.b.opt.Audit.Append(tx, audit.Event{Action: "backup.run", Object: r.t.ID, Via: r.via, Detail: map[string]string{
 			"generation": fmt.Sprint(g.Number), "contents": fmt.Sprint(g.Contents), "copied": fmt.Sprint(r.res.Copied), "missing": fmt.Sprint(g.Missing)}})
 	})

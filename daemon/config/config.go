@@ -84,6 +84,11 @@ type Config struct {
 	// Calendar is a folder with a file for each year that says which days are worked on:
 	// see requests.ReadYear. Empty: Monday to Friday.
 	Calendar string `mapstructure:"calendar"`
+	// Mail, SignIn and Maker are servers elsewhere. Only the file has them; without them
+	// the box connects to nobody.
+	Mail   Mail     `mapstructure:"mail"`
+	SignIn []SignIn `mapstructure:"sign-in"`
+	Maker  Maker    `mapstructure:"maker"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
 }
@@ -271,6 +276,9 @@ func (c *Config) validate() error {
 	}
 	if c.Breached != "" && !filepath.IsAbs(c.Breached) {
 		return errorf("breached: %q is not an absolute path", c.Breached)
+	}
+	if err := c.outside(); err != nil {
+		return err
 	}
 	for _, h := range c.Hosts {
 		if h == "" || strings.ContainsAny(h, "/: \t*") {

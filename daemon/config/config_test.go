@@ -68,6 +68,15 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"name":       {"--name", strings.Repeat("盒", 30)},
 		"hosts":      {"--hosts", "http://x"},
 		"mdns":       {"--config", file(t, "mdns = \"perhaps\"\n")},
+		"mail.from":  {"--config", file(t, "[mail]\nserver = \"mail.example:587\"\n")},
+		"mail.tls":   {"--config", file(t, "[mail]\ntls = \"off\"\n")},
+		"keys: x":    {"--config", file(t, "[mail]\nx = 1\n")},
+		"updates":    {"--config", file(t, "[maker]\nupdates = \"http://a.example/\"\n")},
+		"sign-in.id": {"--config", file(t, "[[sign-in]]\nid = \"A b\"\n")},
+		"issuer":     {"--config", file(t, "[[sign-in]]\nid = \"a\"\nissuer = \"http://a.example\"\nclient-id = \"x\"\n")},
+		"client-id":  {"--config", file(t, "[[sign-in]]\nid = \"a\"\nissuer = \"https://a.example\"\n")},
+		"team-id":    {"--config", file(t, "[[sign-in]]\nid = \"a\"\nkind = \"apple\"\nclient-id = \"x\"\n")},
+		"kind":       {"--config", file(t, "[[sign-in]]\nid = \"a\"\nkind = \"saml\"\nclient-id = \"x\"\n")},
 		"gone.toml":  {"--config", "/nonexistent/gone.toml"},
 		"state":      {"--state", ""},
 	} {
@@ -107,5 +116,32 @@ func TestOnOff(t *testing.T) {
 		if c, err := load(t, "--mdns="+arg); err != nil || c.MDNS != want {
 			t.Errorf("--mdns=%s: %v, %v", arg, c.MDNS, err)
 		}
+	}
+}
+
+// R14 R37: servers elsewhere stand in the file only, and there are none unless they do.
+func TestServersElsewhere(t *testing.T) {
+	c, err := load(t)
+	if err != nil || c.Mail.Server != "" || len(c.SignIn) != 0 || c.Maker.Updates != "" || c.Maker.Statistics != "" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	c, err = load(t, "--config", file(t, `
+[mail]
+server = "mail.example:587"
+from = "Box <box@mail.example>"
+[[sign-in]]
+id = "apple"
+name = "Apple"
+kind = "apple"
+client-id = "example.box"
+team-id = "T"
+key-id = "K"
+[[sign-in]]
+id = "wechat"
+kind = "wechat"
+client-id = "wx1"
+`))
+	if err != nil || c.Mail.Server != "mail.example:587" || len(c.SignIn) != 2 || c.SignIn[0].Issuer != "https://appleid.apple.com" || c.SignIn[1].Name != "wechat" {
+		t.Fatalf("%+v, %v", c, err)
 	}
 }

@@ -35,7 +35,7 @@ func TestCatalogueIsComplete(t *testing.T) { // R20, R23
 		t.Fatal(err)
 	}
 	served := map[Purpose]bool{Storage: true, AlbumBackup: true, WeChatBackup: true, QQBackup: true, CameraTransfer: true, FileDedup: true,
-		ProfileDetails: true, DeviceInfo: true, UsageLogs: true}
+		ProfileDetails: true, DeviceInfo: true, UsageLogs: true, ThirdPartyLogin: true, UpdateCheck: true, Statistics: true}
 	for _, info := range Purposes() {
 		if info.Available != served[info.ID] {
 			t.Errorf("%s: available is %v", info.ID, info.Available)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"yunbox.local/daemon/catalog"
+	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/storage"
@@ -80,9 +81,22 @@ func (r *Room) Open(ctx context.Context, p ident.Principal, id string) (*Archive
 	return &Archive{room: r, e: e, ctx: ctx, head: head}, info, nil
 }
 
-// Fetched notes in the record that the archive is being fetched.
-func (r *Room) Fetched(ctx context.Context, p ident.Principal, id string) error {
-	return r.note(ctx, p, "export.fetch", id)
+// Fetched notes in the record that the archive is being fetched: each time that it is
+// begun, and once where only parts of it are asked for.
+func (r *Room) Fetched(ctx context.Context, p ident.Principal, id string, part bool) error {
+	e, err := r.find(ctx, p.User, id)
+	if err != nil || part && e.fetched.Load() {
+		return err
+	}
+	return r.opt.DB.Write(ctx, func(tx *db.Tx) error {
+		if r.opt.Left != nil {
+			if err := r.opt.Left(tx, p, id); err != nil {
+				return err
+			}
+		}
+		tx.AfterCommit(func() { e.fetched.Store(true) })
+		return r.append(tx, p, "export.fetch", id)
+	})
 }
 
 // Close ends the reading.

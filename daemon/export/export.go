@@ -59,6 +59,8 @@ type Options struct {
 	// Sign signs a text as the box: a JWS in compact form with that typ.
 	Sign func(typ string, payload []byte) (string, error)
 	Box  func() (Signer, error)
+	// Left writes down within tx that p takes the export away; nil: nobody does.
+	Left func(tx *db.Tx, p ident.Principal, id string) error
 	// Dir is where lists of exports are kept. It need not exist.
 	Dir     string
 	Version string // of the software
@@ -104,6 +106,7 @@ type Export struct {
 
 	listed  atomic.Int64 // entries so far
 	sent    atomic.Int64 // where the newest reader of the archive is
+	fetched atomic.Bool  // that is in the record, since the box started
 	state   atomic.Pointer[State]
 	failure atomic.Pointer[problem.Error]
 	missing missing
@@ -361,9 +364,11 @@ func (r *Room) Begin(ctx context.Context, p ident.Principal, want Choice) (Info,
 }
 
 func (r *Room) note(ctx context.Context, p ident.Principal, action, id string) error {
-	return r.opt.DB.Write(ctx, func(tx *db.Tx) error {
-		return r.opt.Audit.Append(tx, audit.Event{Actor: p.User, Action: action, Subject: p.User, Object: id, Device: p.Device, Via: "http"})
-	})
+	return r.opt.DB.Write(ctx, func(tx *db.Tx) error { return r.append(tx, p, action, id) })
+}
+
+func (r *Room) append(tx *db.Tx, p ident.Principal, action, id string) error {
+	return r.opt.Audit.Append(tx, audit.Event{Actor: p.User, Action: action, Subject: p.User, Object: id, Device: p.Device, Via: "http"})
 }
 
 // settled waits until the exports of an earlier run are known.

@@ -73,7 +73,7 @@ func sameSite(r *http.Request) error {
 		return nil
 	case "", "none": // a program, or typed and bookmarked by the person
 	default:
-		if safe(r.Method) && r.URL.Path == "/" && h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document" {
+		if safe(r.Method) && r.URL.Path == "/" && isVisit(r) {
 			return nil
 		}
 		return crossSite()
@@ -82,6 +82,31 @@ func sameSite(r *http.Request) error {
 		return crossSite()
 	}
 	return nil
+}
+
+// isVisit reports whether a browser says that r opens a page of its own in a tab.
+func isVisit(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+}
+
+// LetVisit lets other web sites send browsers to one exact path of a Public route with
+// one method, GET or POST: for services that people sign in with, which send them back.
+// It must be called before the first Serve. A browser that says where a request comes
+// from must say that it opens a page; the session's cookie is not sent along, and a
+// POST must be a form.
+func (s *Server) LetVisit(method, path string) {
+	if s.visits == nil {
+		s.visits = map[string]bool{}
+	}
+	s.visits[method+" "+path] = true
+}
+
+func (s *Server) mayVisit(r *http.Request) bool {
+	if !s.visits[r.Method+" "+r.URL.Path] || r.Header.Get("Sec-Fetch-Site") != "" && !isVisit(r) {
+		return false
+	}
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return r.Method == http.MethodGet || strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded")
 }
 
 func safe(method string) bool {

@@ -31,6 +31,7 @@ func remains() map[string]string {
 		"POST /v1/guardianship/requests": anyMethod, // a child asks
 		// closing the account, and keeping others out of what is left
 		"POST /v1/me/cancellation": anyMethod, "POST /v1/me/cancellation/code": anyMethod, "POST /v1/session/proof": anyMethod, "PUT /v1/me/password": anyMethod,
+		"POST /v1/me/incidents/{id}/seen": anyMethod, // what they must be told
 		// taking away what is theirs, and knowing first whether it is all here and whole
 		"POST /v1/me/exports": anyMethod, "POST /v1/blobs/known": anyMethod, "POST /v1/blobs/verify": anyMethod, "POST /api/search/metadata": anyMethod,
 		"POST /v1/duplicates/undo": anyMethod, "POST /v1/duplicates/plans": anyMethod, // giving back what was folded

@@ -120,6 +120,7 @@ type Server struct {
 	failed   *account.Throttle // bad credentials by source
 	own      ownHosts
 	routes   []Route
+	visits   map[string]bool // see LetVisit
 
 	secure, plain *http.Server
 	conns         *conns
@@ -338,7 +339,7 @@ func (s *Server) welcome(r *http.Request) error {
 			Detail: "The request names a host that is not this box.",
 			Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
 	}
-	if err := sameSite(r); err != nil {
+	if err := sameSite(r); err != nil && !s.mayVisit(r) {
 		return err
 	}
 	// ServeMux would answer with a redirect, at which clients lose the body.

@@ -28,6 +28,8 @@ func stepUps() map[string]account.When {
 		"POST /v1/me/cancellation/code":            account.Always, // the one before is good for nothing then
 		"POST /v1/users/{id}/removal":              account.Always,
 		"PUT /v1/retention/{category}":             account.Always, // what is older goes
+		"POST /v1/me/links/{service}":              account.Always, // one signs in with it from then on
+		"POST /v1/incidents/{id}/send":             account.Always, // cannot be taken back
 		"PATCH /v1/users/{id}":                     account.Always,
 		"PUT /v1/children/{id}":                    account.Always, // from then on one decides for a child
 		"POST /v1/children/{id}/guardians":         account.Always, // and lets another one

@@ -61,6 +61,7 @@ type BoxDescription struct {
 	Words          []string `json:"words" minItems:"6" maxItems:"6" doc:"The fingerprint as six words, to compare by eye"`
 	PolicyRevision string   `json:"policy_revision" doc:"The privacy policy in force"`
 	Version        string   `json:"version" doc:"Version of the software"`
+	Gate           bool     `json:"gate" doc:"There are announcements to read, or services to sign in with: GET /v1/announcements, GET /v1/sign-in"`
 }
 
 func (a *API) describeBox(ctx context.Context, _ *struct{}) (*boxAnswer, error) {
@@ -73,6 +74,11 @@ func (a *API) describeBox(ctx context.Context, _ *struct{}) (*boxAnswer, error) 
 	}
 	if bound {
 		d.State = "b"
+		told, err := a.incidents.Published(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.Gate = len(told) > 0 || len(a.elsewhere.Services()) > 0
 	}
 	return &boxAnswer{Body: d}, nil
 }

@@ -21,16 +21,20 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/disclosure"
 	"yunbox.local/daemon/erasure"
 	"yunbox.local/daemon/export"
 	"yunbox.local/daemon/gateway/content"
 	"yunbox.local/daemon/guardian"
 	"yunbox.local/daemon/health"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/report"
 	"yunbox.local/daemon/requests"
 	"yunbox.local/daemon/rights"
+	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/storage"
 )
 
@@ -52,6 +56,10 @@ type Options struct {
 	Requests *requests.Room
 
 	Guardians *guardian.Room
+	Outside   *disclosure.Register
+	Incidents *incident.Room
+	Elsewhere *thirdparty.Room
+	Maker     *report.Room
 
 	Box Box
 	Log *slog.Logger
@@ -75,27 +83,31 @@ type Box struct {
 
 // API serves /v1. Make one with New; it is safe for concurrent use.
 type API struct {
-	server   *httpd.Server
-	identity *httpd.Identity
-	accounts *account.Accounts
-	audit    *audit.Log
-	consent  *consent.Ledger
-	catalog  *catalog.Catalog
-	ingest   *ingest.Ingest
-	store    *storage.Store
-	keeper   *health.Health
-	db       *db.DB
-	rights   func() *rights.Register
-	exports  *export.Room
-	guardian *guardian.Room
-	erasure  *erasure.Room
-	requests *requests.Room
-	content  *content.Files
-	box      Box
-	log      *slog.Logger
-	judged   *account.Throttle // passwords that strangers have judged, by source
-	codes    *account.Throttle // codes of receipts and answers that strangers have tried, by source
-	reading  chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
+	server    *httpd.Server
+	identity  *httpd.Identity
+	accounts  *account.Accounts
+	audit     *audit.Log
+	consent   *consent.Ledger
+	catalog   *catalog.Catalog
+	ingest    *ingest.Ingest
+	store     *storage.Store
+	keeper    *health.Health
+	db        *db.DB
+	rights    func() *rights.Register
+	exports   *export.Room
+	guardian  *guardian.Room
+	erasure   *erasure.Room
+	requests  *requests.Room
+	outside   *disclosure.Register
+	incidents *incident.Room
+	elsewhere *thirdparty.Room
+	maker     *report.Room
+	content   *content.Files
+	box       Box
+	log       *slog.Logger
+	judged    *account.Throttle // passwords that strangers have judged, by source
+	codes     *account.Throttle // codes of receipts and answers that strangers have tried, by source
+	reading   chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document
@@ -105,7 +117,8 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
-		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, erasure: o.Erasure, requests: o.Requests, guardian: o.Guardians, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, erasure: o.Erasure, requests: o.Requests, guardian: o.Guardians,
+		outside: o.Outside, incidents: o.Incidents, elsewhere: o.Elsewhere, maker: o.Maker, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		codes:   account.NewThrottle(5*time.Second, 20, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
@@ -134,6 +147,10 @@ func New(o Options) *API {
 	a.registerRequests()
 	a.registerCorrections()
 	a.registerProfile()
+	a.registerDisclosures()
+	a.registerIncidents()
+	a.registerElsewhere()
+	a.registerMaker()
 	a.registerCare()
 	a.registerEvents()
 
@@ -189,6 +206,7 @@ func (a *API) config() huma.Config {
 				{Name: "account", Description: "Binding, signing in, people, devices and app tokens"},
 				{Name: "consent", Description: "The privacy policy, purposes and decisions"},
 				{Name: "rights", Description: "What the box holds about the asker, and having it all"},
+				{Name: "incidents", Description: "What went wrong with people's data, and telling them"},
 				{Name: "files", Description: "Sending, reading and listing one's own files"},
 				{Name: "events", Description: "What changes"},
 			},

@@ -131,7 +131,7 @@ type ChildEntry struct {
 	Guarded   bool                `json:"guarded" doc:"Somebody stands for it now"`
 	Stands    bool                `json:"stands" doc:"The asker stands for it"`
 	Guardians []GuardianEntry     `json:"guardians"`
-	Requests  []WardRequestEntry      `json:"requests" doc:"The newest first"`
+	Requests  []WardRequestEntry  `json:"requests" doc:"The newest first"`
 	Erasures  []ErasureEntry      `json:"erasures"`
 	Deletions []guardian.Deletion `json:"deletions" doc:"The newest first"`
 }

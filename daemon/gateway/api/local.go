@@ -58,6 +58,10 @@ func (a *API) Local() *Local {
 	handle("POST /local/sweep", l.sweep)
 	handle("GET /local/audit/verify", l.auditVerify)
 	handle("GET /local/audit/tail", l.auditTail)
+	handle("GET /local/disclosures", l.disclosures)
+	l.incidentRoutes()
+	handle("GET /local/update-check", l.showPayload(a.maker.Update))
+	handle("GET /local/statistics", l.showPayload(a.maker.Sums))
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &problem.Error{Kind: problem.NotFound, Op: "api.local", Title: "There is no such operation", Hint: "This yunboxctl may be older or newer than the box."}
 	})
@@ -268,8 +272,8 @@ type chainReport struct {
 	Bad     *audit.Bad `json:"bad"`
 }
 
-// auditVerify verifies both records that are chained: who did what, and who
-// consented to what. The query's audit and consent are marks that were kept elsewhere.
+// auditVerify verifies the records that are chained: who did what, who consented to
+// what, and what left the box. The query's audit and consent are marks that were kept elsewhere.
 func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
 	keptActs, err := keptMarks(r.URL.Query()["audit"])
 	if err != nil {
@@ -287,10 +291,15 @@ func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	outside, err := l.api.outside.Verify(r.Context())
+	if err != nil {
+		return err
+	}
 	httpd.WriteJSON(w, http.StatusOK, struct {
 		chainReport
-		Consent chainReport `json:"consent"`
-	}{chainReport(acts), chainReport(consents)})
+		Consent    chainReport `json:"consent"`
+		Disclosure chainReport `json:"disclosure"`
+	}{chainReport(acts), chainReport(consents), chainReport(outside)})
 	return nil
 }
 

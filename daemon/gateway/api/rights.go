@@ -292,8 +292,8 @@ func (a *API) archive(w http.ResponseWriter, r *http.Request) {
 	}
 	defer tar.Close()
 	// What goes on somewhere is noted with what it goes on from.
-	if r.Method == http.MethodGet && r.Header.Get("Range") == "" {
-		if err := a.exports.Fetched(ctx, principal(ctx), info.ID); err != nil {
+	if r.Method == http.MethodGet {
+		if err := a.exports.Fetched(ctx, principal(ctx), info.ID, r.Header.Get("Range") != ""); err != nil {
 			httpd.WriteProblem(w, r, err)
 			return
 		}

@@ -5,6 +5,7 @@ import { Icon } from './icons';
 import { date, dateTime, size, t, word, type Key } from './i18n';
 import { DataCard } from './mine';
 import { PasswordHint } from './password';
+import { href } from './route';
 import { Notices, Protection, Sessions, sessionsEnded } from './protect';
 import { isAdmin, readNotices, refresh, session } from './session';
 import { Words } from './signin';
@@ -24,6 +25,7 @@ export function AccountPage() {
       <Deletions />
       <Tokens />
       <DataCard />
+      <OutsideCard />
       {isAdmin(me!) && <People />}
       <section class="card">
         <h2>{t('account.box')}</h2>
@@ -36,6 +38,17 @@ export function AccountPage() {
         <p class="hint"><a href="/ca.crt" download="yunbox-ca.crt">{t('account.ca')}</a> · <a href={LICENSES_URL}>{t('account.licenses')}</a></p>
       </section>
     </>
+  );
+}
+
+/** The way to what concerns the world outside of the box. */
+function OutsideCard() {
+  return (
+    <section class="card">
+      <h2>{t('outside.title')}</h2>
+      <p>{t('outside.card')}</p>
+      <p><a class="button plain" href={href('outside')}><Icon name="out" /><span>{t('data.open')}</span></a></p>
+    </section>
   );
 }
 

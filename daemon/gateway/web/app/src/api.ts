@@ -3,6 +3,8 @@ export interface Box {
   name: string;
   id: string;
   bound: boolean;
+  /** There is something to read, or another way to choose, before one signs in. */
+  gate: boolean;
   fingerprint: string;
   words: string[];
   policy_revision: string;

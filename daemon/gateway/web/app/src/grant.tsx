@@ -2,7 +2,9 @@ import { useState } from 'preact/hooks';
 import { call, get, type Device } from './api';
 import { decide, onDevice, PolicyCard, stateOf, useConsents, type Consents } from './consents';
 import { t } from './i18n';
+import { route } from './route';
 import { refresh } from './session';
+import { useStore } from './store';
 import { Button, Field, Head, Note, ProblemNote, Show, Switch, useAct, useLoad } from './ui';
 
 interface Login {
@@ -11,8 +13,8 @@ interface Login {
 }
 
 /** Where an app sends its person to let it in: the device gets its name, and what it may back up is decided. */
-export function Grant({ flow }: { flow: string }) {
-  const path = '/index.php/login/v2/flow/' + encodeURIComponent(flow);
+export function Grant() {
+  const path = '/index.php/login/v2/flow/' + encodeURIComponent(useStore(route).rest);
   const login = useLoad(() => get<Login>(path), [path]);
   const consents = useConsents();
   const [done, setDone] = useState(false);

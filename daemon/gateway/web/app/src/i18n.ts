@@ -92,7 +92,7 @@ export function duration(seconds: number): string {
 
 const patterns: { match: RegExp; chinese: string }[] = [];
 
-/** Takes up the Chinese of more sentences of the box: a part that is fetched later brings its own. */
+/** Takes in sentences of the box with their translation, of a part of the page too. */
 export function learn(sentences: Record<string, string>) {
   for (const [english, chinese] of Object.entries(sentences)) {
     // {} stands for a part that differs each time.

@@ -5,7 +5,6 @@ import { ConsentsPage } from './consents';
 import { WorkBar } from './duplicates/bar';
 import { FilesPage } from './files';
 import { FirstRun } from './firstrun';
-import { Grant } from './grant';
 import { Problem } from './api';
 import { Icon, Logo, type IconName } from './icons';
 import { lang, percent, setLang, t } from './i18n';
@@ -39,10 +38,19 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   me: { of: 'account', view: later(() => import('./me/page')) },
   guardian: { of: 'consents', view: later(() => import('./guardian/guardian')) },
   rights: { of: 'account', view: later(() => import('./rights/page')) },
+  outside: { of: 'account', view: later(() => import('./outside/page')) },
+  elsewhere: { of: 'account', view: later(async () => ({ default: (await import('./outside/page')).Back })) },
 };
 
 /** What is open to whoever has no account, or none any more. */
 const Outside = later(async () => ({ default: (await import('./rights/page')).Outside }));
+
+/** What people must be told before they sign in, and other ways to do that. */
+const Gate = later(async () => ({ default: (await import('./outside/page')).Gate }));
+const Elsewhere = below['elsewhere']!.view;
+
+/** How an app is let in that asked for it on this box's page. */
+const Grant = later(async () => ({ default: (await import('./grant')).Grant }));
 
 /** A page that is fetched when somebody opens it. */
 function later(load: () => Promise<{ default: () => preact.JSX.Element }>) {
@@ -56,7 +64,7 @@ function later(load: () => Promise<{ default: () => preact.JSX.Element }>) {
 
 function App() {
   useStore(lang); // drawing from the top draws every text again
-  const { page, rest } = useStore(route);
+  const { page } = useStore(route);
   const s = useStore(session);
   useEffect(() => void begin(), []);
   return (
@@ -65,8 +73,8 @@ function App() {
         : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
         : page === 'ask' ? <Plain><Outside /></Plain>
-        : !s.me ? <Plain><SignIn /></Plain>
-        : page === 'grant' ? <Plain wide><Grant flow={rest} /></Plain>
+        : !s.me ? <Plain>{page === 'elsewhere' ? <Elsewhere /> : <><SignIn />{s.box!.gate && <Gate />}</>}</Plain>
+        : page === 'grant' ? <Plain wide><Grant /></Plain>
         : s.welcome && s.me.role !== 'child' ? <Plain wide><Welcome /></Plain>
         : <Shell />}
       <ProofDialog />

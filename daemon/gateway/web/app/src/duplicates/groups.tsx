@@ -3,6 +3,7 @@ import { Problem, problemOf } from '../api';
 import { Icon, iconOf } from '../icons';
 import { date, number, size, t } from '../i18n';
 import { Button, Note } from '../ui';
+import { d } from './texts';
 import { nameOf, type Alike, type Entry, type Found, type Group, type Name, type Picture } from './work';
 
 /** By content: the file that the person wants to stay, or null for all of them. */
@@ -15,9 +16,9 @@ const base = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 export function GroupList({ groups, total, choices, choose }: { groups: Group[]; total: number; choices: Choices; choose: (c: Choices) => void }) {
   const [shown, show] = useState(STEP);
   return (
-    <section aria-label={t('dups.groups')}>
-      <h2 class="section-title">{t('dups.groups')}</h2>
-      <p class="section-text">{t('dups.groupsText')}</p>
+    <section aria-label={d('dups.groups')}>
+      <h2 class="section-title">{d('dups.groups')}</h2>
+      <p class="section-text">{d('dups.groupsText')}</p>
       <div class="groups">
         {groups.slice(0, shown).map((g) => (
           <GroupCard
@@ -30,7 +31,7 @@ export function GroupList({ groups, total, choices, choose }: { groups: Group[];
         ))}
       </div>
       {shown < groups.length && <div class="load-more"><Button onClick={() => show(shown + STEP)}>{t('files.more')}</Button></div>}
-      {total > groups.length && shown >= groups.length && <p class="hint">{t('dups.groupsMore', { n: total - groups.length })}</p>}
+      {total > groups.length && shown >= groups.length && <p class="hint">{d('dups.groupsMore', { n: total - groups.length })}</p>}
     </section>
   );
 }
@@ -48,17 +49,17 @@ function GroupCard({ group: g, choice, choose }: { group: Group; choice: Choices
         <span class="thumb"><Icon name={iconOf(first)} /></span>
         <span class="line-main">
           <strong>{base(first)}</strong>
-          <small>{t('dups.copies', { n: files.length })} · {t('dups.each', { size: size(g.size) })}{g.in_box && ' · ' + t('dups.boxHas')}</small>
+          <small>{d('dups.copies', { n: files.length })} · {d('dups.each', { size: size(g.size) })}{g.in_box && ' · ' + d('dups.boxHas')}</small>
         </span>
-        {choice && <span class="tag good">{t(choice.stays === null ? 'dups.allStay' : 'dups.chosen')}</span>}
+        {choice && <span class="tag good">{d(choice.stays === null ? 'dups.allStay' : 'dups.chosen')}</span>}
         <Icon name="chevron" class="faint turn" />
       </summary>
       <fieldset class="choice">
-        <legend class="hidden">{t('dups.whichStays', { name: base(first) })}</legend>
+        <legend class="hidden">{d('dups.whichStays', { name: base(first) })}</legend>
         {files.map((f) => <FileOption key={nameOf(f.path)} group={g.sha256} file={f} checked={nameOf(f.path) === stays} pick={typeof f.path === 'string' ? () => choose({ stays: f.path as string, all: names }) : null} />)}
         <label class="option">
           <input type="radio" name={'stays-' + g.sha256} checked={stays === null} onChange={() => choose({ stays: null, all: names })} />
-          <span class="line-main"><strong>{t('dups.keepAll')}</strong></span>
+          <span class="line-main"><strong>{d('dups.keepAll')}</strong></span>
         </label>
       </fieldset>
     </details>
@@ -70,7 +71,7 @@ function FileOption({ group, file: f, checked, pick }: { group: string; file: En
     <label class="option">
       <input type="radio" name={'stays-' + group} checked={checked} disabled={!pick} onChange={() => pick?.()} />
       <span class="line-main"><span class="path">{nameOf(f.path)}</span><small>{date(new Date(f.mtime / NANO).toISOString())}</small></span>
-      {checked && <span class="tag good">{t('dups.stays')}</span>}
+      {checked && <span class="tag good">{d('dups.stays')}</span>}
     </label>
   );
 }
@@ -80,15 +81,15 @@ export function AlikeList({ of: f }: { of: Found }) {
   const [shown, show] = useState(STEP);
   const a = f.alike!;
   return (
-    <section aria-label={t('dups.alike')}>
-      <h2 class="section-title">{t('dups.alike')}</h2>
-      <p class="section-text">{a.alike === 0 ? t('dups.alikeNone', { n: a.pictures }) : t('dups.alikeText', { n: a.alike, of: a.pictures, size: size(a.bytes) })}</p>
-      {a.alike > 0 && <Note icon="image">{t('dups.alikeOnly')}</Note>}
+    <section aria-label={d('dups.alike')}>
+      <h2 class="section-title">{d('dups.alike')}</h2>
+      <p class="section-text">{a.alike === 0 ? d('dups.alikeNone', { n: a.pictures }) : d('dups.alikeText', { n: a.alike, of: a.pictures, size: size(a.bytes) })}</p>
+      {a.alike > 0 && <Note icon="image">{d('dups.alikeOnly')}</Note>}
       <div class="groups">
         {f.pictures.slice(0, shown).map((p) => <AlikeCard key={nameOf(p.best.path)} folder={f.folder} of={p} />)}
       </div>
       {shown < f.pictures.length && <div class="load-more"><Button onClick={() => show(shown + STEP)}>{t('files.more')}</Button></div>}
-      {a.unseen > 0 && <p class="hint">{t('dups.unseen', { n: a.unseen })}</p>}
+      {a.unseen > 0 && <p class="hint">{d('dups.unseen', { n: a.unseen })}</p>}
     </section>
   );
 }
@@ -102,14 +103,14 @@ function AlikeCard({ folder, of }: { folder: string; of: Alike }) {
         <span class="thumb"><Icon name="image" /></span>
         <span class="line-main">
           <strong>{base(first)}</strong>
-          <small>{t('dups.pictures', { n: of.files.length + 1 })}</small>
+          <small>{d('dups.pictures', { n: of.files.length + 1 })}</small>
         </span>
         <Icon name="chevron" class="faint turn" />
       </summary>
       {open && (
         <div class="looks">
-          <Look folder={folder} picture={of.best} tag={t('dups.best')} />
-          {of.files.map((p) => <Look key={nameOf(p.path)} folder={folder} picture={p} tag={t(p.exact ? 'dups.exact' : 'dups.looks')} />)}
+          <Look folder={folder} picture={of.best} tag={d('dups.best')} />
+          {of.files.map((p) => <Look key={nameOf(p.path)} folder={folder} picture={p} tag={d(p.exact ? 'dups.exact' : 'dups.looks')} />)}
         </div>
       )}
     </details>

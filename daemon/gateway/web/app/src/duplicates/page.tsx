@@ -8,6 +8,7 @@ import { useStore } from '../store';
 import { Button, Dialog, Empty, Head, Note, ProblemNote, Said, Show, useAct, useLoad } from '../ui';
 import { Bar } from './bar';
 import { AlikeList, GroupList, type Choices } from './groups';
+import { d } from './texts';
 import { carry, found, look, nameOf, outcome, prepare, stop, trouble, work, type Action, type Found, type Plan, type Rule, type Troubles } from './work';
 
 const PURPOSE = 'file_dedup';
@@ -28,11 +29,11 @@ export function DuplicatesPage() {
   return (
     <>
       <Head title={t('dups.title')} text={t('dups.text')}>
-        <a class="button plain" href={href('storage')}><Icon name="storage" /><span>{t('dups.back')}</span></a>
+        <a class="button plain" href={href('storage')}><Icon name="storage" /><span>{d('dups.back')}</span></a>
       </Head>
       {problem && (problem.kind !== 'consent-required'
         ? <ProblemNote problem={problem} />
-        : <Note kind="warn" icon="consents">{t('dups.withdrawn')}</Note>)}
+        : <Note kind="warn" icon="consents">{d('dups.withdrawn')}</Note>)}
       {now && <Working />}
       {!now && out && <Outcome />}
       <Show of={consents}>
@@ -45,7 +46,7 @@ export function DuplicatesPage() {
                 <>
                   {!allowed && <Consent consents={c} changed={() => { trouble.set(null); consents.reload(); }} />}
                   {list.length === 0 ? (
-                    <Empty icon="folder" title={t('dups.noFolder')}><p>{t('dups.noFolderText')}</p></Empty>
+                    <Empty icon="folder" title={d('dups.noFolder')}><p>{d('dups.noFolderText')}</p></Empty>
                   ) : (
                     <>
                       {(allowed || list.length > 1) && <Choose folders={list} at={at} choose={choose} allowed={allowed} />}
@@ -70,7 +71,7 @@ function Consent({ consents: c, changed }: { consents: Consents; changed: () => 
   if (!p) return null;
   return (
     <section class="card" aria-label={p.title}>
-      <div class="card-head"><h2>{t('dups.ask')}</h2></div>
+      <div class="card-head"><h2>{d('dups.ask')}</h2></div>
       <p>{p.what}</p>
       <dl class="facts">
         <div><dt>{t('consents.data')}</dt><dd>{p.data.join(t('listSeparator'))}</dd></div>
@@ -79,8 +80,8 @@ function Consent({ consents: c, changed }: { consents: Consents; changed: () => 
       </dl>
       {act.problem && <ProblemNote problem={act.problem} />}
       <div class="row-end">
-        <p class="hint">{t('dups.askHint')}</p>
-        <Button kind="main" busy={act.busy} onClick={() => void act.run(async () => { await decide(c, PURPOSE, true, null); changed(); })}>{t('dups.allow')}</Button>
+        <p class="hint">{d('dups.askHint')}</p>
+        <Button kind="main" busy={act.busy} onClick={() => void act.run(async () => { await decide(c, PURPOSE, true, null); changed(); })}>{d('dups.allow')}</Button>
       </div>
     </section>
   );
@@ -90,15 +91,15 @@ function Choose({ folders, at, choose, allowed }: { folders: Folder[]; at: strin
   const [similar, setSimilar] = useState(false);
   const busy = useStore(work) !== null;
   return (
-    <section class="card" aria-label={t('dups.where')}>
+    <section class="card" aria-label={d('dups.where')}>
       <fieldset class="choice" disabled={busy}>
-        <legend><h2>{t('dups.where')}</h2></legend>
+        <legend><h2>{d('dups.where')}</h2></legend>
         <div class="options">
           {folders.map((f) => (
             <label class="option" key={f.path}>
               <input type="radio" name="folder" checked={f.path === at} onChange={() => choose(f.path)} />
               <span class="thumb folder"><Icon name={f.kind === 'disk' ? 'storage' : 'folder'} /></span>
-              <span class="line-main"><strong>{f.path}</strong><small>{t(f.kind === 'disk' ? 'dups.disk' : 'dups.watched')}</small></span>
+              <span class="line-main"><strong>{f.path}</strong><small>{d(f.kind === 'disk' ? 'dups.disk' : 'dups.watched')}</small></span>
             </label>
           ))}
         </div>
@@ -107,11 +108,11 @@ function Choose({ folders, at, choose, allowed }: { folders: Folder[]; at: strin
         <>
           <label class="check">
             <input type="checkbox" checked={similar} onChange={(e) => setSimilar(e.currentTarget.checked)} />
-            <span>{t('dups.similar')}<small>{t('dups.similarText')}</small></span>
+            <span>{d('dups.similar')}<small>{d('dups.similarText')}</small></span>
           </label>
           <div class="row-end">
-            <p class="hint">{t('dups.nothing')}</p>
-            <Button kind="main" onClick={() => void look(at, similar)}>{t('dups.look')}</Button>
+            <p class="hint">{d('dups.nothing')}</p>
+            <Button kind="main" onClick={() => void look(at, similar)}>{d('dups.look')}</Button>
           </div>
         </>
       )}
@@ -132,16 +133,16 @@ function Working() {
       </div>
       <Bar />
       <p class="hint">{p ? farText() : w.folder}</p>
-      <p class="hint">{t(w.verb === 'apply' || w.verb === 'undo' ? 'dups.stayFold' : 'dups.stay')}</p>
+      <p class="hint">{d(w.verb === 'apply' || w.verb === 'undo' ? 'dups.stayFold' : 'dups.stay')}</p>
     </section>
   );
 }
 
 function farText(): string {
   const p = work.value!.progress!;
-  const list = [p.of_files > 0 ? t('dups.filesOf', { n: p.files, of: p.of_files }) : t('dups.files', { n: p.files })];
-  if (p.bytes > 0) list.push(p.of_bytes > 0 ? t('dups.bytesOf', { n: size(p.bytes), of: size(p.of_bytes) }) : size(p.bytes));
-  if (p.seconds_left > 0) list.push(t('dups.left', { time: duration(p.seconds_left) }));
+  const list = [p.of_files > 0 ? d('dups.filesOf', { n: p.files, of: p.of_files }) : d('dups.files', { n: p.files })];
+  if (p.bytes > 0) list.push(p.of_bytes > 0 ? d('dups.bytesOf', { n: size(p.bytes), of: size(p.of_bytes) }) : size(p.bytes));
+  if (p.seconds_left > 0) list.push(d('dups.left', { time: duration(p.seconds_left) }));
   return list.join(' · ');
 }
 
@@ -163,55 +164,55 @@ function Result({ found: f }: { found: Found }) {
   };
   return (
     <>
-      <section class="card" aria-label={t('dups.found')}>
-        {r.same === 0 ? <h2>{t('dups.none', { n: r.files })}</h2> : (
+      <section class="card" aria-label={d('dups.found')}>
+        {r.same === 0 ? <h2>{d('dups.none', { n: r.files })}</h2> : (
           <>
             <div class="card-head">
-              <h2>{t('dups.same', { n: r.same })}</h2>
-              <span class="big">{t('dups.free', { size: size(r.free) })}</span>
+              <h2>{d('dups.same', { n: r.same })}</h2>
+              <span class="big">{d('dups.free', { size: size(r.free) })}</span>
             </div>
-            <p>{t('dups.of', { n: r.files, size: size(r.bytes) })}{r.in_box > 0 && ' ' + t('dups.inBox', { n: r.in_box })}</p>
+            <p>{d('dups.of', { n: r.files, size: size(r.bytes) })}{r.in_box > 0 && ' ' + d('dups.inBox', { n: r.in_box })}</p>
           </>
         )}
-        <Left of={r.unreadable} text={t('dups.unreadable', { n: r.unreadable.n })} />
-        <Left of={r.changed} text={t('dups.changed', { n: r.changed.n })} />
-        {r.other_mounts > 0 && <p class="hint">{t('dups.mounts', { n: r.other_mounts })}</p>}
+        <Left of={r.unreadable} text={d('dups.unreadable', { n: r.unreadable.n })} />
+        <Left of={r.changed} text={d('dups.changed', { n: r.changed.n })} />
+        {r.other_mounts > 0 && <p class="hint">{d('dups.mounts', { n: r.other_mounts })}</p>}
       </section>
       {f.groups.length > 0 && (
         <>
           <GroupList groups={f.groups} total={plan.groups} choices={choices} choose={setChoices} />
-          <section class="card" aria-label={t('dups.what')}>
+          <section class="card" aria-label={d('dups.what')}>
             <fieldset class="choice">
-              <legend><h2>{t('dups.what')}</h2></legend>
+              <legend><h2>{d('dups.what')}</h2></legend>
               <div class="options">
-                <How action="trash" now={action} set={setAction} title={t('dups.trash')} text={t('dups.trashText')} />
-                {r.reflinks && <How action="reflink" now={action} set={setAction} title={t('dups.reflink')} text={t('dups.reflinkText')} />}
-                <How action="hardlink" now={action} set={setAction} title={t('dups.hardlink')} text={t('dups.hardlinkText')} />
+                <How action="trash" now={action} set={setAction} title={d('dups.trash')} text={d('dups.trashText')} />
+                {r.reflinks && <How action="reflink" now={action} set={setAction} title={d('dups.reflink')} text={d('dups.reflinkText')} />}
+                <How action="hardlink" now={action} set={setAction} title={d('dups.hardlink')} text={d('dups.hardlinkText')} />
               </div>
             </fieldset>
             <div class="field">
-              <label for="dups-rule">{t('dups.rule')}</label>
+              <label for="dups-rule">{d('dups.rule')}</label>
               <select id="dups-rule" class="input" value={rule} onChange={(e) => setRule(e.currentTarget.value as Rule)}>
-                <option value="oldest">{t('dups.oldest')}</option>
-                <option value="newest">{t('dups.newest')}</option>
-                <option value="shortest">{t('dups.shortest')}</option>
+                <option value="oldest">{d('dups.oldest')}</option>
+                <option value="newest">{d('dups.newest')}</option>
+                <option value="shortest">{d('dups.shortest')}</option>
               </select>
-              <p class="hint">{t('dups.ruleText')}</p>
+              <p class="hint">{d('dups.ruleText')}</p>
             </div>
             <div class="row-end">
-              <p class="hint">{t('dups.notYet')}</p>
-              <Button kind="main" onClick={() => void go()}>{t('dups.go')}</Button>
+              <p class="hint">{d('dups.notYet')}</p>
+              <Button kind="main" onClick={() => void go()}>{d('dups.go')}</Button>
             </div>
           </section>
         </>
       )}
-      {plan.files > 0 && named < plan.files && <p class="hint foot-note">{t('dups.more', { n: plan.files - named })}</p>}
+      {plan.files > 0 && named < plan.files && <p class="hint foot-note">{d('dups.more', { n: plan.files - named })}</p>}
       {f.alike && <AlikeList of={f} />}
       {sure && (
-        <Dialog title={t('dups.sure')} onClose={() => ask(false)}>
+        <Dialog title={d('dups.sure')} onClose={() => ask(false)}>
           <p><strong>{asked(plan)}</strong></p>
-          <p>{t('dups.sureText')}</p>
-          {plan.left > 0 && <p class="hint">{t('dups.sureLeft', { n: plan.left })}</p>}
+          <p>{d('dups.sureText')}</p>
+          {plan.left > 0 && <p class="hint">{d('dups.sureLeft', { n: plan.left })}</p>}
           <p class="hint">{f.folder}</p>
           <div class="row-end">
             <Button onClick={() => ask(false)}>{t('cancel')}</Button>
@@ -225,9 +226,9 @@ function Result({ found: f }: { found: Found }) {
 
 const asked = (p: Plan) => {
   const what = { n: p.files, size: size(p.free) };
-  return p.action === 'trash' ? t('dups.sureTrash', what) : p.action === 'hardlink' ? t('dups.sureHardlink', what) : t('dups.sureReflink', what);
+  return p.action === 'trash' ? d('dups.sureTrash', what) : p.action === 'hardlink' ? d('dups.sureHardlink', what) : d('dups.sureReflink', what);
 };
-const doIt = (p: Plan) => (p.action === 'trash' ? t('dups.doTrash', { n: p.files }) : t('dups.doFold', { n: p.files }));
+const doIt = (p: Plan) => (p.action === 'trash' ? d('dups.doTrash', { n: p.files }) : d('dups.doFold', { n: p.files }));
 
 function How({ action, now, set, title, text }: { action: Action; now: Action; set: (a: Action) => void; title: string; text: string }) {
   return (
@@ -256,18 +257,18 @@ function Outcome() {
   const { folded: r, plan, verb, folder } = outcome.value!;
   const undone = verb === 'undo';
   return (
-    <section class="card" aria-label={t('dups.done')}>
+    <section class="card" aria-label={d('dups.done')}>
       <div class="card-head">
         <h2>{undone
-          ? t(r.nothing ? 'dups.undoneNothing' : 'dups.undone', { n: r.done })
-          : plan.action === 'trash' ? t('dups.doneTrash', { n: r.done }) : plan.action === 'hardlink' ? t('dups.doneHardlink', { n: r.done }) : t('dups.doneReflink', { n: r.done })}</h2>
-        <span class="tag good">{t('dups.done')}</span>
+          ? d(r.nothing ? 'dups.undoneNothing' : 'dups.undone', { n: r.done })
+          : plan.action === 'trash' ? d('dups.doneTrash', { n: r.done }) : plan.action === 'hardlink' ? d('dups.doneHardlink', { n: r.done }) : d('dups.doneReflink', { n: r.done })}</h2>
+        <span class="tag good">{d('dups.done')}</span>
       </div>
-      {!undone && plan.action === 'trash' && r.done > 0 && <p>{t('dups.emptyIt', { size: size(r.bytes) })}</p>}
-      <Left of={r.left} text={t('dups.leftAlone', { n: r.left.n })} />
+      {!undone && plan.action === 'trash' && r.done > 0 && <p>{d('dups.emptyIt', { size: size(r.bytes) })}</p>}
+      <Left of={r.left} text={d('dups.leftAlone', { n: r.left.n })} />
       <div class="row-end">
         <p class="hint">{folder}</p>
-        {!undone && r.done > 0 && plan.action !== 'reflink' && <Button icon="restore" onClick={() => void carry('undo', folder, plan)}>{t('dups.undo')}</Button>}
+        {!undone && r.done > 0 && plan.action !== 'reflink' && <Button icon="restore" onClick={() => void carry('undo', folder, plan)}>{d('dups.undo')}</Button>}
       </div>
     </section>
   );
@@ -278,19 +279,19 @@ function Earlier({ folder, allowed }: { folder: string; allowed: boolean }) {
   const plans = useLoad(async () => (await call<{ plans: Plan[] }>('POST', '/v1/duplicates/plans', { path: folder })).plans.filter((p) => p.state !== 'planned').reverse(), [folder]);
   if (!plans.value?.length) return plans.problem && plans.problem.kind !== 'not-found' ? <ProblemNote problem={plans.problem} /> : null;
   return (
-    <section class="card" aria-label={t('dups.earlier')}>
-      <h2>{t('dups.earlier')}</h2>
+    <section class="card" aria-label={d('dups.earlier')}>
+      <h2>{d('dups.earlier')}</h2>
       <ul class="lines">
         {plans.value.slice(0, 10).map((p) => (
           <li key={p.plan}>
             <span class="line-main">
-              <strong>{p.action === 'trash' ? t('dups.wasTrash') : p.action === 'hardlink' ? t('dups.wasHardlink') : t('dups.wasReflink')}</strong>
-              <small>{dateTime(p.created)} · {t('dups.files', { n: p.files })} · {p.state === 'begun' ? t('dups.stateBegun') : p.state === 'undone' ? t('dups.stateUndone') : t('dups.done')}</small>
+              <strong>{p.action === 'trash' ? d('dups.wasTrash') : p.action === 'hardlink' ? d('dups.wasHardlink') : d('dups.wasReflink')}</strong>
+              <small>{dateTime(p.created)} · {d('dups.files', { n: p.files })} · {p.state === 'begun' ? d('dups.stateBegun') : p.state === 'undone' ? d('dups.stateUndone') : d('dups.done')}</small>
             </span>
             <span class="line-acts">
-              {p.state === 'begun' && allowed && <Button kind="quiet" onClick={() => void carry('apply', folder, p)}>{t('dups.goOn')}</Button>}
+              {p.state === 'begun' && allowed && <Button kind="quiet" onClick={() => void carry('apply', folder, p)}>{d('dups.goOn')}</Button>}
               {p.state !== 'undone' && p.action !== 'reflink' && (
-                <Button kind="quiet" icon="restore" aria-label={t('dups.undoOne', { time: dateTime(p.created) })} onClick={() => void carry('undo', folder, p)}>{t('undo')}</Button>
+                <Button kind="quiet" icon="restore" aria-label={d('dups.undoOne', { time: dateTime(p.created) })} onClick={() => void carry('undo', folder, p)}>{t('undo')}</Button>
               )}
             </span>
           </li>
