@@ -39,7 +39,7 @@ daemon authorities               a file that the settings name
 daemon openTree                  a fixed name in the state directory
 daemon openRights                the settings that the daemon was started with
 daemon forgetCopies              a fixed name in the state directory
-daemon elsewhere                 likewise
+daemon otherPlaces               likewise
 daemon openBackup                the settings that the daemon was started with
 daemon/account inBreach          the settings that the daemon was started with
 daemon/backup *                  a folder that root named over the unix socket, and fixed names in the state directory

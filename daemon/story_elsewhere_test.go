@@ -460,7 +460,7 @@ func (s *scripted) says(t *testing.T, to string, change map[string]any) (state s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alter, s.answer = nil, nil
-	s.claims = map[string]any{"iss": s.URL, "aud": "box", "sub": "somebody", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": q.Get("nonce")}
+	s.claims = map[string]any{"iss": s.URL, "aud": "box", "sub": "subject-7731", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": q.Get("nonce")}
 	for k, v := range change {
 		if s.claims[k] = v; v == nil {
 			delete(s.claims, k)
@@ -595,7 +595,7 @@ func TestForgedAnswersOpenNothing(t *testing.T) {
 	}
 	// Nothing of what the provider said but the id, hashed, and the address, sealed.
 	b.Stop()
-	for _, word := range []string{"somebody", "Ada Secret", "ada@example.com"} {
+	for _, word := range []string{"subject-7731", "Ada Secret", "ada@example.com"} {
 		filepath.WalkDir(b.State, func(name string, d os.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				if data, err := os.ReadFile(name); err == nil && bytes.Contains(data, []byte(word)) {

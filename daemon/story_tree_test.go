@@ -50,8 +50,17 @@ func mounted(t *testing.T, kind string) string {
 		t.Skipf("%s cannot be mounted here: %s", kind, out)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
-			t.Errorf("umount: %s", out)
+		// A program that another test starts holds every descriptor for a moment.
+		for n := 0; ; n++ {
+			out, err := exec.Command("umount", at).CombinedOutput()
+			if err == nil {
+				return
+			}
+			if n == 50 {
+				t.Errorf("umount: %s", out)
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
 	})
 	return at

@@ -156,7 +156,7 @@ func openFiles(one, other string, first int64) (*segmentReader, error) {
 		if f == nil {
 			continue
 		}
-		if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := readAt(f, head, 0); err != nil && !errors.Is(err, io.EOF) {
 			r.bad[i] = true // a sector that cannot be read is as good as a damaged one
 			continue
 		}
@@ -172,6 +172,15 @@ func openFiles(one, other string, first int64) (*segmentReader, error) {
 	}
 	r.pos, r.last = segmentHead, r.after
 	return r, nil
+}
+
+// readAt is f.ReadAt, and once more where the disk does not give what there is: the copy
+// of the last segment may be behind and have nothing to put in its place.
+func readAt(f *os.File, b []byte, at int64) (n int, err error) {
+	if n, err = f.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
+		n, err = f.ReadAt(b, at)
+	}
+	return n, err
 }
 
 var errSegment = errors.New("db: both heads of a segment of the journal are damaged")
@@ -211,7 +220,7 @@ func (r *segmentReader) read(i int) (rec record, ok bool, err error) {
 		return rec, false, nil
 	}
 	var head [recordHead]byte
-	if n, err := f.ReadAt(head[:], r.pos); err != nil && !(errors.Is(err, io.EOF) && n == recordHead) {
+	if n, err := readAt(f, head[:], r.pos); err != nil && !(errors.Is(err, io.EOF) && n == recordHead) {
 		if !errors.Is(err, io.EOF) {
 			r.bad[i] = true
 		}
@@ -230,7 +239,7 @@ func (r *segmentReader) read(i int) (rec record, ok bool, err error) {
 	}
 	need := recordHead + int(n)
 	r.buf = slices.Grow(r.buf[:0], need)[:need]
-	if got, err := f.ReadAt(r.buf, r.pos); err != nil && !(errors.Is(err, io.EOF) && got == need) {
+	if got, err := readAt(f, r.buf, r.pos); err != nil && !(errors.Is(err, io.EOF) && got == need) {
 		r.bad[i] = true
 		return rec, false, nil
 	}
@@ -266,7 +275,7 @@ func (r *segmentReader) rest() (n int64, torn bool) {
 		n = max(n, left)
 		var head [recordHead]byte
 		if left >= recordHead {
-			if _, err := f.ReadAt(head[:], r.pos); err != nil {
+			if _, err := readAt(f, head[:], r.pos); err != nil {
 				torn = false
 			} else if size := int64(binary.LittleEndian.Uint32(head[4:])); size > maxRecord || recordHead+size <= left || int64(binary.LittleEndian.Uint64(head[8:])) != r.last.number+1 {
 				torn = false // all of a record is there, or no head of one
