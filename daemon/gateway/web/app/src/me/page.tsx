@@ -253,6 +253,8 @@ function Usage() {
 /** Everything that the page keeps in the browser: a test compares this list with a browser that was used. */
 const keeps = [
   { name: '__Host-yunbox', kind: 'kind.cookie', why: 'for.session', ends: 'ends.session' },
+  { name: '__Host-yunbox-flow', kind: 'kind.cookie', why: 'for.flow', ends: 'ends.flow' },
+  { name: '__Host-yunbox-elsewhere', kind: 'kind.cookie', why: 'for.elsewhere', ends: 'ends.flow' },
   { name: 'yunbox.lang', kind: 'kind.local', why: 'for.lang', ends: 'ends.kept' },
   { name: 'yunbox.device', kind: 'kind.local', why: 'for.device', ends: 'ends.kept' },
   { name: 'yunbox.folder', kind: 'kind.local', why: 'for.folder', ends: 'ends.kept' },
@@ -271,8 +273,9 @@ function Cookies() {
       say(m('deleted'));
       draw({});
     });
-  // A cookie that no script can read is there as long as this page is.
-  const here = (k: (typeof keeps)[number]) => k.kind !== 'kind.local' || memory.get(k.name) !== null;
+  // No script can read a cookie: that of the session is there as long as this page is, those
+  // of a sign-in elsewhere are gone by then.
+  const here = (k: (typeof keeps)[number]) => (k.kind === 'kind.local' ? memory.get(k.name) !== null : k.ends !== 'ends.flow');
   return (
     <section class="card me-cookies">
       <h2>{m('cookies')}</h2>
