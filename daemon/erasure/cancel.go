@@ -424,6 +424,9 @@ func (r *Room) enter(ctx context.Context, u ident.UserID, s stage) (c Cancellati
 		if c, err = one(tx, u); err != nil {
 			return err
 		}
+		if s == withdrawing && c.Heir != 0 && !c.Accepted {
+			return errors.New("erasure: the files are not taken any more") // refused a moment ago: nothing has begun
+		}
 		tx.AfterCommit(func() { r.set(u, s, time.Time{}) })
 		return nil
 	})
