@@ -363,7 +363,7 @@ prints fetches the signed receipt: "yunboxctl receipt fetch".`,
 
 // removal are the commands by which root has somebody removed.
 func (a *app) removalCommands() []*cobra.Command {
-	days := 0
+	days, yes := 0, false
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Have the account of a person erased", Args: cobra.ExactArgs(1),
 		Long: `remove has everything of a person erased in --days. They are told, and can sign in to
@@ -374,6 +374,12 @@ that it prints is for the person: it fetches the signed receipt.`,
 			if err != nil {
 				return err
 			}
+			if days == 0 {
+				question := fmt.Sprintf("Everything of %s is erased at once, for good: they cannot export, and nobody can undo it. Erase it?", shown(args[0]))
+				if err := a.confirm(yes, question, "user remove --days 0"); err != nil {
+					return err
+				}
+			}
 			var out cancellation
 			if err := c.call(cmd.Context(), "POST", "/local/users/"+url.PathEscape(args[0])+"/removal", map[string]int{"days": days}, &out); err != nil {
 				return err
@@ -382,6 +388,7 @@ that it prints is for the person: it fetches the signed receipt.`,
 		},
 	}
 	remove.Flags().IntVar(&days, "days", 30, "that the person has to export in: 7 to 90, or 0")
+	remove.Flags().BoolVar(&yes, "yes", false, "with --days 0: you are sure, do not ask")
 	keep := &cobra.Command{
 		Use: "keep NAME", Short: "Keep a person whose account is being cancelled", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
