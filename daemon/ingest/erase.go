@@ -23,17 +23,9 @@ func (in *Ingest) Erase(ctx context.Context, u ident.UserID, sources []string) (
 		if err != nil || len(ids) == 0 {
 			return n, err
 		}
-		for _, id := range ids {
-			s, err := in.acquire(ctx, id)
-			if err != nil {
-				return n, err
-			}
-			err = in.drop(ctx, id)
-			in.free(id, s)
-			if err != nil {
-				return n, err
-			}
-			n++
+		some, err := in.dropAll(ctx, ids)
+		if n += some; err != nil {
+			return n, err
 		}
 	}
 }

@@ -45,26 +45,15 @@ func sourcesOf(purpose string) string {
 
 // eraseUploads ends uploads and removes what has arrived of them.
 func (in *Ingest) eraseUploads(ctx context.Context, u ident.UserID, w rights.Which, n int) (int, error) {
-	n = min(n, expireBatch)
-	ids, err := in.ids(ctx, uploadsOf, int64(u), n)
+	query, args := uploadsOf, []any{int64(u), min(n, expireBatch)}
 	if w.Purpose != "" {
-		ids, err = in.ids(ctx, uploadsFor, int64(u), n, sourcesOf(w.Purpose))
+		query, args = uploadsFor, append(args, sourcesOf(w.Purpose))
 	}
+	ids, err := in.ids(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
-	for _, id := range ids {
-		s, err := in.acquire(ctx, id)
-		if err != nil {
-			return 0, err
-		}
-		err = in.drop(ctx, id)
-		in.free(id, s)
-		if err != nil {
-			return 0, err
-		}
-	}
-	return len(ids), nil
+	return in.dropAll(ctx, ids)
 }
 
 func countUploads(ctx context.Context, tx *db.Tx, u ident.UserID, purpose string) (s rights.Sum, err error) {

@@ -126,19 +126,28 @@ func (in *Ingest) expire(ctx context.Context) (n int, err error) {
 		if err != nil || len(ids) == 0 {
 			return n, err
 		}
-		for _, id := range ids {
-			s, err := in.acquire(ctx, id)
-			if err != nil {
-				return n, err
-			}
-			err = in.drop(ctx, id)
-			in.free(id, s)
-			if err != nil {
-				return n, err
-			}
-			n++
+		some, err := in.dropAll(ctx, ids)
+		if n += some; err != nil {
+			return n, err
 		}
 	}
+}
+
+// dropAll ends those uploads and removes what arrived of them; n is how many it did.
+func (in *Ingest) dropAll(ctx context.Context, ids []string) (n int, err error) {
+	for _, id := range ids {
+		s, err := in.acquire(ctx, id)
+		if err != nil {
+			return n, err
+		}
+		err = in.drop(ctx, id)
+		in.free(id, s)
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // ids are the uploads that a query finds.
