@@ -64,3 +64,10 @@ func SealedBefore(a *Accounts, user ident.UserID, secret string) []byte {
 	}
 	return a.sealer.seal(key, secretColumn, user)
 }
+
+// seal is what boxes did before there was a vault.
+func (s *sealer) seal(plain []byte, column string, user ident.UserID) []byte {
+	nonce := random(s.aead.NonceSize())
+	out := append([]byte{sealVersion}, nonce...)
+	return s.aead.Seal(out, nonce, plain, sealFor(column, user))
+}

@@ -174,15 +174,8 @@ func sealFor(column string, user ident.UserID) []byte {
 	return binary.BigEndian.AppendUint64([]byte(column+"\x00"), uint64(user))
 }
 
-// seal encrypts plain for the column of the person's row: version, 12 bytes of
-// nonce, AES-256-GCM.
-func (s *sealer) seal(plain []byte, column string, user ident.UserID) []byte {
-	nonce := random(s.aead.NonceSize())
-	out := append([]byte{sealVersion}, nonce...)
-	return s.aead.Seal(out, nonce, plain, sealFor(column, user))
-}
-
-// open decrypts what seal made. It fails for values of another place, another key,
+// open decrypts a value that an earlier box sealed: version, 12 bytes of nonce,
+// AES-256-GCM. New ones lie in the vault. It fails for values of another place, another key,
 // and damaged ones.
 func (s *sealer) open(sealed []byte, column string, user ident.UserID) ([]byte, error) {
 	n := 1 + s.aead.NonceSize()
