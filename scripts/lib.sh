@@ -3,12 +3,14 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-# The same flags everywhere, so that one build cache serves all.
-export GOFLAGS="-tags=sqlite_fts5,sqlite_math_functions,sqlite_stat4,sqlite_omit_load_extension"
+# The same flags everywhere, the package's too, so that one build cache serves all.
+# osusergo and netgo: a program that is linked statically cannot load the C library's
+# ways to find users and addresses.
+export GOFLAGS="-trimpath -tags=sqlite_fts5,sqlite_math_functions,sqlite_stat4,sqlite_omit_load_extension,osusergo,netgo"
 export CGO_ENABLED=1
 # For SQLite: fdatasync, which spares a commit the journal of the file system, and
 # no statistics of memory, which cost a lock at each allocation.
-export CGO_CFLAGS="-O2 -g -DHAVE_FDATASYNC=1 -DSQLITE_DEFAULT_MEMSTATUS=0"
+export CGO_CFLAGS="-O2 -DHAVE_FDATASYNC=1 -DSQLITE_DEFAULT_MEMSTATUS=0"
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 2; }
@@ -64,7 +66,7 @@ need_toolchain() {
 # build_box: yunboxd and yunboxctl into var/bin.
 build_box() {
 	mkdir -p var/bin
-	go build -trimpath -ldflags=-s -o var/bin/ ./cmd/yunboxd ./cmd/yunboxctl || die "the build failed"
+	go build -ldflags=-s -o var/bin/ ./cmd/yunboxd ./cmd/yunboxctl || die "the build failed"
 }
 
 # build_harness NAME: a program of scripts/harness into var/bin.
