@@ -29,13 +29,17 @@ const LeastMemoryMiB = 40
 // Off switches a listener off.
 const Off = "off"
 
+// Socket as an address means: what the service manager listens on for the box
+// (sd_listen_fds(3), by the setting's name), and nothing else.
+const Socket = "socket"
+
 // Config is what can be set about a box. Field tags are the names in the file;
 // flags are the same names.
 type Config struct {
 	// State is the folder that holds everything of the box, absolute.
 	State string `mapstructure:"state"`
-	// HTTPS is the address of the encrypted gateways, "HOST:PORT"; port 0 takes a
-	// free one.
+	// HTTPS is the address of the encrypted gateways, "HOST:PORT", port 0 takes a
+	// free one; or "socket". So are HTTP and FTP.
 	HTTPS string `mapstructure:"https"`
 	// HTTP is the address of the same gateways without encryption, or "off".
 	HTTP string `mapstructure:"http"`
@@ -138,7 +142,7 @@ func Flags() *pflag.FlagSet {
 	fs := pflag.NewFlagSet("yunboxd", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.String("state", "/var/lib/yunbox", "`DIR` that holds everything of the box")
-	fs.String("https", ":8443", "`ADDR` of page, API and uploads; port 0 takes a free one")
+	fs.String("https", ":8443", "`ADDR` of page, API and uploads, HOST:PORT; port 0 takes a free one, socket means the one of the service manager")
 	fs.String("http", Off, "`ADDR` of the same without encryption, for clients that cannot pin a key, or off")
 	fs.String("ftp", Off, "`ADDR` of the camera gateway, or off")
 	plain := onOff(false)
@@ -232,16 +236,16 @@ func (c *Config) validate() error {
 		return errorf("state: %w", err)
 	}
 	c.State = abs
-	if err := address("https", c.HTTPS); err != nil {
+	if err := listener("https", c.HTTPS); err != nil {
 		return err
 	}
 	if c.HTTP != Off {
-		if err := address("http", c.HTTP); err != nil {
+		if err := listener("http", c.HTTP); err != nil {
 			return err
 		}
 	}
 	if c.FTP != Off {
-		if err := address("ftp", c.FTP); err != nil {
+		if err := listener("ftp", c.FTP); err != nil {
 			return err
 		}
 	}
@@ -300,6 +304,14 @@ func (c *Config) FTPPortRange() (low, high int, err error) {
 		return 0, 0, errorf("ftp-ports: %q is not LOW-HIGH with ports from 1024 to 65535", c.FTPPorts)
 	}
 	return int(first), int(last), nil
+}
+
+// listener checks an address to listen on.
+func listener(key, addr string) error {
+	if addr == Socket {
+		return nil
+	}
+	return address(key, addr)
 }
 
 func address(key, addr string) error {

@@ -335,9 +335,7 @@ func Guard(log *slog.Logger, h http.Handler) http.Handler {
 // welcome decides whether a request is for this box at all.
 func (s *Server) welcome(r *http.Request) error {
 	if !s.own.has(s, r) {
-		return &problem.Error{Kind: problem.Misdirected, Op: "httpd",
-			Detail: "The request names a host that is not this box.",
-			Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
+		return s.notThisBox()
 	}
 	if err := sameSite(r); err != nil && !s.mayVisit(r) {
 		return err
@@ -350,6 +348,12 @@ func (s *Server) welcome(r *http.Request) error {
 			Hint:   "Send the path without them."}
 	}
 	return nil
+}
+
+func (s *Server) notThisBox() error {
+	return &problem.Error{Kind: problem.Misdirected, Op: "httpd",
+		Detail: "The request names a host that is not this box.",
+		Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
 }
 
 func isCleanPath(p string) bool {
