@@ -152,7 +152,7 @@ func Flags() *pflag.FlagSet {
 	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off`")
 	fs.String("name", "", "`NAME` of the box on the network")
 	fs.StringSlice("hosts", nil, "further host `NAMES` that the box answers to")
-	fs.String("log-format", "text", "`text|json`")
+	fs.String("log-format", "text", "form of the log, `text|json`")
 	fs.Int("memory-mib", 64, "`MIB` of memory that the daemon holds itself to, all in all")
 	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
 	fs.String("volume", "", "`ID` of the volume, from yunboxctl status, without which the box does not start; empty: any")
