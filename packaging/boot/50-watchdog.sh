@@ -10,7 +10,7 @@ pid_now() { in_box systemctl show -P MainPID yunboxd; }
 another_runs() { [ "$(pid_now)" != "$1" ] && [ "$(pid_now)" != 0 ] && in_box systemctl -q is-active yunboxd && serving; }
 
 before=$(pid_now)
-in_box kill -STOP "$before"
+in_box sh -c "kill -STOP $before"
 check "a daemon that stands still is replaced" within 20 another_runs "$before"
 
 before=$(pid_now)
