@@ -276,7 +276,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		close(s.stopping)
 		defer close(s.stopped)
-		err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
+		for {
+			err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
+			// One that was accepted in the moment in which the listener was closed is not
+			// among those that net/http waited for.
+			if err != nil || s.conns.none() {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 		s.end(&problem.Error{Kind: problem.Canceled, Op: "httpd.shutdown",
 			Detail: "The box is shutting down.", Hint: "Go on when it is back."})
 		if err != nil {
