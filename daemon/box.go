@@ -52,6 +52,10 @@ type Options struct {
 	Log *slog.Logger
 	// Disk keeps the blobs; nil is the state directory itself.
 	Disk vfs.FS
+	// Listen opens what the box answers on, "https", "http" and "ftp", by the address
+	// that is set for it; nil, nil where that is "off". For a box that is opened again it
+	// is called again. nil: TCP at the address.
+	Listen func(name, addr string) (net.Listener, error)
 	// Now is the clock; nil is time.Now, which is believed at once while the system
 	// says that it is right.
 	Now func() time.Time
@@ -75,6 +79,7 @@ type Box struct {
 	running func() time.Duration
 	words   *consent.Catalogue
 	right   func() bool
+	opens   func(name, addr string) (net.Listener, error)
 	clock   *clock
 	volume  vfs.FS
 	started time.Time
@@ -110,7 +115,7 @@ type Box struct {
 	front       *httpd.Server
 	maintenance *api.Local
 	https       net.Listener
-	plain       net.Listener // nil: off
+	plain       net.Listener // nil: nothing there; it only points to https while conf.HTTP is off
 	ftp         net.Listener // nil: off
 	cameras     *ftp.Gateway // nil with ftp
 	local       net.Listener
@@ -143,11 +148,14 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func newBox(opt Options) *Box {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, right: func() bool { return false },
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, right: func() bool { return false }, opens: opt.Listen,
 		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	b.between = func(context.Context) error { return nil }
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.opens == nil {
+		b.opens = listenTCP
 	}
 	if b.now == nil {
 		b.now, b.right = time.Now, synchronised

@@ -38,21 +38,14 @@ const drain = 10 * time.Second
 const socket = "run/yunboxd.sock"
 
 func (b *Box) listen() (err error) {
-	if b.https, err = net.Listen("tcp", b.conf.HTTPS); err != nil {
-		return fmt.Errorf("https: %w", err)
+	if b.https, err = b.listenOn("https", b.conf.HTTPS); err != nil {
+		return err
 	}
-	b.closers = append(b.closers, closed(b.https))
-	if b.conf.HTTP != config.Off {
-		if b.plain, err = net.Listen("tcp", b.conf.HTTP); err != nil {
-			return fmt.Errorf("http: %w", err)
-		}
-		b.closers = append(b.closers, closed(b.plain))
+	if b.plain, err = b.listenOn("http", b.conf.HTTP); err != nil {
+		return err
 	}
-	if b.conf.FTP != config.Off {
-		if b.ftp, err = net.Listen("tcp", b.conf.FTP); err != nil {
-			return fmt.Errorf("ftp: %w", err)
-		}
-		b.closers = append(b.closers, closed(b.ftp))
+	if b.ftp, err = b.listenOn("ftp", b.conf.FTP); err != nil {
+		return err
 	}
 	if err := vfs.CreateDir(b.path("run")); err != nil {
 		return fmt.Errorf("local socket: %w", err)
@@ -63,6 +56,25 @@ func (b *Box) listen() (err error) {
 	}
 	b.closers = append(b.closers, closed(b.local))
 	return nil
+}
+
+// listenOn returns nil for what is off.
+func (b *Box) listenOn(name, addr string) (net.Listener, error) {
+	l, err := b.opens(name, addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if l != nil {
+		b.closers = append(b.closers, closed(l))
+	}
+	return l, nil
+}
+
+func listenTCP(_, addr string) (net.Listener, error) {
+	if addr == config.Off {
+		return nil, nil
+	}
+	return net.Listen("tcp", addr)
 }
 
 // closed closes a listener that its server may have closed before.
@@ -234,7 +246,11 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		})
 	}
 	serve("https", func() error { return b.front.Serve(ctx, b.https) })
-	if b.plain != nil {
+	switch {
+	case b.plain == nil:
+	case b.conf.HTTP == config.Off: // who calls there is shown the way
+		serve("http", func() error { return b.front.ServeRedirect(ctx, b.plain, port(b.https)) })
+	default:
 		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
 	}
 	if b.cameras != nil {

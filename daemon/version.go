@@ -1,4 +1,5 @@
 package daemon
 
-// Version of the daemon, in the form of Semantic Versioning 2.0.0.
-const Version = "0.1.0"
+// Version of the daemon, in the form of Semantic Versioning 2.0.0. scripts/package sets
+// it, to that of the release.
+var Version = "0.1.0"

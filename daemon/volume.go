@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -126,7 +125,7 @@ func rest(ctx context.Context, d time.Duration) bool {
 func (b *Box) Config() config.Config {
 	c := b.conf
 	c.HTTPS = b.https.Addr().String()
-	if b.plain != nil {
+	if b.plain != nil && c.HTTP != config.Off {
 		c.HTTP = b.plain.Addr().String()
 	}
 	if b.ftp != nil {
@@ -144,7 +143,7 @@ func (b *Box) Await(ctx context.Context) error {
 		Detail:     "It was unplugged or unmounted, or does not answer any more.",
 		Hint:       "Nothing was lost: devices keep their files and try again. Attach and mount the disk; the box goes on by itself.",
 		RetryAfter: lookAgain}
-	listener, err := net.Listen("tcp", b.Config().HTTPS)
+	listener, err := b.opens("https", b.Config().HTTPS)
 	if err != nil {
 		return fmt.Errorf("https: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -64,9 +65,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the box, and in its place the rescue of its records where these cannot
 // be used, until ctx ends.
 func serve(ctx context.Context, conf config.Config, log *slog.Logger) error {
-	opt := daemon.Options{Config: conf, Log: log}
+	passed, err := inherited(log)
+	if err != nil {
+		return err
+	}
+	opt := daemon.Options{Config: conf, Log: log, Listen: passed.listen}
+	dog := newWatchdog(log)
+	var walk sync.WaitGroup
+	walking, stop := context.WithCancel(context.WithoutCancel(ctx)) // a box that stops is watched, too
+	walk.Go(func() { dog.run(walking) })
+	defer walk.Wait()
+	defer stop()
 	for {
-		err := serveBox(ctx, &opt)
+		err := serveBox(ctx, &opt, dog)
 		if errors.Is(err, daemon.ErrWritable) && ctx.Err() == nil {
 			continue
 		}
@@ -84,15 +95,19 @@ func serve(ctx context.Context, conf config.Config, log *slog.Logger) error {
 
 // serveBox returns daemon.ErrWritable when the box is to be opened again, on the
 // same addresses: its disk was away or could only be read, and has come back.
-func serveBox(ctx context.Context, opt *daemon.Options) error {
+func serveBox(ctx context.Context, opt *daemon.Options, dog *watchdog) error {
 	box, err := daemon.Open(ctx, *opt)
 	if err != nil {
 		return err
 	}
+	alive := box.Alive
 	err = box.Run(ctx, func() {
 		opt.Log.Info("ready", "version", daemon.Version, "addresses", box.URLs())
 		tellReady(ctx, opt.Log)
+		dog.alive.Store(&alive)
+		context.AfterFunc(ctx, func() { dog.alive.Store(nil) }) // it hangs up by itself now
 	})
+	dog.alive.Store(nil)
 	opt.Rebuilt = nil
 	away := errors.Is(err, daemon.ErrAway)
 	if !away && !errors.Is(err, daemon.ErrWritable) {

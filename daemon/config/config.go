@@ -29,13 +29,17 @@ const LeastMemoryMiB = 40
 // Off switches a listener off.
 const Off = "off"
 
+// Socket as an address means: what the service manager listens on for the box
+// (sd_listen_fds(3), by the setting's name), and nothing else.
+const Socket = "socket"
+
 // Config is what can be set about a box. Field tags are the names in the file;
 // flags are the same names.
 type Config struct {
 	// State is the folder that holds everything of the box, absolute.
 	State string `mapstructure:"state"`
-	// HTTPS is the address of the encrypted gateways, "HOST:PORT"; port 0 takes a
-	// free one.
+	// HTTPS is the address of the encrypted gateways, "HOST:PORT", port 0 takes a
+	// free one; or "socket". So are HTTP and FTP.
 	HTTPS string `mapstructure:"https"`
 	// HTTP is the address of the same gateways without encryption, or "off".
 	HTTP string `mapstructure:"http"`
@@ -138,7 +142,7 @@ func Flags() *pflag.FlagSet {
 	fs := pflag.NewFlagSet("yunboxd", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.String("state", "/var/lib/yunbox", "`DIR` that holds everything of the box")
-	fs.String("https", ":8443", "`ADDR` of page, API and uploads; port 0 takes a free one")
+	fs.String("https", ":8443", "`ADDR` of page, API and uploads, HOST:PORT; port 0 takes a free one, socket means the one of the service manager")
 	fs.String("http", Off, "`ADDR` of the same without encryption, for clients that cannot pin a key, or off")
 	fs.String("ftp", Off, "`ADDR` of the camera gateway, or off")
 	plain := onOff(false)
@@ -148,7 +152,7 @@ func Flags() *pflag.FlagSet {
 	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off`")
 	fs.String("name", "", "`NAME` of the box on the network")
 	fs.StringSlice("hosts", nil, "further host `NAMES` that the box answers to")
-	fs.String("log-format", "text", "`text|json`")
+	fs.String("log-format", "text", "form of the log, `text|json`")
 	fs.Int("memory-mib", 64, "`MIB` of memory that the daemon holds itself to, all in all")
 	fs.Int("reserve-mib", 0, "`MIB` of disk that uploads leave free; 0 chooses by the disk")
 	fs.String("volume", "", "`ID` of the volume, from yunboxctl status, without which the box does not start; empty: any")
@@ -232,16 +236,16 @@ func (c *Config) validate() error {
 		return errorf("state: %w", err)
 	}
 	c.State = abs
-	if err := address("https", c.HTTPS); err != nil {
+	if err := listener("https", c.HTTPS); err != nil {
 		return err
 	}
 	if c.HTTP != Off {
-		if err := address("http", c.HTTP); err != nil {
+		if err := listener("http", c.HTTP); err != nil {
 			return err
 		}
 	}
 	if c.FTP != Off {
-		if err := address("ftp", c.FTP); err != nil {
+		if err := listener("ftp", c.FTP); err != nil {
 			return err
 		}
 	}
@@ -300,6 +304,14 @@ func (c *Config) FTPPortRange() (low, high int, err error) {
 		return 0, 0, errorf("ftp-ports: %q is not LOW-HIGH with ports from 1024 to 65535", c.FTPPorts)
 	}
 	return int(first), int(last), nil
+}
+
+// listener checks an address to listen on.
+func listener(key, addr string) error {
+	if addr == Socket {
+		return nil
+	}
+	return address(key, addr)
 }
 
 func address(key, addr string) error {

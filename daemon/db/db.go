@@ -70,29 +70,30 @@ type Options struct {
 
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
-	path     string
-	files    fs.FS // schema and migrations
-	log      *slog.Logger
-	now      func() time.Time
-	trouble  func(error)
-	gone     func() error
-	sure     func() (time.Time, bool)
-	write    *sql.DB // one connection, owned by the writer goroutine
-	read     *sql.DB
-	check    *sql.DB  // one connection, for checkpoints
-	journal  *journal // nil: there is none
-	ops      ops      // of the running transaction; the writer's
-	calls    chan *call
-	stopping context.Context // ends with stop
-	stopNow  context.CancelFunc
-	stop     chan struct{}
-	stopOnce sync.Once
-	done     sync.WaitGroup
-	tick     chan struct{}
-	failed   atomic.Pointer[error]
-	doubted  atomic.Bool // it looked damaged once, and was not
-	commits  atomic.Int64
-	writes   atomic.Int64
+	path      string
+	files     fs.FS // schema and migrations
+	log       *slog.Logger
+	now       func() time.Time
+	trouble   func(error)
+	gone      func() error
+	sure      func() (time.Time, bool)
+	write     *sql.DB // one connection, owned by the writer goroutine
+	read      *sql.DB
+	check     *sql.DB  // one connection, for checkpoints
+	journal   *journal // nil: there is none
+	ops       ops      // of the running transaction; the writer's
+	calls     chan *call
+	stopping  context.Context // ends with stop
+	stopNow   context.CancelFunc
+	stop      chan struct{}
+	stopOnce  sync.Once
+	done      sync.WaitGroup
+	tick      chan struct{}
+	failed    atomic.Pointer[error]
+	doubted   atomic.Bool // it looked damaged once, and was not
+	rewriting atomic.Bool // Scour has the writer's connection
+	commits   atomic.Int64
+	writes    atomic.Int64
 }
 
 // Open opens the database at opt.Path, creating or migrating it as needed. It

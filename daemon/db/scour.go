@@ -39,6 +39,8 @@ func (d *DB) vacuum(ctx context.Context) (err error) {
 		return err
 	}
 	defer c.Close()
+	d.rewriting.Store(true)
+	defer d.rewriting.Store(false)
 	const where = "SQLITE_TMPDIR" // SQLite asks for it each time that it makes such a file
 	before, was := os.LookupEnv(where)
 	if err := os.Setenv(where, filepath.Dir(d.path)); err != nil {

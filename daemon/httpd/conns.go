@@ -85,6 +85,13 @@ func (c *conns) add(raw net.Conn) (added, evicted *conn) {
 	return added, evicted
 }
 
+// none reports whether no connection is open.
+func (c *conns) none() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open) == 0
+}
+
 // dispensable is the connection of that source, "" any, that has to make room.
 func (c *conns) dispensable(source string) (found *conn) {
 	for k := range c.open {

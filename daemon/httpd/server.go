@@ -276,7 +276,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		close(s.stopping)
 		defer close(s.stopped)
-		err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
+		for {
+			err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
+			// One that was accepted in the moment in which the listener was closed is not
+			// among those that net/http waited for.
+			if err != nil || s.conns.none() {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 		s.end(&problem.Error{Kind: problem.Canceled, Op: "httpd.shutdown",
 			Detail: "The box is shutting down.", Hint: "Go on when it is back."})
 		if err != nil {
@@ -335,9 +343,7 @@ func Guard(log *slog.Logger, h http.Handler) http.Handler {
 // welcome decides whether a request is for this box at all.
 func (s *Server) welcome(r *http.Request) error {
 	if !s.own.has(s, r) {
-		return &problem.Error{Kind: problem.Misdirected, Op: "httpd",
-			Detail: "The request names a host that is not this box.",
-			Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
+		return s.notThisBox()
 	}
 	if err := sameSite(r); err != nil && !s.mayVisit(r) {
 		return err
@@ -350,6 +356,12 @@ func (s *Server) welcome(r *http.Request) error {
 			Hint:   "Send the path without them."}
 	}
 	return nil
+}
+
+func (s *Server) notThisBox() error {
+	return &problem.Error{Kind: problem.Misdirected, Op: "httpd",
+		Detail: "The request names a host that is not this box.",
+		Hint:   "Open the box by its own name, " + s.identity.HostName() + ", or by its address."}
 }
 
 func isCleanPath(p string) bool {
