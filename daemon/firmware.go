@@ -182,7 +182,7 @@ func (b *Box) proveBlob(ctx context.Context) error {
 // proveHTTPS asks the box as a phone does that knows its key.
 func (b *Box) proveHTTPS(ctx context.Context) error {
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b.identity.CAPEM()) {
+	if !pool.AppendCertsFromPEM(b.identity.CertificatePEM()) {
 		return errors.New("the box's own certificate cannot be read")
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
