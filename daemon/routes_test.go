@@ -57,6 +57,7 @@ POST /v1/sign-in/{service}/callback  likewise
 POST /v1/session/elsewhere       proves itself with what came back there, and a code
 GET /v1/announcements            what was published about incidents
 GET /healthz                     says that the box answers
+GET /readyz                      likewise, and that it can write; looked at every two seconds at most
 GET /metrics                     to this machine and to admins, see its own test
 GET /ca.crt                      a certificate
 OPTIONS /v1/uploads              says which versions of tus there are

@@ -110,7 +110,7 @@ func listenLongPath(path string) (net.Listener, error) {
 
 func (b *Box) openFront() error {
 	b.front = httpd.New(httpd.Options{
-		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Log: b.log,
+		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Traffic: b.traffic, Log: b.log,
 		Names: func() []string { return b.conf.Hosts },
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
@@ -126,7 +126,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies,
+			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Metrics: b.metrics,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -159,6 +159,7 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
+	b.upkeepRoutes()
 	b.maintenance.Handle("POST /local/rebuild", b.askRebuild)
 	b.maintenance.Handle("POST /local/vault/rotate", b.rotateKeys)
 	immich.New(immich.Options{
@@ -238,7 +239,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
 	}
 	if b.cameras != nil {
-		serve("ftp", func() error { return b.cameras.Serve(ctx, b.ftp) })
+		serve("ftp", func() error { return b.cameras.Serve(ctx, counted{b.ftp, &b.visits}) })
 	}
 	maintenance := &http.Server{
 		Handler: httpd.Guard(b.log, b.maintenance), ConnContext: b.maintenance.ConnContext,

@@ -23,6 +23,7 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/metrics"
 	"yunbox.local/daemon/problem"
 )
 
@@ -103,6 +104,8 @@ type Options struct {
 	// accept the current privacy policy, see Remains; nil: they accepted it, or were not
 	// asked yet. It is called on every request of theirs. A nil Limited limits nobody.
 	Limited func(ident.UserID) error
+	// Traffic counts what comes by which gateway; nil: nobody does.
+	Traffic *metrics.Traffic
 	Log     *slog.Logger // nil discards it
 	Limits  Limits
 }
@@ -114,6 +117,7 @@ type Server struct {
 	accounts *account.Accounts
 	names    func() []string
 	limited  func(ident.UserID) error
+	traffic  *metrics.Traffic
 	log      *slog.Logger
 	limits   Limits
 	mux      *http.ServeMux
@@ -136,7 +140,7 @@ type Server struct {
 // New returns a server without routes.
 func New(opt Options) *Server {
 	s := &Server{
-		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, log: opt.Log,
+		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, traffic: opt.Traffic, log: opt.Log,
 		limits: opt.Limits.withDefaults(), mux: http.NewServeMux(),
 		failed:   account.NewThrottle(6*time.Second, 10, 1024),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
@@ -212,9 +216,10 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	}
 	route := Route{pattern, a, StepUp(pattern), Remains(pattern, a)}
 	s.routes = append(s.routes, route)
+	lane := s.traffic.Of(pattern)
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
-		out.routed = true
+		out.routed, out.lane = true, lane
 		r, err := s.admit(out, r, route)
 		if err != nil {
 			if p, ok := h.(Refuser); ok {
@@ -289,6 +294,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 type stoppingKey struct{}
 
+// Connections returns how many are open.
+func (s *Server) Connections() int {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	return len(s.conns.open)
+}
+
 // Stopping returns a channel that is closed when the server begins to shut down.
 // Handlers that would otherwise go on for ever, such as streams of events, end
 // then. It is nil for a context that is not of a request.
@@ -301,7 +313,7 @@ func Stopping(ctx context.Context) <-chan struct{} {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := newResponse(s.log, s.limits, w, r)
-	out.crowd = s.crowd
+	out.crowd, out.lane = s.crowd, s.traffic.Of("")
 	defer s.record(out, r, begin)
 	out.guard(func() {
 		secureHeaders(out.Header())
@@ -363,6 +375,7 @@ func isCleanPath(p string) bool {
 // record writes the request down: the route, never the path or the query, which
 // hold names of people's files.
 func (s *Server) record(out *response, r *http.Request, begin time.Time) {
+	out.lane.Answered(out.status, out.sent)
 	level := slog.LevelDebug
 	if out.status == http.StatusInternalServerError {
 		level = slog.LevelWarn // others of 5xx, such as a full disk, are said once by who finds them
