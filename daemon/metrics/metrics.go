@@ -34,7 +34,9 @@ type Family struct {
 
 // Ways are the values of the label "gateway": the protocols that the box speaks over
 // HTTP, and its own page.
-func Ways() []string { return []string{"api", "immich", "nextcloud", "page", "uploads", "webdav", "other"} }
+func Ways() []string {
+	return []string{"api", "immich", "nextcloud", "page", "uploads", "webdav", "other"}
+}
 
 // Way returns which of Ways the route with that pattern belongs to.
 func Way(pattern string) string {

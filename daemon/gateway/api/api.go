@@ -110,7 +110,7 @@ type API struct {
 	judged    *account.Throttle // passwords that strangers have judged, by source
 	codes     *account.Throttle // codes of receipts and answers that strangers have tried, by source
 	readiness readiness
-	reading   chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
+	reading   chan struct{} // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	readyFor     = 2 * time.Second // an answer holds so long
+	readyFor      = 2 * time.Second // an answer holds so long
 	readyPatience = 5 * time.Second // for the catalogue to take a change
 )
 
