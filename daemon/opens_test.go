@@ -34,6 +34,7 @@ daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
 daemon LimitMemory               likewise
 daemon/health busy                likewise
+daemon/doctor *                  the state directory that root names to yunboxctl, files of the kernel, and smartctl; the daemon calls none of it
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon authorities               a file that the settings name
 daemon openTree                  a fixed name in the state directory

@@ -83,7 +83,7 @@ type part struct {
 
 // collect makes the parts. What cannot be had is left out, and said to be.
 func (a *app) collect(ctx context.Context, log string) (parts []part) {
-	m := &masker{}
+	m := newMasker()
 	add := func(name, what string, text []byte) {
 		parts = append(parts, part{name, int64(len(text)), what, text})
 	}
@@ -199,7 +199,31 @@ func writeBundle(name string, parts []part) (err error) {
 // masker takes out of a text what could say who somebody is: names that it was told, and
 // whatever looks like an address, a number to call, a path or a key. It rather masks too
 // much: the log of a box has none of it.
-type masker struct{ names []string }
+type masker struct {
+	names []string
+	stamp *regexp.Regexp // the time at the beginning of a line, which stays
+	looks []*regexp.Regexp
+}
+
+func newMasker() *masker {
+	m := &masker{stamp: regexp.MustCompile(`^(?:<[0-7]>)?(?:time=)?\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:?\d\d)?`)}
+	for _, r := range []string{
+		`[A-Za-z0-9._%+*-]+@[A-Za-z0-9.-]+`,                     // mail
+		`(?i)\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b`,             // hardware
+		`\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?`,                  // IPv4
+		`(?i)\[?\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}[^\s\]]*`, // IPv6
+		`\b[A-Za-z0-9-]+\.(?:local|lan|home|internal)\b`,
+		`[a-z]+://[^\s"']+`,
+		`(?:^|[\s="'(])(?:/[^\s"'()=]+)+`, // paths
+		`\+?\d[\d ()-]{7,}\d`,             // telephone
+		`\b[A-Za-z0-9+/_-]{24,}={0,2}`,    // keys, tokens, hashes
+		`[^\x00-\x7F][^\s"'=]*`,           // what the program does not say: its texts are English
+		`(?i)[^\s"'=/]+\.(?:jpe?g|heic|png|gif|mp4|mov|avi|pdf|docx?|txt|zip|dng|cr2|nef|webp)\b`, // files
+	} {
+		m.looks = append(m.looks, regexp.MustCompile(r))
+	}
+	return m
+}
 
 // knows adds texts that are masked wherever they stand.
 func (m *masker) knows(names ...string) {
@@ -220,29 +244,17 @@ func (m *masker) findings(list []doctor.Finding) []doctor.Finding {
 
 const mask = "***"
 
-// mask returns text without them. The time at the beginning of a line stays.
+// mask returns text without them.
 func (m *masker) mask(text string) string {
 	text = shown(text)
-	stamp := regexp.MustCompile(`^(?:<[0-7]>)?(?:time=)?\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:?\d\d)?`).FindString(text)
+	stamp := m.stamp.FindString(text)
 	text = text[len(stamp):]
 	for _, n := range m.names {
 		text = replaceWord(text, n)
 	}
-	for _, r := range []string{
-		`[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+`,                      // mail
-		`(?i)\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b`,             // hardware
-		`\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?`,                  // IPv4
-		`(?i)\[?\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}[^\s\]]*`, // IPv6
-		`[A-Za-z0-9-]+\.(?:local|lan|home|internal)\b`,
-		`[a-z]+://[^\s"']+`,
-		`(?:^|[\s="'(])(?:/[^\s"'()=]+)+`, // paths
-		`\+?\d[\d ()-]{7,}\d`,             // telephone
-		`\b[A-Za-z0-9+/_-]{24,}={0,2}`,    // keys, tokens, hashes
-		`[^\x00-\x7F][^\s"'=]*`,           // what the program does not say: its texts are English
-		`(?i)[^\s"'=/]+\.(?:jpe?g|heic|png|gif|mp4|mov|avi|pdf|docx?|txt|zip|dng|cr2|nef|webp)\b`, // files
-	} {
-		text = regexp.MustCompile(r).ReplaceAllStringFunc(text, func(found string) string {
-			if i := strings.IndexAny(found[:1], " \t=\"'("); i == 0 {
+	for _, r := range m.looks {
+		text = r.ReplaceAllStringFunc(text, func(found string) string {
+			if strings.IndexAny(found[:1], " \t=\"'(") == 0 {
 				return found[:1] + mask
 			}
 			return mask

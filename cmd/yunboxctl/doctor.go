@@ -193,7 +193,7 @@ func judge(cert *x509.Certificate, addresses []string, now time.Time) doctor.Fin
 	case missing > 0:
 		f.Says = fmt.Sprintf("The box's certificate does not name %d of its %d addresses.", missing, len(addresses))
 	default:
-		return doctor.Finding{Check: "certificate", State: doctor.OK, Says: fmt.Sprintf("The box's certificate names its %d addresses, and lasts for %d days more; it is renewed by itself.", len(addresses), left)}
+		return doctor.Finding{Check: "certificate", State: doctor.OK, Says: fmt.Sprintf("The box's certificate names all its addresses (%d), and lasts for %d days more; it is renewed by itself.", len(addresses), left)}
 	}
 	return f
 }

@@ -68,7 +68,7 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 		find(f.State, f.Check, f.Says, f.Do)
 	}
 	if n := s.Scrub.Damaged; n > 0 {
-		find(doctor.Fail, "damage", plural(n, "content is", "contents are")+" damaged and wait for a device that has them.", "`yunboxctl repair`, then back up again from the devices.")
+		find(doctor.Fail, "damage", plural(n, "content is damaged and waits", "contents are damaged and wait")+" for a device that has the file.", "`yunboxctl repair`, then back up again from the devices.")
 	}
 	if !s.Bound {
 		find(doctor.Warn, "owner", "The box has no owner yet.", "`yunboxctl label` shows what its owner needs.")

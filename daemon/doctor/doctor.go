@@ -61,7 +61,7 @@ func Space(free, total, inodesFree, inodes int64) Finding {
 	}
 	percent := float64(free) / float64(total) * 100
 	do := "Let people empty their trash, or move to a larger disk; what is stored stays safe."
-	says := fmt.Sprintf("%s of %s are free (%.0f %%).", size(free), size(total), percent)
+	says := fmt.Sprintf("%s of %s are free (%d %%).", size(free), size(total), int(percent))
 	switch {
 	case free < 256<<20 || percent < 1:
 		return Finding{check, Fail, says, "Free space now: uploads are refused soon. " + do}

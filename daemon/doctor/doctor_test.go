@@ -51,7 +51,7 @@ func TestNetwork(t *testing.T) {
 	}
 	is(t, "home", doctor.Network([]doctor.Link{{Up: true, Carrier: true, Addresses: at("192.168.1.5", "fe80::1")}, {}}), doctor.OK, "1 of 2 interfaces")
 	is(t, "nothing", doctor.Network(nil), doctor.Fail, "switched on")
-	is(t, "no cable", doctor.Network([]doctor.Link{{Up: true, Addresses: at("192.168.1.5")}}), doctor.Fail, "no")
+	is(t, "no cable", doctor.Network([]doctor.Link{{Up: true, Addresses: at("192.168.1.5")}}), doctor.Fail, "No network interface has a link")
 	is(t, "no router", doctor.Network([]doctor.Link{{Up: true, Carrier: true, Addresses: at("169.254.1.2")}}), doctor.Warn, "router")
 	is(t, "no address", doctor.Network([]doctor.Link{{Up: true, Carrier: true, Addresses: at("fe80::1")}}), doctor.Fail, "no address")
 	if _, err := doctor.Links(); err != nil {
