@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -58,6 +59,9 @@ func explain(v *viper.Viper, flags *pflag.FlagSet) (list []Setting) {
 			s.Value = strings.Join(v.GetStringSlice(f.Name), ",")
 		default:
 			s.Value = v.GetString(f.Name)
+		}
+		if host, _, err := net.SplitHostPort(s.Value); err == nil && host != "" {
+			s.Personal = true
 		}
 		list = append(list, s)
 	})
