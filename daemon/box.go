@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"yunbox.local/daemon/account"
@@ -34,6 +35,7 @@ import (
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/incident"
 	"yunbox.local/daemon/ingest"
+	"yunbox.local/daemon/metrics"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/report"
 	"yunbox.local/daemon/requests"
@@ -115,6 +117,8 @@ type Box struct {
 	requests   *requests.Room
 	updates    *update.Room
 
+	traffic     *metrics.Traffic
+	visits      atomic.Int64 // of cameras
 	front       *httpd.Server
 	maintenance *api.Local
 	https       net.Listener
@@ -151,7 +155,7 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 }
 
 func newBox(opt Options) *Box {
-	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, right: func() bool { return false }, opens: opt.Listen,
+	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, traffic: metrics.NewTraffic(), right: func() bool { return false }, opens: opt.Listen,
 		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	b.between = func(context.Context) error { return nil }
 	if b.log == nil {

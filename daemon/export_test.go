@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/http"
 
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/httpd"
@@ -26,6 +27,9 @@ func EraseNow(ctx context.Context, b *Box) error {
 	defer func() { stop(); <-ended }()
 	return b.erasure.Work(ctx)
 }
+
+// Front answers the network for b.
+func Front(b *Box) http.Handler { return b.front }
 
 // Database is b's.
 func Database(b *Box) *db.DB { return b.db }

@@ -25,6 +25,8 @@ discovery                :
 daemon/ident             :
 daemon/problem           :
 daemon/source            :
+daemon/metrics           :
+daemon/doctor            :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/rights            : daemon/db daemon/ident daemon/problem
@@ -49,7 +51,7 @@ daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident 
 daemon/guardian          : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/rights
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights storage storage/vfs
-daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/problem storage/vfs
+daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/metrics daemon/problem storage/vfs
 daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights dedup storage storage/vfs
 daemon/erasure           : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights
 daemon/requests          : daemon/account daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
@@ -63,12 +65,12 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/thirdparty storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/update daemon/update/bundle daemon/update/install daemon/vault discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/doctor daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/metrics daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/update daemon/update/bundle daemon/update/install daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem daemon/update/bundle daemon/update/install discovery storage storage/vfs
+cmd/yunboxctl            : daemon/backup/target daemon/config daemon/doctor daemon/ident daemon/problem daemon/update/bundle daemon/update/install discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports

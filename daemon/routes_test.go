@@ -58,6 +58,7 @@ POST /v1/session/elsewhere       proves itself with what came back there, and a 
 GET /v1/announcements            what was published about incidents
 GET /v1/update/offer             software as its maker signed it; two at a time
 GET /healthz                     says that the box answers
+GET /readyz                      likewise, and that it can write; looked at every two seconds at most
 GET /metrics                     to this machine and to admins, see its own test
 GET /ca.crt                      a certificate
 OPTIONS /v1/uploads              says which versions of tus there are

@@ -122,7 +122,7 @@ func listenLongPath(path string) (net.Listener, error) {
 
 func (b *Box) openFront() error {
 	b.front = httpd.New(httpd.Options{
-		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Closed: b.updates.Closed, Log: b.log,
+		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Closed: b.updates.Closed, Traffic: b.traffic, Log: b.log,
 		Names: func() []string { return b.conf.Hosts },
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
@@ -138,7 +138,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies,
+			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Metrics: b.metrics,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -173,6 +173,7 @@ func (b *Box) openFront() error {
 	b.maintenance = face.Local()
 	b.updates.Register(b.front, face.OpenAPI())
 	b.updates.Routes(b.maintenance.Handle)
+	b.upkeepRoutes()
 	b.maintenance.Handle("POST /local/rebuild", b.askRebuild)
 	b.maintenance.Handle("POST /local/vault/rotate", b.rotateKeys)
 	immich.New(immich.Options{
@@ -290,7 +291,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 // serveRest starts what may take something in, or change it by itself.
 func (b *Box) serveRest(ctx context.Context, parts *sync.WaitGroup, serve func(string, func() error), cancel context.CancelCauseFunc) {
 	if b.cameras != nil {
-		serve("ftp", func() error { return b.cameras.Serve(ctx, b.ftp) })
+		serve("ftp", func() error { return b.cameras.Serve(ctx, counted{b.ftp, &b.visits}) })
 	}
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.accounts.Run(ctx, b.consent) })

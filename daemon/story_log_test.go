@@ -110,10 +110,11 @@ func TestLogTellsNothingOfPeople(t *testing.T) {
 	ask(ada, "POST", "/v1/me/password", fmt.Sprintf(`{"old":%q,"new":"x"}`, wrong))
 	ada.Withdraw("album_backup")
 	ask(ada, "PUT", "/v1/files/"+telltale+"5.jpg?source=album", content).is(t, "no consent", 403, "consent-required")
+	told := whatIsTold(t, b, ada)
 	b.Restart()
 	b.Stop()
 
-	text := log.String()
+	text := log.String() + told
 	for _, line := range []string{"/v1/files/{path...}", "/dav/", "/api/assets", "/remote.php/dav/files/", "level=ERROR", "/index.php/login/v2", "level=DEBUG"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the log has no %q: what is not written is not tested", line)
@@ -132,6 +133,33 @@ func TestLogTellsNothingOfPeople(t *testing.T) {
 	if at := regexp.MustCompile(`(?i)\bada\b`).FindStringIndex(text); at != nil {
 		t.Errorf("the log has the user's name: %s", lineAt(text, at[0]))
 	}
+}
+
+// whatIsTold is what the box tells of itself in figures and to whoever maintains it.
+func whatIsTold(t *testing.T, b *daemontest.Box, ada *daemontest.Person) string {
+	t.Helper()
+	var all strings.Builder
+	for _, target := range []string{"/metrics", "/healthz", "/readyz"} {
+		r := ask(ada.With(""), "GET", target, "").is(t, target, 200, "")
+		fmt.Fprintf(&all, "%s: %s\n%v\n", target, r.body, r.header)
+	}
+	for _, line := range []string{
+		`yunbox_uploads_total{outcome="new"} `, `yunbox_received_bytes_total{gateway="api"} `, `yunbox_received_bytes_total{gateway="uploads"} `, `yunbox_received_bytes_total{gateway="webdav"} `,
+		`yunbox_received_bytes_total{gateway="nextcloud"} `, `yunbox_received_bytes_total{gateway="immich"} `, `yunbox_ftp_connections_total `, "yunbox_damaged ",
+	} {
+		if !strings.Contains(all.String(), line) || strings.Contains(all.String(), line+"0\n") {
+			t.Errorf("the figures have no %q: what is not counted is not tested", line)
+		}
+	}
+	for _, target := range []string{"/local/jobs", "/local/doctor", "/local/support"} {
+		var answer any
+		b.Local("GET", target, nil, &answer)
+		fmt.Fprintf(&all, "%s: %v\n", target, answer)
+	}
+	if at := regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b|\[::1\]|/tmp/`).FindString(all.String()); at != "" {
+		t.Errorf("what the box tells has an address or a path: %s in\n%s", at, all.String())
+	}
+	return all.String()
 }
 
 // forms are the ways in which a log could have s without anybody seeing it.

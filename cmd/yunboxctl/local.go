@@ -52,6 +52,11 @@ type boxStatus struct {
 	Scrub scrubState `json:"scrub"`
 
 	SecondCopies []secondCopy `json:"second_copies"`
+
+	Requests struct {
+		Open    int64 `json:"open"`
+		Overdue int64 `json:"overdue"`
+	} `json:"requests"`
 }
 
 func (a *app) localStatus(ctx context.Context) (boxStatus, error) {
@@ -113,63 +118,6 @@ func (a *app) answers(ctx context.Context) error {
 	return c.call(ctx, "GET", "/.well-known/yunbox", nil, nil)
 }
 
-func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "status", Short: "Show how the box is", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.local()
-			if err != nil {
-				return err
-			}
-			var raw json.RawMessage // --json passes on all that the box says
-			if err := c.call(cmd.Context(), "GET", "/local/status", nil, &raw); err != nil {
-				return err
-			}
-			var s boxStatus
-			if err := json.Unmarshal(raw, &s); err != nil {
-				return err
-			}
-			return a.print(raw, func(w io.Writer) {
-				bound, volume := "no: `yunboxctl label` shows what its owner needs", "ok"
-				if s.Bound {
-					bound = "yes"
-				}
-				if !s.Volume.OK {
-					volume = "NOT OK: " + s.Volume.Error
-				}
-				catalogue := "not said"
-				switch r := s.Records; {
-				case r == nil:
-				case !r.OK:
-					catalogue = "NOT OK: " + shown(r.Error)
-				case r.Generations == 0:
-					catalogue = "ok, no copy in its journal yet"
-				default:
-					catalogue = fmt.Sprintf("ok, %s in its journal, the newest of %s", plural(int64(r.Generations), "copy", "copies"), r.Newest.Local().Format(time.DateTime))
-				}
-				rows := [][]string{
-					{"name", shown(s.Name)}, {"version", s.Version}, {"addresses", strings.Join(s.Addresses, " ")},
-					{"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
-					{"volume", volume}, {"catalogue", catalogue},
-					{"disk", fmt.Sprintf("%s free of %s", problem.Bytes(s.Disk.Free), problem.Bytes(s.Disk.Total))},
-					{"memory", problem.Bytes(s.Memory.RSS)}, {"up", clock(time.Duration(s.Uptime * float64(time.Second)))},
-					{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
-					{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
-					{"read back", s.Scrub.coverage(time.Now())}, {"damage", s.Scrub.damage()},
-					{"uploads", fmt.Sprintf("%d running", s.Uploads)},
-				}
-				for _, c := range s.SecondCopies {
-					rows = append(rows, []string{"second copy", shown(c.Name) + ": " + c.summary(time.Now())})
-				}
-				if len(s.SecondCopies) == 0 {
-					rows = append(rows, []string{"second copy", "none: add one with `yunboxctl backup add`"})
-				}
-				columns(w, rows)
-			})
-		},
-	}
-}
-
 func (a *app) labelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "label", Short: "Show the label: serial number, verification code, pairing code", Args: cobra.NoArgs,
@@ -225,7 +173,7 @@ type boxUser struct {
 }
 
 func (a *app) userCommand() *cobra.Command {
-	user := &cobra.Command{Use: "user", Short: "Manage the people of the box"}
+	user := &cobra.Command{Use: "user", Aliases: []string{"users"}, Short: "Manage the people of the box; alone it lists them", Args: cobra.NoArgs}
 	var admin, child, fromStdin bool
 	var guardian, ofAge string
 	add := &cobra.Command{
@@ -358,6 +306,7 @@ Nothing is taken from the child until the guardian has accepted and agreed.`,
 			})
 		},
 	}
+	user.RunE = list.RunE
 	user.AddCommand(add, list, a.findUserCommand(), password, a.resetFactorCommand(), quota, able("disable", "Lock a person out; what is stored stays", true), able("enable", "Let a person in again", false))
 	user.AddCommand(a.removalCommands()...)
 	return user

@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 const exitCodes = `Exit codes:
   0  all is well; for push: every file is safe on the box
-  1  failed
+  1  failed; for doctor: something needs looking after now
   2  the command line or the request makes no sense
   3  some files could not be backed up, the others are safe
   4  a consent is missing; the message names the command that grants it
@@ -101,6 +101,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.profile, "profile", "", "file that login saves to [yunbox/profile.json in your configuration directory]")
 	root.AddCommand(
 		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.userCommand(), a.guardianCommand(), a.checkCommand(), a.scrubCommand(), a.repairCommand(), a.rebuildCommand(), a.backupCommand(), a.auditCommand(), a.inboxCommand(), a.dedupCommand(), a.treeCommand(),
+		a.doctorCommand(), a.jobsCommand(), a.topCommand(), a.metricsCommand(), a.logsCommand(), a.devicesCommand(), a.configCommand(), a.supportCommand(),
 		a.bindCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.factorCommand(), a.sessionCommand(), a.meCommand(), a.securityCommand(), a.keysCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
 		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),

@@ -53,6 +53,7 @@ import (
 //	field NAME JSON KEY            sets $NAME to a member of a JSON object in a file, the first one of a list
 //	sql STATEMENT                  changes the stopped box's database behind its back
 //	rewrite SEQ OBJECT             changes an entry of its audit record, and every hash that follows
+//	unpack ZIP FILE                all that is in an archive, one after the other
 //	flip FILE TEXT                 changes a letter of TEXT wherever the stopped box's FILE has it
 //	spoil FILE                     changes one byte of the stored content whose hash FILE holds
 func TestScripts(t *testing.T) {
@@ -77,7 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
 			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "rewrite": cmdRewrite, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
-			"otp": cmdOTP, "field": cmdField, "inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon,
+			"otp": cmdOTP, "field": cmdField, "inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon, "unpack": cmdUnpack,
 		},
 	})
 }

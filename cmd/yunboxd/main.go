@@ -50,10 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
-	if conf.LogFormat == "json" {
-		log = slog.New(slog.NewJSONHandler(stderr, nil))
-	}
+	log := daemon.Log(stderr, conf.LogFormat)
 	conf = daemon.LimitMemory(conf, log)
 	if err := serve(ctx, conf, log); err != nil {
 		log.Error("stopped", "err", err)

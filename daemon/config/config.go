@@ -95,6 +95,9 @@ type Config struct {
 	Maker  Maker    `mapstructure:"maker"`
 	// File is where the settings were read from, absolute; empty: no file.
 	File string `mapstructure:"-"`
+	// Settings says what each setting came to and from where; empty for a Config that
+	// Load did not make.
+	Settings []Setting `mapstructure:"-"`
 }
 
 // Error is a setting that makes no sense. The program ends with a usage error.
@@ -191,6 +194,7 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(hook)); err != nil {
 		return Config{}, errorf("settings: %w", err)
 	}
+	c.Settings = explain(v, flags)
 	if c.File = fileOf(flags); c.File != "" {
 		if c.File, err = filepath.Abs(c.File); err != nil {
 			return Config{}, errorf("config: %w", err)

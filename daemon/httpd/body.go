@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"yunbox.local/daemon/metrics"
 )
 
 var noDeadline time.Time
@@ -27,6 +29,7 @@ type progressBody struct {
 	recheck  time.Duration
 	ctx      context.Context
 	stop     func() bool // takes back the watch on ctx
+	lane     *metrics.Lane
 
 	mu       sync.Mutex
 	left     time.Duration // of the patience, for the bytes that are still owed
@@ -48,7 +51,7 @@ func (w *response) watch(ctx context.Context) io.ReadCloser {
 		w.earlier += w.body.count()
 		w.body.release()
 	}
-	b := &progressBody{raw: r.Body, control: w.control, patience: w.limits.Patience, ctx: ctx,
+	b := &progressBody{raw: r.Body, control: w.control, patience: w.limits.Patience, ctx: ctx, lane: w.lane,
 		allowed: w.allowed, recheck: w.limits.Recheck, asked: time.Now()}
 	b.left, b.owed = b.patience, b.quota()
 	if w.stranger {
@@ -102,6 +105,7 @@ func (b *progressBody) Read(p []byte) (int, error) {
 	b.mu.Unlock()
 
 	n, err := b.raw.Read(p)
+	b.lane.Received(int64(n))
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

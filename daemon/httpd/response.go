@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"yunbox.local/daemon/metrics"
 	"yunbox.local/daemon/problem"
 )
 
@@ -34,6 +35,8 @@ type response struct {
 	allowed   func() error  // whether the credentials still hold; nil: there were none
 	body      *progressBody // what the handler reads now
 	earlier   int64         // bytes that came through bodies before it
+
+	lane *metrics.Lane // nil: nothing is counted
 
 	crowd  *crowd // nil: nobody is counted
 	joined bool

@@ -23,6 +23,7 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/metrics"
 	"yunbox.local/daemon/problem"
 )
 
@@ -110,8 +111,10 @@ type Options struct {
 	// Closed returns why nobody may use anything now but what says that the box is there;
 	// nil: everybody may. It is called on every request. A nil Closed never closes.
 	Closed func() error
-	Log    *slog.Logger // nil discards it
-	Limits Limits
+	// Traffic counts what comes by which gateway; nil: nobody does.
+	Traffic *metrics.Traffic
+	Log     *slog.Logger // nil discards it
+	Limits  Limits
 }
 
 // Server is the front hall. Register all routes before the first Serve. It is
@@ -122,6 +125,7 @@ type Server struct {
 	names    func() []string
 	limited  func(ident.UserID) error
 	closed   func() error
+	traffic  *metrics.Traffic
 	log      *slog.Logger
 	limits   Limits
 	mux      *http.ServeMux
@@ -144,7 +148,7 @@ type Server struct {
 // New returns a server without routes.
 func New(opt Options) *Server {
 	s := &Server{
-		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, closed: opt.Closed, log: opt.Log,
+		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, closed: opt.Closed, traffic: opt.Traffic, log: opt.Log,
 		limits: opt.Limits.withDefaults(), mux: http.NewServeMux(),
 		failed:   account.NewThrottle(6*time.Second, 10, 1024),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
@@ -223,9 +227,10 @@ func (s *Server) Handle(pattern string, h http.Handler, a Access) {
 	}
 	route := Route{pattern, a, StepUp(pattern), Remains(pattern, a)}
 	s.routes = append(s.routes, route)
+	lane := s.traffic.Of(pattern)
 	s.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := responseOf(w)
-		out.routed = true
+		out.routed, out.lane = true, lane
 		r, err := s.admit(out, r, route)
 		if err != nil {
 			if p, ok := h.(Refuser); ok {
@@ -308,6 +313,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 type stoppingKey struct{}
 
+// Connections returns how many are open.
+func (s *Server) Connections() int {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	return len(s.conns.open)
+}
+
 // Stopping returns a channel that is closed when the server begins to shut down.
 // Handlers that would otherwise go on for ever, such as streams of events, end
 // then. It is nil for a context that is not of a request.
@@ -320,7 +332,7 @@ func Stopping(ctx context.Context) <-chan struct{} {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := newResponse(s.log, s.limits, w, r)
-	out.crowd = s.crowd
+	out.crowd, out.lane = s.crowd, s.traffic.Of("")
 	defer s.record(out, r, begin)
 	out.guard(func() {
 		secureHeaders(out.Header())
@@ -390,6 +402,7 @@ func isCleanPath(p string) bool {
 // record writes the request down: the route, never the path or the query, which
 // hold names of people's files.
 func (s *Server) record(out *response, r *http.Request, begin time.Time) {
+	out.lane.Answered(out.status, out.sent)
 	level := slog.LevelDebug
 	if out.status == http.StatusInternalServerError {
 		level = slog.LevelWarn // others of 5xx, such as a full disk, are said once by who finds them

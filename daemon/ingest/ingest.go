@@ -155,6 +155,23 @@ type Ingest struct {
 	slots map[string]*slot // uploads that somebody holds, by id
 
 	orphans atomic.Bool // a blob may be on the disk that no row knows
+
+	counts struct{ fresh, known, declined, failed atomic.Int64 }
+}
+
+// Counts is what became of the files that were offered since the start.
+type Counts struct {
+	New      int64 // their owner did not keep the content before
+	Known    int64
+	Declined int64 // refused: for want of room, for their name, because they were deleted
+	Failed   int64 // broken on their way
+}
+
+// Counts returns what became of the files that were offered. Counting costs an atomic
+// addition a file.
+func (in *Ingest) Counts() Counts {
+	c := &in.counts
+	return Counts{c.fresh.Load(), c.known.Load(), c.declined.Load(), c.failed.Load()}
 }
 
 // New returns the way in. Run must be running for anything to expire.
@@ -321,6 +338,7 @@ func (in *Ingest) Known(ctx context.Context, g consent.Grant, m Meta) (r Result,
 	if err != nil {
 		return Result{}, false, err
 	}
+	in.counts.known.Add(1)
 	return r, true, nil
 }
 
@@ -439,6 +457,11 @@ func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta, isNew bool)
 // why a photo is not here. What was refused for want of consent is not noted:
 // the name alone would be data that the box may not have.
 func (in *Ingest) note(u ident.UserID, m Meta, outcome string, cause error) {
+	if outcome == catalog.OfferFailed {
+		in.counts.failed.Add(1)
+	} else {
+		in.counts.declined.Add(1)
+	}
 	p := problem.As(cause)
 	err := in.db.Write(context.WithoutCancel(in.ctx), func(tx *db.Tx) error {
 		return in.cat.Offer(tx, catalog.Offer{

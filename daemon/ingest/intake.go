@@ -447,6 +447,11 @@ func (i *Intake) Finish(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	i.done = true
+	if x.result.Stored == StoredKnown {
+		i.in.counts.known.Add(1)
+	} else {
+		i.in.counts.fresh.Add(1)
+	}
 	return x.result, nil
 }
 

@@ -37,6 +37,11 @@ func (a *API) registerAbout() {
 		Method: "GET", Path: "/healthz", ID: "get-health", Tag: "box",
 		Summary: "Whether the box can take and keep files right now",
 	}, httpd.Public, a.health)
+	register(a, route{
+		Method: "GET", Path: "/readyz", ID: "get-readiness", Tag: "box",
+		Summary:     "Whether the box does its work right now: takes changes of its catalogue, and writes to its disk",
+		Description: "503 with what is wrong while it does not. The box looks at most every two seconds, however many ask.",
+	}, httpd.Public, a.ready)
 	stream[struct{}, struct{}](a, route{
 		Method: "GET", Path: "/metrics", ID: "get-metrics", Tag: "box", Status: 200,
 		Summary: "Figures for Prometheus; for the box itself and for admins",

@@ -77,6 +77,8 @@ type Box struct {
 	// Clock is the time, and whether it may well be wrong; nil: the system's, which is not.
 	Clock   func() (now time.Time, unsure bool)
 	Records func() RecordsState // how the catalogue and its journal stand; nil: not said
+	// Metrics returns what the box tells in figures, as package metrics writes it.
+	Metrics func(context.Context) ([]byte, error)
 	// SecondCopies lists those that are kept on other disks; nil: none are.
 	SecondCopies func(context.Context) ([]SecondCopy, error)
 }
@@ -107,7 +109,8 @@ type API struct {
 	log       *slog.Logger
 	judged    *account.Throttle // passwords that strangers have judged, by source
 	codes     *account.Throttle // codes of receipts and answers that strangers have tried, by source
-	reading   chan struct{}     // holds one while stored bytes are read back: a slow disk does one thing at a time
+	readiness readiness
+	reading   chan struct{} // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
 	paper huma.API // operations that are only described, in the same document

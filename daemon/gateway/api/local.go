@@ -35,6 +35,8 @@ func (a *API) Local() *Local {
 	l := &Local{api: a, mux: http.NewServeMux()}
 	handle := l.Handle
 	handle("GET /local/status", l.status)
+	handle("GET /local/metrics", l.localMetrics)
+	handle("GET /local/devices", l.devices)
 	handle("GET /local/label", l.label)
 	handle("GET /local/users", l.users)
 	handle("POST /local/users", l.createUser)

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"yunbox.local/daemon/doctor"
+	"yunbox.local/daemon/problem"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show how the box is, and what to do", Args: cobra.NoArgs,
+		Long: `status says on one screen whether something needs looking after, and what to do
+then; below that how the box is. It looks at nothing that takes long: doctor does.
+With --json it is all that the box says, and "attention", a list of
+{"check","state","says","do"}.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.local()
+			if err != nil {
+				return err
+			}
+			var raw map[string]json.RawMessage // --json passes on all that the box says
+			if err := c.call(cmd.Context(), "GET", "/local/status", nil, &raw); err != nil {
+				return err
+			}
+			text, err := json.Marshal(raw)
+			if err != nil {
+				return err
+			}
+			var s boxStatus
+			if err := json.Unmarshal(text, &s); err != nil {
+				return err
+			}
+			attention := s.attention(time.Now())
+			if raw["attention"], err = json.Marshal(attention); err != nil {
+				return err
+			}
+			return a.print(raw, func(w io.Writer) { s.draw(screenOf(w), attention, time.Now()) })
+		},
+	}
+}
+
+// attention is what needs looking after, the worst first, by what the box says of
+// itself without a look at anything.
+func (s *boxStatus) attention(now time.Time) []doctor.Finding {
+	worst, rest := []doctor.Finding{}, []doctor.Finding{}
+	find := func(state doctor.State, check, says, do string) {
+		f := doctor.Finding{Check: check, State: state, Says: says, Do: do}
+		if state == doctor.Fail {
+			worst = append(worst, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	if !s.Volume.OK {
+		find(doctor.Fail, "volume", "The disk failed, or can only be read: nothing new is taken.", "Look after the disk, then restart yunboxd.")
+	}
+	if s.Records != nil && !s.Records.OK {
+		find(doctor.Fail, "journal", "The catalogue or its journal is not sound.", "`yunboxctl doctor` says more; look after the disk.")
+	}
+	if f := doctor.Space(s.Disk.Free, s.Disk.Total, 0, 0); f.State == doctor.Fail || f.State == doctor.Warn {
+		find(f.State, f.Check, f.Says, f.Do)
+	}
+	if n := s.Scrub.Damaged; n > 0 {
+		find(doctor.Fail, "damage", plural(n, "content is damaged and waits", "contents are damaged and wait")+" for a device that has the file.", "`yunboxctl repair`, then back up again from the devices.")
+	}
+	if !s.Bound {
+		find(doctor.Warn, "owner", "The box has no owner yet.", "`yunboxctl label` shows what its owner needs.")
+	}
+	if n := s.Requests.Overdue; n > 0 {
+		find(doctor.Fail, "requests", plural(n, "request", "requests")+" of people had to be answered by now.", "`yunboxctl request list`")
+	}
+	if s.Scrub.Oldest != nil && s.Scrub.Days > 0 && now.Sub(*s.Scrub.Oldest) > time.Duration(s.Scrub.Days+10)*24*time.Hour {
+		find(doctor.Warn, "scrub", "Some contents were not read back for "+days(now.Sub(*s.Scrub.Oldest))+".", "Leave the box on at night, or `yunboxctl scrub --full`.")
+	}
+	newest := time.Time{}
+	for _, c := range s.SecondCopies {
+		if c.Missing == 0 && c.Damaged == 0 && c.Time != nil && c.Time.After(newest) {
+			newest = *c.Time
+		}
+	}
+	switch {
+	case len(s.SecondCopies) == 0 && s.Items > 0:
+		find(doctor.Warn, "second-copy", "There is no second copy: should this disk die, the files are lost.", "Attach another disk, then `yunboxctl backup add`.")
+	case len(s.SecondCopies) > 0 && newest.IsZero():
+		find(doctor.Fail, "second-copy", "No second copy is complete.", "`yunboxctl backup list`, `yunboxctl backup run`")
+	case len(s.SecondCopies) > 0 && now.Sub(newest) > 14*24*time.Hour:
+		find(doctor.Warn, "second-copy", "The newest second copy is "+days(now.Sub(newest))+" old.", "Attach its disk, then `yunboxctl backup run`.")
+	}
+	return append(worst, rest...)
+}
+
+// shownAttention is how much fits above what always stands there, on 24 lines.
+const shownAttention = 4
+
+func (s *boxStatus) draw(x screen, attention []doctor.Finding, now time.Time) {
+	head := fmt.Sprintf("%s, version %s, up %s: ", s.Name, s.Version, clock(time.Duration(s.Uptime*float64(time.Second))))
+	if len(attention) == 0 {
+		x.line(head+"all is well", green)
+	} else {
+		colour := yellow
+		if attention[0].State == doctor.Fail {
+			colour = red
+		}
+		x.line(head+plural(int64(len(attention)), "thing needs", "things need")+" looking after", colour)
+	}
+	room := shownAttention
+	if len(attention) > room {
+		room--
+	}
+	for i, f := range attention {
+		if i == room {
+			x.line(fmt.Sprintf("  and %d more: `yunboxctl doctor`", len(attention)-room), "")
+			break
+		}
+		mark := "! "
+		if f.State == doctor.Fail {
+			mark = "!! "
+		}
+		x.line(mark+f.Says, bold)
+		x.line("   "+f.Do, "")
+	}
+	for _, row := range s.rows(now) {
+		x.line(fmt.Sprintf("%-13s%s", row[0], row[1]), "")
+	}
+}
+
+// rows are at most 14.
+func (s *boxStatus) rows(now time.Time) [][2]string {
+	bound, volume := "no: `yunboxctl label` shows what its owner needs", "ok, "+s.Volume.ID
+	if s.Bound {
+		bound = "yes"
+	}
+	if !s.Volume.OK {
+		volume = "NOT OK: " + s.Volume.Error
+	}
+	catalogue := "not said"
+	switch r := s.Records; {
+	case r == nil:
+	case !r.OK:
+		catalogue = "NOT OK: " + r.Error
+	case r.Generations == 0:
+		catalogue = "ok, no copy in its journal yet"
+	default:
+		catalogue = fmt.Sprintf("ok, %s in its journal, the newest of %s", plural(int64(r.Generations), "copy", "copies"), r.Newest.Local().Format(time.DateTime))
+	}
+	second := "none: add one with `yunboxctl backup add`"
+	for i, c := range s.SecondCopies {
+		if i == 0 {
+			second = c.Name + ": " + c.summary(now)
+		} else if i == len(s.SecondCopies)-1 {
+			second += fmt.Sprintf("; and %d more", i)
+		}
+	}
+	used := int64(0)
+	if s.Disk.Total > 0 {
+		used = (s.Disk.Total - s.Disk.Free) * 100 / s.Disk.Total
+	}
+	return [][2]string{
+		{"addresses", strings.Join(s.Addresses, " ")}, {"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
+		{"volume", volume}, {"catalogue", catalogue},
+		{"disk", fmt.Sprintf("%s free of %s, %d %% used", problem.Bytes(s.Disk.Free), problem.Bytes(s.Disk.Total), used)},
+		{"memory", problem.Bytes(s.Memory.RSS)},
+		{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
+		{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
+		{"read back", s.Scrub.coverage(now)}, {"damage", s.Scrub.damage()},
+		{"uploads", fmt.Sprintf("%d running", s.Uploads)}, {"second copy", second},
+	}
+}

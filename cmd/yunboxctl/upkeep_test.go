@@ -1,0 +1,273 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"yunbox.local/daemon/doctor"
+	"yunbox.local/daemon/problem"
+)
+
+func cmdUnpack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: unpack ZIP FILE")
+	}
+	z, err := zip.OpenReader(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer z.Close()
+	var all bytes.Buffer
+	for _, f := range z.File {
+		r, err := f.Open()
+		ts.Check(err)
+		fmt.Fprintf(&all, "== %s\n", f.Name)
+		_, err = io.Copy(&all, r)
+		ts.Check(err)
+		r.Close()
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), all.Bytes(), 0o600))
+}
+
+// A box with everything wrong at once, and names as long as they may be, still fits a
+// serial console.
+func TestStatusFitsAScreen(t *testing.T) {
+	long := strings.Repeat("云盒子", 7)
+	old := time.Now().Add(-100 * 24 * time.Hour)
+	var s boxStatus
+	s.Name, s.Version, s.Fingerprint, s.Words = long, "0.1.0", strings.Repeat("f", 43), strings.Fields("one two three four five six")
+	for i := range 9 {
+		s.Addresses = append(s.Addresses, fmt.Sprintf("https://[2001:db8::%d]:8443/", i))
+	}
+	s.Disk.Total, s.Volume.Error = 100e9, strings.Repeat("the disk has failed ", 20)
+	s.Items, s.Scrub.Oldest, s.Scrub.Days, s.Scrub.Damaged = 5, &old, 30, 4711
+	s.Requests.Overdue = 2
+	for range 5 {
+		s.SecondCopies = append(s.SecondCopies, secondCopy{Name: long, Time: &old, State: "complete"})
+	}
+	attention := s.attention(time.Now())
+	if len(attention) < 6 || attention[0].State != doctor.Fail {
+		t.Errorf("%+v", attention)
+	}
+	for _, ascii := range []bool{false, true} {
+		var b strings.Builder
+		s.draw(screen{w: &b, width: 80, height: 24, terminal: true, ascii: ascii}, attention, time.Now())
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		if len(lines) > 24 {
+			t.Errorf("%d lines:\n%s", len(lines), b.String())
+		}
+		for _, l := range lines {
+			columns := 0
+			for _, r := range l {
+				columns += columnsOf(r)
+				if ascii && r >= utf8.RuneSelf || r < ' ' {
+					t.Errorf("%q has %q", l, r)
+				}
+			}
+			if columns > 80 {
+				t.Errorf("%d columns: %s", columns, l)
+			}
+		}
+		if !strings.Contains(b.String(), "more: `yunboxctl doctor`") || strings.Contains(b.String(), "\x1b") {
+			t.Errorf("%s", b.String())
+		}
+	}
+	s = boxStatus{Name: "Yunbox", Bound: true}
+	s.Volume.OK, s.Disk.Total, s.Disk.Free = true, 100e9, 90e9
+	var b strings.Builder
+	s.draw(screen{w: &b, width: 80, terminal: true, colour: true}, s.attention(time.Now()), time.Now())
+	if !strings.HasPrefix(b.String(), green+"Yunbox, version , up 0s: all is well") {
+		t.Errorf("%s", b.String())
+	}
+}
+
+func TestLinesAreCutBetweenSigns(t *testing.T) {
+	for text, want := range map[string]string{"abcdefgh": "abcdefgh", "abcdefghi": "abcdefg~", "云盒子云": "云盒子云", "云盒子云盒": "云盒子~", "a云盒子云": "a云盒子~", "": ""} {
+		if got := cut(text, 8); got != want {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+	for env, want := range map[string]bool{"LANG=C": true, "LANG=de_DE.UTF-8": false, "LC_ALL=C.utf8": false, "": true, "LC_ALL=POSIX": true} {
+		name, value, _ := strings.Cut(env, "=")
+		if got := asciiOnly(func(n string) string {
+			if n == name {
+				return value
+			}
+			return ""
+		}); got != want {
+			t.Errorf("%s: %v", env, got)
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	before := parseMetrics([]byte("# HELP x y\nyunbox_received_bytes_total{gateway=\"api\"} 100\nyunbox_answers_2xx_total{gateway=\"api\"} 5\nyunbox_uploads_total{outcome=\"new\"} 1\nyunbox_db_commits_total 9\nnonsense\n"))
+	after := parseMetrics([]byte("yunbox_received_bytes_total{gateway=\"api\"} 2100\nyunbox_answers_2xx_total{gateway=\"api\"} 9\nyunbox_answers_5xx_total{gateway=\"api\"} 2\n" +
+		"yunbox_uploads_total{outcome=\"new\"} 5\nyunbox_uploads_total{outcome=\"failed\"} 2\nyunbox_db_commits_total 3\nyunbox_disk_bytes 1000\nyunbox_disk_free_bytes 250\n"))
+	l := between(before, after, 2)
+	if g := l.Gateways["api"]; g.In != 1000 || g.Requests != 3 || g.Refused != 1 || l.Files != 2 || l.Declined != 1 {
+		t.Errorf("%+v %+v", l, l.Gateways["api"])
+	}
+	if l.Commits != 0 {
+		t.Errorf("a box that was restarted: %v commits a second", l.Commits)
+	}
+	var b strings.Builder
+	l.draw(screen{w: &b, width: 80}, true)
+	if !strings.Contains(b.String(), "75 % used") || !strings.Contains(b.String(), "nothing runs in the background") {
+		t.Error(b.String())
+	}
+}
+
+func TestCertificateIsJudged(t *testing.T) {
+	now := time.Date(2027, 1, 10, 0, 0, 0, 0, time.UTC)
+	cert := &x509.Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour), DNSNames: []string{"yunbox-7f3a.local"}, IPAddresses: []net.IP{net.ParseIP("192.168.1.5")}}
+	good := []string{"https://yunbox-7f3a.local:8443/", "https://192.168.1.5:8443/"}
+	for what, c := range map[string]struct {
+		addresses []string
+		now       time.Time
+		state     doctor.State
+		says      string
+	}{
+		"good":        {good, now, doctor.OK, "lasts for 2 days"},
+		"new address": {append(good, "https://192.168.1.6:8443/"), now, doctor.Fail, "does not name 1 of its 3"},
+		"expired":     {good, now.Add(72 * time.Hour), doctor.Fail, "expired"},
+		"early":       {good, now.Add(-2 * time.Hour), doctor.Warn, "future"},
+	} {
+		if f := judge(cert, c.addresses, c.now); f.State != c.state || !strings.Contains(f.Says, c.says) {
+			t.Errorf("%s: %+v", what, f)
+		}
+	}
+}
+
+// What a bundle must not have, however it got into the log.
+func TestMasking(t *testing.T) {
+	m := newMasker()
+	m.knows("Ada", "Familie Meier", "/srv/ada's box")
+	const secrets = "Ada ada@example.com +49 170 1234567 13812345678 192.168.1.77 192.168.1.77:8443 fe80::1c2d:3eff:fe4f:1 [2001:db8::1]:443 00:1A:2b:3c:4d:5e" +
+		" /home/ada/Photos/IMG_1.jpg IMG_0815.HEIC yunbox-7f3a.local https://cloud.example.com/x?y=z Familie Meier 张伟.txt 日记" +
+		" 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 ybt_AbCdEfGhIjKlMnOpQrStUv"
+	for _, line := range []string{
+		"time=2027-01-10T10:00:00.000Z level=WARN msg=\"" + secrets + "\"",
+		"2027-01-10T10:00:00+0100 box yunboxd[7]: " + secrets,
+		`<4>{"level":"WARN","msg":"x","path":"` + secrets + `"}`,
+	} {
+		got := m.mask(line)
+		for _, word := range []string{"ada", "example", "170", "1234567", "138", "192.168", "fe80", "2001", "db8", "1a:2b", "photos", "img_", "7f3a", "meier", "张", "日记", "9f86", "abcdef"} {
+			if strings.Contains(strings.ToLower(got), word) {
+				t.Errorf("%s is in %s", word, got)
+			}
+		}
+		if stamp := line[:20]; !strings.HasPrefix(got, stamp) && !strings.HasPrefix(line, "<") {
+			t.Errorf("the time went: %s", got)
+		}
+	}
+	const plain = `time=2027-01-10T10:00:00.000Z level=INFO msg="a damaged content was healed" from=copy n=12 status=200 madam adamant`
+	if got := m.mask(plain); got != plain {
+		t.Errorf("%s", got)
+	}
+}
+
+// commands walks all that the program can do.
+func commands(c *cobra.Command, path []string, each func(path []string, c *cobra.Command)) {
+	for _, sub := range c.Commands() {
+		if sub.Name() == "completion" || sub.Name() == "help" {
+			continue
+		}
+		p := append(slices.Clone(path), sub.Name())
+		if sub.Runnable() {
+			each(p, sub)
+		}
+		commands(sub, p, each)
+	}
+}
+
+// Every command has --json: what it says is JSON, and so is why it fails. None of them
+// can reach a box here.
+func TestEveryCommandHasJSON(t *testing.T) {
+	home := t.TempDir()
+	for name, value := range map[string]string{"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home, "YUNBOX_TOKEN": "", "YUNBOX_BOX": "", "YUNBOX_FINGERPRINT": "", "PATH": home} {
+		t.Setenv(name, value)
+	}
+	t.Chdir(home)
+	root := (&app{}).root()
+	ran := 0
+	commands(root, nil, func(path []string, c *cobra.Command) {
+		if c.Flags().ShorthandLookup("h") == nil {
+			c.InitDefaultHelpFlag()
+		}
+		if c.InheritedFlags().Lookup("json") == nil && c.Flags().Lookup("json") == nil {
+			t.Errorf("%v has no --json", path)
+			return
+		}
+		if c.Short == "" {
+			t.Errorf("%v does not say what it does", path)
+		}
+		// With no arguments, and with as many as its line of usage names.
+		for _, args := range [][]string{nil, slices.Repeat([]string{"nothing"}, len(regexp.MustCompile(`[A-Z]{2,}|\|`).FindAllString(c.Use, -1))), {"nothing"}} {
+			ran++
+			if path[0] == "wait" {
+				args = append(slices.Clone(args), "--timeout", "1ms")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			var stdout, stderr bytes.Buffer
+			code := run(ctx, slices.Concat([]string{"--json", "--state", filepath.Join(home, "none")}, path, args), strings.NewReader(""), &stdout, &stderr)
+			cancel()
+			for line := range strings.Lines(stdout.String()) {
+				if !json.Valid([]byte(line)) && !json.Valid(stdout.Bytes()) {
+					t.Errorf("%v %v says %q", path, args, line)
+				}
+			}
+			var out struct {
+				Error *struct {
+					Exit  int    `json:"exit"`
+					Title string `json:"title"`
+				} `json:"error"`
+			}
+			last := strings.TrimSpace(stderr.String())
+			last = last[strings.LastIndexByte(last, '\n')+1:]
+			if code == 0 || last == "" && stdout.Len() > 0 {
+				continue // it said so on standard output
+			}
+			if err := json.Unmarshal([]byte(last), &out); err != nil || out.Error == nil || out.Error.Exit != code || out.Error.Title == "" {
+				t.Errorf("%v %v ends with %d: %s", path, args, code, stderr.String())
+			}
+		}
+	})
+	if ran < 150 {
+		t.Errorf("only %d commands were tried", ran)
+	}
+}
+
+func TestExitCodesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/exit-codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[int]bool{problem.ExitOK: true, problem.ExitFailed: true, problem.ExitUsage: true, problem.ExitPartly: true}
+	for _, kind := range problem.Kinds() {
+		codes[problem.ExitCode(&problem.Error{Kind: kind})] = true
+	}
+	for code := range codes {
+		if n := strings.Count(string(text), fmt.Sprintf("\n| %d | ", code)); n != 1 {
+			t.Errorf("docs/exit-codes.md has %d rows for %d", n, code)
+		}
+		if !strings.Contains(exitCodes, fmt.Sprintf("\n  %d  ", code)) {
+			t.Errorf("--help does not say what %d is", code)
+		}
+	}
+}
