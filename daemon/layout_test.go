@@ -25,6 +25,7 @@ discovery                :
 daemon/ident             :
 daemon/problem           :
 daemon/source            :
+daemon/spake2plus        :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/rights            : daemon/db daemon/ident daemon/problem
@@ -33,7 +34,7 @@ daemon/backup/target     : daemon/problem storage storage/vfs
 daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
 daemon/vault             : daemon/db daemon/ident daemon/rights storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
-daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/vault storage/vfs
+daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/spake2plus daemon/vault storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
 daemon/disclosure        : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
 daemon/mail              : daemon/problem
@@ -65,7 +66,7 @@ daemon/daemontest        : daemon daemon/account daemon/config daemon/consent da
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem discovery storage storage/vfs
+cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem daemon/spake2plus discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports
