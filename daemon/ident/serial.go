@@ -40,4 +40,3 @@ func ParseCode(s string) (string, bool) {
 	s = strings.NewReplacer("-", "", " ", "").Replace(s)
 	return s, len(s) == 8 && strings.Trim(s, "0123456789") == ""
 }
-

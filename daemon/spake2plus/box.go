@@ -3,7 +3,6 @@ package spake2plus
 // The box's own use of the protocol: a person types serial number and verification code
 // into a client, which thereby knows that the TLS key it sees is the box's.
 
-
 // iterations of PBKDF2. The record is in the memory of a box that has the code beside it,
 // and both are gone when it is bound; they need not stand against years of guessing, and
 // a phone does this in a tenth of a second.

@@ -132,6 +132,7 @@ func New(o Options) *API {
 	config.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
 
 	a.registerAbout()
+	a.registerBinding()
 	a.registerSession()
 	a.registerProtection()
 	a.registerPeople()
