@@ -40,6 +40,7 @@ daemon/disclosure        : daemon/audit daemon/db daemon/ident daemon/problem da
 daemon/mail              : daemon/problem
 daemon/mail/mailtest     :
 daemon/incident          : daemon/audit daemon/db daemon/disclosure daemon/ident daemon/mail daemon/problem daemon/rights
+daemon/reset             : storage/vfs
 daemon/secrets           : daemon/httpd daemon/problem storage/vfs
 daemon/report            : daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
 daemon/thirdparty        : daemon/account daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
@@ -61,7 +62,7 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/spake2plus daemon/thirdparty storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/vault discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/reset daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest

@@ -79,6 +79,8 @@ type Box struct {
 	Records func() RecordsState // how the catalogue and its journal stand; nil: not said
 	// SecondCopies lists those that are kept on other disks; nil: none are.
 	SecondCopies func(context.Context) ([]SecondCopy, error)
+	// Reset makes it certain that the box is erased, and closes it; the serial number stays.
+	Reset func(serial string) error
 }
 
 // API serves /v1. Make one with New; it is safe for concurrent use.
@@ -153,6 +155,7 @@ func New(o Options) *API {
 	a.registerElsewhere()
 	a.registerMaker()
 	a.registerCare()
+	a.registerReset()
 	a.registerEvents()
 
 	schemas := config.Components.Schemas.Map()

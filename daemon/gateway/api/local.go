@@ -36,6 +36,7 @@ func (a *API) Local() *Local {
 	handle := l.Handle
 	handle("GET /local/status", l.status)
 	handle("GET /local/label", l.label)
+	handle("POST /local/factory-reset", l.reset)
 	handle("GET /local/users", l.users)
 	handle("POST /local/users", l.createUser)
 	handle("PATCH /local/users/{name}", l.patchUser)
