@@ -91,6 +91,7 @@ type Accounts struct {
 	labelMu   sync.Mutex
 	label     labelFile
 	runs      runs // bindings by code that have begun
+	invited   invitations
 	bound     atomic.Bool
 	byQR      *Throttle    // per source: keeps one client from flooding the pairing path
 	qrWrites  *Throttle    // in all: how often that path may reach the disk

@@ -6,6 +6,7 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/httpd"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/spake2plus"
 )
@@ -30,6 +31,70 @@ func (a *API) registerBinding() {
 		Summary:     "Become the owner, with the proof that the code is known",
 		Description: "Within two minutes of start-binding. One confirmation ends the run, right or wrong.",
 	}, httpd.Public, a.finishBinding)
+	register(a, route{
+		Method: "POST", Path: "/v1/invitations", ID: "invite-person", Tag: "account", Status: 201,
+		Summary: "Invite one person, who makes the account themselves; for admins",
+		Description: "Good for ten minutes and one person, until the box is restarted. `uri` holds the hash of the box's key, as the label's QR code does. " +
+			"Children are added with create-user, which names their guardian.",
+	}, httpd.AdminOnly, a.invite)
+	register(a, route{
+		Method: "DELETE", Path: "/v1/invitations", ID: "take-back-invitations", Tag: "account",
+		Summary: "Take back the asker's invitations that nobody has used",
+	}, httpd.AdminOnly, func(ctx context.Context, _ *struct{}) (*struct{}, error) {
+		a.accounts.Uninvite(principal(ctx).User)
+		return nil, nil
+	})
+	register(a, route{
+		Method: "POST", Path: "/v1/join", ID: "join-box", Tag: "account", Status: 201,
+		Summary:     "Make an account by an invitation, and sign in",
+		Description: "`secret` is `s` of the invitation's URI; compare the key of the box with `k` before it is sent.",
+	}, httpd.Public, a.join)
+}
+
+type inviteInput struct {
+	Body struct {
+		Role ident.Role `json:"role" enum:"member,admin" doc:"Only the owner invites admins"`
+	} `nameHint:"InvitationRequest"`
+}
+
+type inviteAnswer struct {
+	Body struct {
+		URI     string     `json:"uri" doc:"yunbox://join?v=1&id=…&k=…&s=…, for a QR code"`
+		QR      []string   `json:"qr" doc:"uri as a QR code: a row a line, # is dark"`
+		Secret  string     `json:"secret" doc:"s of uri, for the box's own page"`
+		Role    ident.Role `json:"role" enum:"member,admin"`
+		Expires moment     `json:"expires"`
+	} `nameHint:"Invitation"`
+}
+
+func (a *API) invite(ctx context.Context, in *inviteInput) (*inviteAnswer, error) {
+	i, err := a.accounts.Invite(ctx, principal(ctx), in.Body.Role)
+	if err != nil {
+		return nil, err
+	}
+	out := &inviteAnswer{}
+	out.Body.URI, out.Body.Secret, out.Body.Role, out.Body.Expires = i.URI, i.Secret, i.Role, moment(i.Expires)
+	out.Body.QR, err = qrRows(i.URI)
+	return out, err
+}
+
+type joinInput struct {
+	Body struct {
+		Secret   string      `json:"secret" maxLength:"128"`
+		Username string      `json:"username" maxLength:"1024"`
+		Password string      `json:"password" maxLength:"4096"`
+		Device   *deviceInfo `json:"device,omitempty"`
+	} `nameHint:"JoinRequest"`
+}
+
+func (a *API) join(ctx context.Context, in *joinInput) (*sessionAnswer, error) {
+	s, err := a.accounts.Join(ctx, account.JoinRequest{
+		Secret: in.Body.Secret, Username: in.Body.Username, Password: in.Body.Password, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return begun(ctx, s), nil
 }
 
 type bindInput struct {
