@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"yunbox.local/daemon/account"
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/reset"
 	"yunbox.local/storage/vfs"
@@ -53,7 +54,7 @@ func (b *Box) finishReset(disk vfs.FS) error {
 
 // newLabel keeps the serial number, which stands on the box, and nothing else.
 func (b *Box) newLabel(serial string) error {
-	if serial == "" {
+	if _, ok := ident.ParseSerial(serial); !ok {
 		return nil // it was lost; the first start makes another one
 	}
 	if err := vfs.CreateDir(b.path("keys")); err != nil {
