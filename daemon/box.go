@@ -129,6 +129,7 @@ type Box struct {
 
 	bound   chan struct{} // tells the announcement that the box got its owner
 	rebuild chan struct{} // ends Run with ErrRebuild
+	again   chan struct{} // ends Run with ErrReset
 	trouble chan struct{} // has watchVolume look at the disk
 
 	between     func(context.Context) error // two steps of erasing: a test cuts there
@@ -156,7 +157,7 @@ func Open(ctx context.Context, opt Options) (*Box, error) {
 
 func newBox(opt Options) *Box {
 	b := &Box{conf: opt.Config, log: opt.Log, now: opt.Now, running: opt.Running, words: opt.Catalogue, traffic: metrics.NewTraffic(), right: func() bool { return false }, opens: opt.Listen,
-		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
+		bound: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), again: make(chan struct{}, 1), trouble: make(chan struct{}, 1)}
 	b.between = func(context.Context) error { return nil }
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -228,6 +229,9 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 		disk = dir
 	}
 	b.dir = disk
+	if err := b.finishReset(disk); err != nil {
+		return nil, err
+	}
 	if err := refuseHalfRestored(b.path(target.RestoringFile)); err != nil {
 		return nil, err
 	}

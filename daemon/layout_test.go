@@ -27,6 +27,7 @@ daemon/problem           :
 daemon/source            :
 daemon/metrics           :
 daemon/doctor            :
+daemon/spake2plus        :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/rights            : daemon/db daemon/ident daemon/problem
@@ -35,12 +36,13 @@ daemon/backup/target     : daemon/problem storage storage/vfs
 daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
 daemon/vault             : daemon/db daemon/ident daemon/rights storage/vfs
 daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
-daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/vault storage/vfs
+daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/spake2plus daemon/vault storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
 daemon/disclosure        : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
 daemon/mail              : daemon/problem
 daemon/mail/mailtest     :
 daemon/incident          : daemon/audit daemon/db daemon/disclosure daemon/ident daemon/mail daemon/problem daemon/rights
+daemon/reset             : storage/vfs
 daemon/secrets           : daemon/httpd daemon/problem storage/vfs
 daemon/report            : daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
 daemon/update/bundle     : daemon/problem
@@ -63,14 +65,14 @@ daemon/gateway/resumable : daemon/catalog daemon/consent daemon/gateway/content 
 daemon/gateway/ftp       : daemon/account daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem storage
 daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gateway/content daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/source storage
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
-daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/thirdparty storage
+daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/spake2plus daemon/thirdparty storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/doctor daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/metrics daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/update daemon/update/bundle daemon/update/install daemon/vault discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/doctor daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/metrics daemon/problem daemon/report daemon/requests daemon/reset daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/update daemon/update/bundle daemon/update/install daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/backup/target daemon/config daemon/doctor daemon/ident daemon/problem daemon/update/bundle daemon/update/install discovery storage storage/vfs
+cmd/yunboxctl            : daemon/backup/target daemon/config daemon/doctor daemon/ident daemon/problem daemon/spake2plus daemon/update/bundle daemon/update/install discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports

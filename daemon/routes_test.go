@@ -45,6 +45,9 @@ GET /v1/policy/revisions/{revision}  likewise
 GET /v1/policy/exceptions        what the box may do without asking
 GET /v1/purposes                 likewise
 POST /v1/bind                    proves itself with the label's secret
+POST /v1/bind/start              proves nothing yet; counted and locked
+POST /v1/bind/finish             proves itself with what one who knows the label's code can compute
+POST /v1/join                    proves itself with an invitation's secret of 128 bits; bounded
 POST /v1/deletion-receipt        proves itself with a code of 130 bits; whose account is gone cannot sign in
 POST /v1/requests                anybody may ask or complain; bounded
 POST /v1/requests/read           proves itself with a code of 130 bits

@@ -138,7 +138,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Metrics: b.metrics,
+			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Metrics: b.metrics, Reset: b.askReset,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -236,7 +236,7 @@ func (b *Box) openCameras() error {
 
 // Run serves until ctx ends or a part fails, then stops taking connections,
 // gives uploads a moment to end, and returns. ready is called once, when the box
-// answers. See ErrRebuild, ErrAway and ErrWritable.
+// answers. See ErrRebuild, ErrReset, ErrAway and ErrWritable.
 func (b *Box) Run(ctx context.Context, ready func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -271,7 +271,7 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	<-ctx.Done()
 
 	patience := drain
-	if errors.Is(context.Cause(ctx), ErrAway) {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrAway) || errors.Is(cause, ErrReset) {
 		patience = time.Second // what is being sent has nowhere to go
 	}
 	stop, done := context.WithTimeout(context.Background(), patience)
@@ -315,6 +315,8 @@ func (b *Box) serveRest(ctx context.Context, parts *sync.WaitGroup, serve func(s
 		select {
 		case <-b.rebuild:
 			cancel(ErrRebuild)
+		case <-b.again:
+			cancel(ErrReset)
 		case <-ctx.Done():
 		}
 	})

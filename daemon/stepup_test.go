@@ -20,6 +20,7 @@ DELETE /v1/session                       ends what is open
 DELETE /v1/sessions                      likewise
 DELETE /v1/sessions/{id}                 likewise
 DELETE /v1/tokens/{id}                   likewise
+DELETE /v1/invitations                   likewise
 DELETE /v1/devices/{id}                  likewise; what it has uploaded stays
 POST /v1/session/proof                   is the proof
 POST /v1/devices                         a name in a list
@@ -75,7 +76,7 @@ POST /v1/duplicates/undo                 likewise
 var strict = map[string]account.When{
 	"PUT /v1/me/password": account.WithFactor, "POST /v1/tokens": account.WithFactor, "POST /index.php/login/v2/flow/{flow}": account.WithFactor,
 	"POST /v1/me/second-factor": account.Always, "PUT /v1/me/second-factor": account.Always, "DELETE /v1/me/second-factor": account.Always,
-	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always,
+	"POST /v1/me/second-factor/recovery-codes": account.Always, "POST /v1/users": account.Always, "POST /v1/factory-reset": account.Always, "POST /v1/invitations": account.Always, "PUT /v1/me/username": account.Always, "POST /v1/me/exports": account.Always, "PATCH /v1/users/{id}": account.Always,
 	"PUT /v1/children/{id}": account.Always, "POST /v1/children/{id}/guardians": account.Always, "DELETE /v1/children/{id}/data/{purpose}": account.Always,
 	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
 	"DELETE /v1/me/data/{category}": account.Always, "DELETE /v1/me/data": account.Always,

@@ -68,7 +68,7 @@ func TestLogTellsNothingOfPeople(t *testing.T) {
 	_, secret, _ := strings.Cut(label.PairURI, "&s=")
 	secret, _, _ = strings.Cut(secret, "&")
 	secrets["the label's secret"], secrets["the label's code"] = secret, label.Code
-	ask(nobody, "POST", "/v1/bind", fmt.Sprintf(`{"serial":%q,"code":"00000000","username":"ada","password":%q}`, label.Serial, wrong))
+	ask(nobody, "POST", "/v1/bind", fmt.Sprintf(`{"serial":%q,"code":"00000000","username":"ada","password":%q}`, label.Serial, wrong), "Sec-Fetch-Site", "same-origin")
 	ask(nobody, "POST", "/v1/bind", fmt.Sprintf(`{"secret":"AAAAAAAAAAAAAAAAAAAAAA","username":"ada","password":%q}`, wrong))
 	ask(nobody, "POST", "/v1/bind", fmt.Sprintf(`{"secret":%q,"username":"ada","password":"ada"}`, secret))
 	ada := b.Bind()

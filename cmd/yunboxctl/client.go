@@ -211,13 +211,16 @@ func nearest(addresses []string) string {
 
 // discoverBox looks for the box with a public id on the network. What it finds may
 // be forged: only the pin of the pairing code makes it the right one.
-func discoverBox(ctx context.Context, id string) (*url.URL, error) {
+func discoverBox(ctx context.Context, id string) (*url.URL, error) { return discoverBy(ctx, "id", id) }
+
+// discoverBy looks for the box that announces a value under key.
+func discoverBy(ctx context.Context, key, value string) (*url.URL, error) {
 	found, err := discovery.Browse(ctx, discovery.ServiceBox, 3*time.Second)
 	if err != nil {
 		return nil, unreachable(err)
 	}
 	for _, f := range found {
-		if strings.EqualFold(f.Text["id"], id) && len(f.Addrs) > 0 {
+		if strings.EqualFold(f.Text[key], value) && len(f.Addrs) > 0 {
 			return &url.URL{Scheme: "https", Host: net.JoinHostPort(f.Addrs[0].String(), strconv.Itoa(f.Port))}, nil
 		}
 	}

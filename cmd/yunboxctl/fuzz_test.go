@@ -9,12 +9,15 @@ import (
 // everybody, or speak to a box without encryption.
 func FuzzPairing(f *testing.F) {
 	key := strings.Repeat("A", 42) + "E"
-	for _, s := range []string{"yunbox://pair?v=1&id=x&k=" + key + "&s=y", "yunbox://pair?v=1&id=x&k=" + strings.Repeat("A", 43) + "&s=y", "yunbox://pair?v=2", "http://pair?v=1", "%", key,
+	for _, s := range []string{"yunbox://pair?v=1&id=x&k=" + key + "&s=y", "yunbox://pair?v=1&id=x&k=" + strings.Repeat("A", 43) + "&s=y", "yunbox://pair?v=2", "yunbox://join?v=1&id=x&k=" + key + "&s=y", "http://pair?v=1", "%", key,
 		"https://box:8443", "http://127.0.0.1:80", "http://evil.example", "box", "[::1]", "http://localhost.evil.example", "https://u:p@box"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if p, err := parsePairing(s); err == nil && (p.key == (pin{}) || p.secret == "" || p.id == "") {
+			t.Errorf("%q: %+v", s, p)
+		}
+		if p, err := parseInvitation(s); err == nil && (p.key == (pin{}) || p.secret == "" || p.id == "") {
 			t.Errorf("%q: %+v", s, p)
 		}
 		if p, err := parsePin(s); err == nil {

@@ -118,51 +118,6 @@ func (a *app) answers(ctx context.Context) error {
 	return c.call(ctx, "GET", "/.well-known/yunbox", nil, nil)
 }
 
-func (a *app) labelCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "label", Short: "Show the label: serial number, verification code, pairing code", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.local()
-			if err != nil {
-				return err
-			}
-			var l struct {
-				Serial  string   `json:"serial"`
-				Code    *string  `json:"code"`
-				PairURI *string  `json:"pair_uri"`
-				Spent   bool     `json:"spent"`
-				Words   []string `json:"words"`
-				Finger  string   `json:"fingerprint"`
-			}
-			if err := c.call(cmd.Context(), "GET", "/local/label", nil, &l); err != nil {
-				return err
-			}
-			s, err := a.localStatus(cmd.Context())
-			if err != nil {
-				return err
-			}
-			l.Words, l.Finger = s.Words, s.Fingerprint
-			return a.print(l, func(w io.Writer) {
-				rows := [][]string{{"serial", l.Serial}}
-				if l.Code != nil {
-					rows = append(rows, []string{"code", *l.Code})
-				}
-				rows = append(rows, []string{"fingerprint", s.Fingerprint}, []string{"key words", strings.Join(s.Words, " ")})
-				if l.PairURI != nil {
-					rows = append(rows, []string{"pairing", *l.PairURI})
-				}
-				columns(w, rows)
-				if l.Spent || l.PairURI == nil {
-					fmt.Fprintln(w, "the box has an owner: code and pairing secret are spent")
-					return
-				}
-				fmt.Fprintln(w)
-				drawQR(w, *l.PairURI)
-			})
-		},
-	}
-}
-
 type boxUser struct {
 	ID       string    `json:"id"`
 	Username string    `json:"username"`

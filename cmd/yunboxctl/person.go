@@ -48,56 +48,6 @@ func deviceName() map[string]string {
 	return map[string]string{"name": name, "kind": "computer"}
 }
 
-func (a *app) bindCommand() *cobra.Command {
-	var serial, code, uri, username string
-	var fromStdin bool
-	c := &cobra.Command{
-		Use: "bind", Short: "Become the owner of a new box", Args: cobra.NoArgs,
-		Long: `bind makes you the owner of a box that has none, and signs you in.
-
-With --pair and the URI of the label's QR code the key of the box is checked
-before the secret is sent; the box is found on the network by itself. With
---serial and --code the key must be known otherwise: see --fingerprint.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := map[string]any{"username": username, "device": deviceName()}
-			var pair pairing
-			var err error
-			switch {
-			case username == "":
-				return usagef("choose a name with --username")
-			case uri != "" && serial == "" && code == "":
-				if pair, err = parsePairing(uri); err != nil {
-					return err
-				}
-				in["secret"] = pair.secret
-			case uri == "" && serial != "" && code != "":
-				in["serial"], in["code"] = serial, code
-			default:
-				return usagef("bind needs either --pair URI, or --serial and --code from the label")
-			}
-			if in["password"], err = a.password(fromStdin, "Password for the new owner: "); err != nil {
-				return err
-			}
-			c, err := a.stranger(cmd.Context(), pair)
-			if err != nil {
-				return err
-			}
-			var s session
-			if err := c.call(cmd.Context(), "POST", "/v1/bind", in, &s); err != nil {
-				return err
-			}
-			return a.signedIn(c, s, "the box is yours; signed in")
-		},
-	}
-	f := c.Flags()
-	f.StringVar(&serial, "serial", "", "serial number on the label")
-	f.StringVar(&code, "code", "", "verification code on the label")
-	f.StringVar(&uri, "pair", "", "URI of the label's QR code")
-	f.StringVar(&username, "username", "", "your name on the box")
-	f.BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
-	return c
-}
-
 func (a *app) loginCommand() *cobra.Command {
 	var username, code string
 	var fromStdin bool

@@ -50,6 +50,9 @@ import (
 //	odd-names DIR                  files whose names are hard
 //	last KEY OP VALUE              compares a number in the last line of stdout, an event in JSON
 //	otp NAME JSON STEPS            sets $NAME to what an authenticator shows so many steps from now, with the secret in the file
+//	relay                          sets $RELAY to something that answers in the box's place, with a key of its own, and passes all on
+//	relay-saw TEXT                 what went through it has TEXT
+//	new-soon LABEL                 waits until a box that is reset shows another code than the label in the file
 //	field NAME JSON KEY            sets $NAME to a member of a JSON object in a file, the first one of a list
 //	sql STATEMENT                  changes the stopped box's database behind its back
 //	rewrite SEQ OBJECT             changes an entry of its audit record, and every hash that follows
@@ -78,7 +81,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"box": cmdBox, "person": cmdPerson, "proxy": cmdProxy, "wire-done": cmdWireDone, "wire-holds": cmdWireHolds, "wire-goes": cmdWireGoes,
 			"bytes": cmdBytes, "same-on-box": cmdSameOnBox, "last": cmdLast, "sql": cmdSQL, "rewrite": cmdRewrite, "spoil": cmdSpoil, "flip": cmdFlip, "odd-names": cmdOddNames, "on-box-soon": cmdOnBoxSoon,
-			"otp": cmdOTP, "field": cmdField, "inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon, "unpack": cmdUnpack,
+			"otp": cmdOTP, "field": cmdField, "inbox-soon": cmdInboxSoon, "gone-soon": cmdGoneSoon, "said-soon": cmdSaidSoon, "unpack": cmdUnpack, "new-soon": cmdNewSoon, "relay": cmdRelay, "relay-saw": cmdRelaySaw,
 		},
 	})
 }
@@ -98,6 +101,7 @@ type world struct {
 	addr string // of the box once it had one
 	box  *exec.Cmd
 	wire *wire
+	seen bytes.Buffer // by the relay
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -238,6 +242,22 @@ func cmdPerson(ts *testscript.TestScript, neg bool, args []string) {
 	if out, err := w.ctl("policy", "accept", "--yes"); err != nil {
 		ts.Fatalf("policy accept: %v: %s", err, out)
 	}
+}
+
+// cmdNewSoon waits until the box shows another code than the label in a file.
+func cmdNewSoon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: new-soon LABEL")
+	}
+	w, old := worldOf(ts), field(ts, args[0], "code")
+	for range 600 {
+		var label struct{ Code string }
+		if out, err := w.ctl("--state", w.state, "--json", "label"); err == nil && json.Unmarshal(out, &label) == nil && label.Code != "" && label.Code != old {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("the box is not new")
 }
 
 func cmdField(ts *testscript.TestScript, neg bool, args []string) {

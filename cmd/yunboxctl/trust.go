@@ -203,14 +203,23 @@ type pairing struct {
 
 // parsePairing reads yunbox://pair?v=1&id=…&k=…&s=…&n=….
 func parsePairing(s string) (pairing, error) {
-	bad := usagef("that is no pairing URI: yunbox://pair?v=1&id=…&k=…&s=…, as in the label's QR code")
+	return parseURI(s, "pair", "pairing URI", "as in the label's QR code")
+}
+
+// parseInvitation reads yunbox://join?v=1&id=…&k=…&s=….
+func parseInvitation(s string) (pairing, error) {
+	return parseURI(s, "join", "invitation", "as somebody who manages the box gets it with `yunboxctl invite`")
+}
+
+func parseURI(s, host, what, from string) (pairing, error) {
+	bad := usagef("that is no %s: yunbox://%s?v=1&id=…&k=…&s=…, %s", what, host, from)
 	u, err := url.Parse(strings.TrimSpace(s))
-	if err != nil || u.Scheme != "yunbox" || u.Host != "pair" {
+	if err != nil || u.Scheme != "yunbox" || u.Host != host {
 		return pairing{}, bad
 	}
 	q := u.Query()
 	if v := q.Get("v"); v != "1" {
-		return pairing{}, usagef("this pairing URI is of a newer kind: use a newer yunboxctl")
+		return pairing{}, usagef("this %s is of a newer kind: use a newer yunboxctl", what)
 	}
 	key, err := parsePin(q.Get("k"))
 	if err != nil || q.Get("s") == "" || q.Get("id") == "" {

@@ -183,7 +183,7 @@ func TestMasking(t *testing.T) {
 }
 
 // commands walks all that the program can do.
-func commands(c *cobra.Command, path []string, each func(path []string, c *cobra.Command)) {
+func everyCommand(c *cobra.Command, path []string, each func(path []string, c *cobra.Command)) {
 	for _, sub := range c.Commands() {
 		if sub.Name() == "completion" || sub.Name() == "help" {
 			continue
@@ -192,7 +192,7 @@ func commands(c *cobra.Command, path []string, each func(path []string, c *cobra
 		if sub.Runnable() {
 			each(p, sub)
 		}
-		commands(sub, p, each)
+		everyCommand(sub, p, each)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestEveryCommandHasJSON(t *testing.T) {
 	t.Chdir(home)
 	root := (&app{}).root()
 	ran := 0
-	commands(root, nil, func(path []string, c *cobra.Command) {
+	everyCommand(root, nil, func(path []string, c *cobra.Command) {
 		if c.Flags().ShorthandLookup("h") == nil {
 			c.InitDefaultHelpFlag()
 		}

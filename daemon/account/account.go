@@ -90,6 +90,8 @@ type Accounts struct {
 	bindMu    sync.Mutex // one binding at a time, so that one code cannot bind twice
 	labelMu   sync.Mutex
 	label     labelFile
+	runs      runs // bindings by code that have begun
+	invited   invitations
 	bound     atomic.Bool
 	byQR      *Throttle    // per source: keeps one client from flooding the pairing path
 	qrWrites  *Throttle    // in all: how often that path may reach the disk

@@ -97,34 +97,53 @@ func (a *Accounts) Bind(ctx context.Context, req BindRequest) (Session, error) {
 		return Session{}, err
 	}
 	if subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
-		return Session{}, &problem.Error{Kind: problem.Unauthenticated, Op: op,
-			Title:  "The box does not accept that",
-			Detail: "The serial number and the code, or the scanned label, are not those of this box.",
-			Hint:   "Compare them with the label on the box, or run `yunboxctl label` on it. After five wrong codes the box waits for an hour; scanning the label still works."}
+		return Session{}, notTheLabel(op)
 	}
-	hash, err := a.hasher.hash(ctx, req.Password)
+	return a.makeOwner(ctx, op, way, owner{shown, folded, req.Password, device, req.Remote})
+}
+
+// An owner is who the box is to belong to; what they say was checked.
+type owner struct {
+	shown, folded string
+	password      string
+	device        DeviceInfo
+	remote        string
+}
+
+// makeOwner makes the box somebody's who has proved that they may have it. It needs
+// bindMu.
+func (a *Accounts) makeOwner(ctx context.Context, op, way string, o owner) (Session, error) {
+	hash, err := a.hasher.hash(ctx, o.password)
 	if err != nil {
 		return Session{}, err
 	}
 	var s Session
-	seen := a.sight(0, req.Remote) // the owner has no keys before they exist
+	seen := a.sight(0, o.remote) // the owner has no keys before they exist
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
-		var owner bool
-		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM user WHERE role = 'owner')`).Scan(&owner); err != nil {
+		var owned bool
+		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM user WHERE role = 'owner')`).Scan(&owned); err != nil {
 			return err
 		}
-		if owner {
+		if owned {
 			return alreadyBound(op)
 		}
-		id, err := insertUser(tx, op, shown, folded, ident.Owner, hash)
+		id, err := insertUser(tx, op, o.shown, o.folded, ident.Owner, hash)
 		if err != nil {
 			return err
 		}
-		p := ident.Principal{User: id, Name: shown, Role: ident.Owner, Scope: ident.ScopeFull}
+		p := ident.Principal{User: id, Name: o.shown, Role: ident.Owner, Scope: ident.ScopeFull}
 		if err := a.log.Append(tx, audit.Event{Actor: id, Action: "box.bind", Subject: id, Via: viaHTTP, Detail: map[string]string{"way": way}}); err != nil {
 			return err
 		}
-		if s, err = a.openSession(tx, p, device); err != nil {
+		// What was counted when it began was no guess.
+		at, err := readAttempts(tx, way)
+		if err != nil {
+			return err
+		}
+		if err := (attempts{total: max(at.total-1, 0)}).write(tx, way); err != nil {
+			return err
+		}
+		if s, err = a.openSession(tx, p, o.device); err != nil {
 			return err
 		}
 		if err := a.noteSignIn(tx, id, seen); err != nil {
@@ -160,13 +179,13 @@ func proof(op string, req BindRequest, label labelFile) (way string, given, want
 		way = bySecret
 		given, want = sha256.Sum256([]byte(req.Secret)), sha256.Sum256([]byte(label.Secret))
 	default:
-		serial, ok := ParseSerial(req.Serial)
+		serial, ok := ident.ParseSerial(req.Serial)
 		if !ok {
 			err = invalid(op, "That is not a serial number: it looks like YB26-4F7Q-9KMD, and its last character has to fit the others.",
 				"Compare it with the label on the box. This did not count as a try.")
 			break
 		}
-		code, ok := parseCode(req.Code)
+		code, ok := ident.ParseCode(req.Code)
 		if !ok {
 			err = invalid(op, "The verification code has 8 digits.", "Compare it with the label on the box. This did not count as a try.")
 			break
@@ -175,6 +194,13 @@ func proof(op string, req BindRequest, label labelFile) (way string, given, want
 		given, want = sha256.Sum256([]byte(serial+"\x00"+code)), sha256.Sum256([]byte(label.Serial+"\x00"+label.Code))
 	}
 	return way, given, want, err
+}
+
+func notTheLabel(op string) error {
+	return &problem.Error{Kind: problem.Unauthenticated, Op: op,
+		Title:  "The box does not accept that",
+		Detail: "The serial number and the code, or the scanned label, are not those of this box.",
+		Hint:   "Compare them with the label on the box, or run `yunboxctl label` on it. After five wrong codes the box waits for an hour; scanning the label still works."}
 }
 
 func alreadyBound(op string) error {

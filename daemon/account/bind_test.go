@@ -399,7 +399,7 @@ func TestSerialFindsTypingErrors(t *testing.T) {
 	t.Parallel()
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	serial := open(t).label().Serial
-	if got, ok := account.ParseSerial(serial); !ok || got != serial {
+	if got, ok := ident.ParseSerial(serial); !ok || got != serial {
 		t.Fatalf("%q is read as %q, %v", serial, got, ok)
 	}
 	for i := range serial {
@@ -410,7 +410,7 @@ func TestSerialFindsTypingErrors(t *testing.T) {
 			if byte(c) == serial[i] {
 				continue
 			}
-			if got, ok := account.ParseSerial(serial[:i] + string(c) + serial[i+1:]); ok {
+			if got, ok := ident.ParseSerial(serial[:i] + string(c) + serial[i+1:]); ok {
 				t.Errorf("%q with %c at %d is taken for %q", serial, c, i, got)
 			}
 		}
@@ -421,8 +421,8 @@ func FuzzParseSerial(f *testing.F) {
 	f.Add("YB26-4F7Q-9KMD")
 	f.Add("yb26 oil0 0000")
 	f.Fuzz(func(t *testing.T, s string) {
-		got, ok := account.ParseSerial(s)
-		if again, ok2 := account.ParseSerial(got); ok && (!ok2 || again != got || len(got) != 14) {
+		got, ok := ident.ParseSerial(s)
+		if again, ok2 := ident.ParseSerial(got); ok && (!ok2 || again != got || len(got) != 14) {
 			t.Errorf("%q gives %q, which gives %q", s, got, again)
 		}
 	})

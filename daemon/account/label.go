@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 
+	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage/vfs"
 )
@@ -49,6 +50,18 @@ type labelFile struct {
 	Spent   bool   `json:"spent"`
 }
 
+// NewLabel writes a label that was never used, with the serial number that stands on the
+// box: for one that was given back what it was made with.
+func NewLabel(keys vfs.FS, serial string) error {
+	shown, ok := ident.ParseSerial(serial)
+	if !ok {
+		return fmt.Errorf("%q is no serial number", serial)
+	}
+	return writeLabel(keys, labelFile{Version: 1, Serial: shown, Code: newCode(), Secret: newPairSecret()})
+}
+
+func newPairSecret() string { return base64.RawURLEncoding.EncodeToString(random(16)) }
+
 // openLabel reads the label, makes it at the first start, and finishes what a
 // power cut between binding and spending has left.
 func (a *Accounts) openLabel(owner bool) error {
@@ -61,7 +74,7 @@ func (a *Accounts) openLabel(owner bool) error {
 	case damaged, errors.Is(err, fs.ErrNotExist):
 		label = labelFile{Version: 1, Serial: newSerial(), Spent: owner}
 		if !owner {
-			label.Code, label.Secret = newCode(), base64.RawURLEncoding.EncodeToString(random(16))
+			label.Code, label.Secret = newCode(), newPairSecret()
 		}
 		if err := a.writeLabel(label); err != nil {
 			return err
@@ -93,19 +106,21 @@ func (a *Accounts) readLabel() (labelFile, error) {
 	if l.Version > 1 {
 		return l, errors.New("it is of a newer version of yunbox")
 	}
-	if _, ok := ParseSerial(l.Serial); l.Version != 1 || !ok || !l.Spent && (len(l.Code) != 8 || len(l.Secret) != 22) {
+	if _, ok := ident.ParseSerial(l.Serial); l.Version != 1 || !ok || !l.Spent && (len(l.Code) != 8 || len(l.Secret) != 22) {
 		return l, errLabelDamaged
 	}
 	return l, nil
 }
 
 // writeLabel replaces the file durably.
-func (a *Accounts) writeLabel(l labelFile) error {
+func (a *Accounts) writeLabel(l labelFile) error { return writeLabel(a.opt.Keys, l) }
+
+func writeLabel(keys vfs.FS, l labelFile) error {
 	data, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	if err := vfs.WriteFile(a.opt.Keys, labelName, append(data, '\n'), 0o400); err != nil {
+	if err := vfs.WriteFile(keys, labelName, append(data, '\n'), 0o400); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", labelName, err)
 	}
 	return nil
@@ -117,6 +132,7 @@ func (a *Accounts) spendLabel() error {
 	a.labelMu.Lock()
 	defer a.labelMu.Unlock()
 	a.label.Spent, a.label.Code, a.label.Secret = true, "", ""
+	a.runs.forget()
 	return a.writeLabel(a.label)
 }
 
@@ -145,9 +161,6 @@ func (a *Accounts) SerialEnd() string {
 // database is not up for grabs.
 func (a *Accounts) Bound(context.Context) bool { return a.bound.Load() }
 
-// Crockford's base 32: no I, L, O and U.
-const serialAlphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
 // serialPrefix names the product and its series; the rest is random, so a serial
 // number says nothing about how many boxes there are or when one was made.
 const serialPrefix = "YB26"
@@ -155,37 +168,10 @@ const serialPrefix = "YB26"
 func newSerial() string {
 	s := serialPrefix
 	for _, b := range random(7) {
-		s += serialAlphabet[b&31 : b&31+1]
+		s += ident.SerialAlphabet[b&31 : b&31+1]
 	}
-	s += string(checkCharacter(s))
+	s += string(ident.SerialCheck(s))
 	return s[:4] + "-" + s[4:8] + "-" + s[8:]
-}
-
-// checkCharacter is Luhn's algorithm modulo 32: it finds every single wrong
-// character and nearly every pair that changed places.
-func checkCharacter(s string) byte {
-	const n = len(serialAlphabet)
-	sum, factor := 0, 2
-	for i := len(s) - 1; i >= 0; i-- {
-		v := factor * strings.IndexByte(serialAlphabet, s[i])
-		sum += v/n + v%n
-		factor = 3 - factor
-	}
-	return serialAlphabet[(n-sum%n)%n]
-}
-
-// ParseSerial reads a serial number as a person types it: any case, with or
-// without hyphens and spaces, O for 0 and I or L for 1. It returns the form on
-// the label.
-func ParseSerial(s string) (string, bool) {
-	if len(s) > 64 {
-		return "", false
-	}
-	s = strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(s))
-	if len(s) != 12 || strings.Trim(s, serialAlphabet) != "" || checkCharacter(s[:11]) != s[11] {
-		return "", false
-	}
-	return s[:4] + "-" + s[4:8] + "-" + s[8:], true
 }
 
 func newCode() string {
@@ -194,15 +180,6 @@ func newCode() string {
 		panic(err) // never happens: crypto/rand aborts the program instead
 	}
 	return fmt.Sprintf("%08d", n)
-}
-
-// parseCode reads a verification code as a person types it.
-func parseCode(s string) (string, bool) {
-	if len(s) > 64 {
-		return "", false
-	}
-	s = strings.NewReplacer("-", "", " ", "").Replace(s)
-	return s, len(s) == 8 && strings.Trim(s, "0123456789") == ""
 }
 
 // PairURI is what the QR code on the label says.
@@ -249,7 +226,7 @@ func ParsePairURI(s string) (PairURI, error) {
 		return PairURI{}, invalid(op, "That pairing code has no secret.", hint)
 	}
 	if len(p.ID) != 16 || strings.Trim(p.ID, "abcdefghijklmnopqrstuvwxyz234567") != "" ||
-		len(p.SerialEnd) != 4 || strings.Trim(p.SerialEnd, serialAlphabet) != "" {
+		len(p.SerialEnd) != 4 || strings.Trim(p.SerialEnd, ident.SerialAlphabet) != "" {
 		return PairURI{}, invalid(op, "That pairing code is garbled.", hint)
 	}
 	return p, nil

@@ -22,6 +22,8 @@ func stepUps() map[string]account.When {
 		"POST /v1/tokens":                          account.WithFactor, // opens the box without a code
 		"POST /index.php/login/v2/flow/{flow}":     account.WithFactor, // likewise
 		"POST /v1/users":                           account.Always,
+		"POST /v1/invitations":                     account.Always, // as adding somebody is
+		"POST /v1/factory-reset":                   account.Always, // everything of everybody, for good
 		"DELETE /v1/me/data/{category}":            account.Always, // for good
 		"DELETE /v1/me/data":                       account.Always, // likewise
 		"POST /v1/me/cancellation":                 account.Always, // likewise

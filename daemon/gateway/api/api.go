@@ -81,6 +81,8 @@ type Box struct {
 	Metrics func(context.Context) ([]byte, error)
 	// SecondCopies lists those that are kept on other disks; nil: none are.
 	SecondCopies func(context.Context) ([]SecondCopy, error)
+	// Reset makes it certain that the box is erased, and closes it; the serial number stays.
+	Reset func(serial string) error
 }
 
 // API serves /v1. Make one with New; it is safe for concurrent use.
@@ -135,6 +137,7 @@ func New(o Options) *API {
 	config.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
 
 	a.registerAbout()
+	a.registerBinding()
 	a.registerSession()
 	a.registerProtection()
 	a.registerPeople()
@@ -155,6 +158,7 @@ func New(o Options) *API {
 	a.registerElsewhere()
 	a.registerMaker()
 	a.registerCare()
+	a.registerReset()
 	a.registerEvents()
 
 	schemas := config.Components.Schemas.Map()

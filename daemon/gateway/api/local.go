@@ -38,6 +38,7 @@ func (a *API) Local() *Local {
 	handle("GET /local/metrics", l.localMetrics)
 	handle("GET /local/devices", l.devices)
 	handle("GET /local/label", l.label)
+	handle("POST /local/factory-reset", l.reset)
 	handle("GET /local/users", l.users)
 	handle("POST /local/users", l.createUser)
 	handle("PATCH /local/users/{name}", l.patchUser)

@@ -94,6 +94,21 @@ func TestBindingRefusals(t *testing.T) {
 	w.ask(nil, "POST", "/v1/bind", `{"serial":"x","code":"y","secret":"z",`+person+`}`).is(t, "with both proofs", 400, "invalid")
 	w.ask(nil, "POST", "/v1/bind", `{"serial":"x",`+person+`}`).is(t, "half a proof", 400, "invalid")
 	w.ask(nil, "POST", "/v1/bind", `{"secret":"AAAAAAAAAAAAAAAAAAAAAA",`+person+`}`).is(t, "a wrong secret", 401, "unauthenticated")
+	const code = `{"serial":"YB26-FAJ6-D5JQ","code":"00000000",` + person + `}`
+	w.ask(nil, "POST", "/v1/bind", code).is(t, "a code that an app sends", 403, "forbidden")
+	w.ask(nil, "POST", "/v1/bind", code, "Sec-Fetch-Site", "same-origin").is(t, "a wrong code on the page", 401, "unauthenticated")
+	for name, body := range map[string]string{
+		"no share": `{"method":"code","username":"ada","share":""}`, "a point that is none": `{"method":"code","username":"ada","share":"BAAA"}`,
+		"another way": `{"method":"guess","username":"ada","share":"AA"}`, "no base64": `{"method":"code","username":"ada","share":"%"}`, "too long": `{"method":"code","username":"ada","share":"` + strings.Repeat("A", 200) + `"}`,
+	} {
+		for range 6 { // never a try, or the sixth would be told to wait
+			if r := w.ask(nil, "POST", "/v1/bind/start", body); r.status != 400 && r.status != 422 {
+				t.Errorf("%s: %v", name, r)
+			}
+		}
+	}
+	w.ask(nil, "POST", "/v1/bind/finish", `{"run":"x","confirm":"AAAA","password":"`+daemontest.Password+`"}`).is(t, "half a confirmation", 400, "invalid")
+	w.ask(nil, "POST", "/v1/bind/finish", `{"run":"x","confirm":"`+strings.Repeat("A", 43)+`","password":"`+daemontest.Password+`"}`).is(t, "a run that never began", 404, "not-found")
 	var about struct {
 		Bound bool
 		State string

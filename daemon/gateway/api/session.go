@@ -6,16 +6,9 @@ import (
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
-	"yunbox.local/daemon/problem"
 )
 
 func (a *API) registerSession() {
-	register(a, route{
-		Method: "POST", Path: "/v1/bind", ID: "bind-box", Tag: "account", Status: 201,
-		Summary: "Make the first person of an unbound box its owner",
-		Description: "Either `secret` from the label's QR code, sent over a connection whose key was compared with the one in the code, " +
-			"or `serial` and `code` as typed from the label.",
-	}, httpd.Public, a.bind)
 	register(a, route{
 		Method: "POST", Path: "/v1/session", ID: "sign-in", Tag: "account",
 		Summary: "Sign in",
@@ -83,17 +76,6 @@ func (d *deviceInfo) info() account.DeviceInfo {
 	return info
 }
 
-type bindInput struct {
-	Body struct {
-		Serial   string      `json:"serial,omitempty" maxLength:"64" example:"YB26-4F7Q-9KMD"`
-		Code     string      `json:"code,omitempty" maxLength:"64" doc:"The verification code of the label"`
-		Secret   string      `json:"secret,omitempty" maxLength:"128" doc:"s of the pairing URI"`
-		Username string      `json:"username" maxLength:"1024"`
-		Password string      `json:"password" maxLength:"4096"`
-		Device   *deviceInfo `json:"device,omitempty"`
-	} `nameHint:"BindRequest"`
-}
-
 type sessionAnswer struct {
 	Body SessionInfo
 }
@@ -122,24 +104,6 @@ func begun(ctx context.Context, s account.Session) *sessionAnswer {
 		User:   Person{ID: s.Principal.User, Username: s.Principal.Name, Role: s.Principal.Role},
 		Device: orNull(s.Principal.Device), Expires: moment(s.Expires),
 	}}
-}
-
-func (a *API) bind(ctx context.Context, in *bindInput) (*sessionAnswer, error) {
-	typed := in.Body.Serial != "" && in.Body.Code != ""
-	if typed == (in.Body.Secret != "") {
-		return nil, &problem.Error{
-			Kind: problem.Invalid, Op: "api.bind", Title: "The box cannot be bound like that",
-			Hint: "Send either secret from the label's QR code, or serial and code as they stand on the label.",
-		}
-	}
-	s, err := a.accounts.Bind(ctx, account.BindRequest{
-		Serial: in.Body.Serial, Code: in.Body.Code, Secret: in.Body.Secret, Username: in.Body.Username,
-		Password: in.Body.Password, Device: in.Body.Device.info(), Remote: httpd.Remote(exchangeOf(ctx).r),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return begun(ctx, s), nil
 }
 
 type signInInput struct {

@@ -31,8 +31,8 @@ const test = (name, step) =>
 
 before(async () => {
   box = await startBox();
-  const { serial, code } = await box.label();
-  const bound = await box.ask('POST', '/v1/bind', { body: { serial, code, ...lin } });
+  const secret = new URL((await box.label()).pair_uri).searchParams.get('s');
+  const bound = await box.ask('POST', '/v1/bind', { body: { secret, ...lin } });
   assert.equal(bound.status, 201);
   token = JSON.parse(bound.body).token;
   const policy = JSON.parse((await box.ask('GET', '/v1/policy', { token })).body);

@@ -30,8 +30,8 @@ const test = (name, step) =>
 
 before(async () => {
   [box, browser] = await Promise.all([startBox(), launch()]);
-  const { serial, code } = await box.label();
-  token = JSON.parse((await box.ask('POST', '/v1/bind', { body: { serial, code, ...lin } })).body).token;
+  const secret = new URL((await box.label()).pair_uri).searchParams.get('s');
+  token = JSON.parse((await box.ask('POST', '/v1/bind', { body: { secret, ...lin } })).body).token;
   const policy = JSON.parse((await box.ask('GET', '/v1/policy', { token })).body);
   assert.equal((await box.ask('PUT', '/v1/policy', { token, body: { accepted: true, revision: policy.revision } })).status, 200);
   assert.equal((await box.ask('POST', '/v1/users', { token, body: mei })).status, 201);

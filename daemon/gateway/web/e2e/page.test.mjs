@@ -78,11 +78,14 @@ test('first run: the six words are those of the box, nothing is pre-ticked', asy
   await page.getByRole('heading', { name: 'Make this box yours' }).waitFor();
   assert.deepEqual(await page.locator('.words li').allInnerTexts(), (await box.status()).words);
   assert.equal(await page.locator('input[type=checkbox], input[type=radio]').count(), 0);
+  assert.equal(await page.getByLabel('Verification code').count(), 0); // before somebody has compared them
+  await page.getByRole('button', { name: 'They are the same words' }).click();
   await page.getByText('Read the privacy policy').click();
   await page.locator('.policy h3').first().waitFor();
   await sound(page, 'first run');
   const phone = await open(browser, box, { locale: 'zh-CN', colorScheme: 'dark', viewport: { width: 360, height: 740 } });
   await phone.getByRole('heading', { name: '认领这台盒子' }).waitFor();
+  await phone.getByRole('button', { name: '这些词完全一致' }).click();
   await sound(phone, 'first run on a phone in Chinese');
   assert.deepEqual(phone.faults, []);
   await phone.context().close();

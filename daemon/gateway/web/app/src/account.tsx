@@ -35,6 +35,7 @@ export function AccountPage() {
           <div><dt>{t('account.id')}</dt><dd><code>{box!.id}</code></dd></div>
           <div><dt>{t('account.version')}</dt><dd>{box!.version}</dd></div>
         </dl>
+        {isAdmin(me!) && <p><a class="button plain" href={href('binding')}><Icon name="account" /><span>{t('binding.card')}</span></a></p>}
         <p class="hint"><a href="/ca.crt" download="yunbox-ca.crt">{t('account.ca')}</a> · <a href={LICENSES_URL}>{t('account.licenses')}</a></p>
       </section>
     </>

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import { call } from './api';
+import { b } from './binding/texts';
 import { t } from './i18n';
 import { PasswordHint } from './password';
 import { PolicyText, usePolicy } from './policy';
@@ -9,6 +10,7 @@ import { Button, Field, Head, Password, ProblemNote, useAct } from './ui';
 
 /** Makes the box somebody's: who holds its label and its code becomes its owner. */
 export function FirstRun() {
+  const [same, compared] = useState(false);
   const [serial, setSerial] = useState('');
   const [code, setCode] = useState('');
   const [username, setUsername] = useState('');
@@ -28,8 +30,10 @@ export function FirstRun() {
           <h2><span class="step-n" aria-hidden="true">1</span>{t('first.key')}</h2>
           <p>{t('first.keyText')}</p>
           <Words />
+          <p class="hint">{b('wordsLimit')} {b('wordsNetwork')}</p>
+          {!same && <div class="row-end"><Button kind="main" onClick={() => compared(true)}>{b('wordsSame')}</Button></div>}
         </section>
-        <section class="card step">
+        {same && <><section class="card step">
           <h2><span class="step-n" aria-hidden="true">2</span>{t('first.label')}</h2>
           <p>{t('first.labelText')}</p>
           <div class="pair">
@@ -51,7 +55,7 @@ export function FirstRun() {
           <p class="hint">{t('first.nothing')}</p>
           {act.problem && <ProblemNote problem={act.problem} />}
           <Button kind="main" type="submit" busy={act.busy}>{t('first.do')}</Button>
-        </section>
+        </section></>}
       </form>
     </>
   );

@@ -4,7 +4,6 @@ import { AccountPage } from './account';
 import { ConsentsPage } from './consents';
 import { WorkBar } from './duplicates/bar';
 import { FilesPage } from './files';
-import { FirstRun } from './firstrun';
 import { Problem } from './api';
 import { Icon, Logo, type IconName } from './icons';
 import { lang, percent, setLang, t } from './i18n';
@@ -40,8 +39,13 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   rights: { of: 'account', view: later(() => import('./rights/page')) },
   update: { of: 'account', view: later(() => import('./update/page')) },
   outside: { of: 'account', view: later(() => import('./outside/page')) },
+  binding: { of: 'account', view: later(() => import('./binding/page')) },
   elsewhere: { of: 'account', view: later(async () => ({ default: (await import('./outside/page')).Back })) },
 };
+
+/** How a new box becomes somebody's, and how somebody comes in who was invited. */
+const FirstRun = later(async () => ({ default: (await import('./firstrun')).FirstRun }));
+const Join = later(async () => ({ default: (await import('./binding/page')).Join }));
 
 /** What is open to whoever has no account, or none any more. */
 const Outside = later(async () => ({ default: (await import('./rights/page')).Outside }));
@@ -74,7 +78,7 @@ function App() {
         : s.problem ? <Plain><ProblemNote problem={s.problem}><p><Button icon="again" onClick={() => void begin()}>{t('again')}</Button></p></ProblemNote></Plain>
         : !s.box!.bound ? <Plain wide><FirstRun /></Plain>
         : page === 'ask' ? <Plain><Outside /></Plain>
-        : !s.me ? <Plain>{page === 'elsewhere' ? <Elsewhere /> : <><SignIn />{s.box!.gate && <Gate />}</>}</Plain>
+        : !s.me ? <Plain>{page === 'elsewhere' ? <Elsewhere /> : page === 'join' ? <Join /> : <><SignIn />{s.box!.gate && <Gate />}</>}</Plain>
         : page === 'grant' ? <Plain wide><Grant /></Plain>
         : s.welcome && s.me.role !== 'child' ? <Plain wide><Welcome /></Plain>
         : <Shell />}

@@ -107,7 +107,7 @@ function Enrol({ of, onClose, onDone }: { of: Enrolment; onClose: () => void; on
 }
 
 /** A QR code as the box drew it, on white whatever the page's colours are: not every app reads light on dark. */
-function QR({ rows }: { rows: string[] }) {
+export function QR({ rows }: { rows: string[] }) {
   const n = rows.length, margin = 4;
   let path = '';
   rows.forEach((row, y) => {
