@@ -261,7 +261,7 @@ func holds(list []dns.RR, pattern string) bool {
 func flat(rr dns.RR) string {
 	rr = dns.Copy(rr)
 	rr.Header().Class &^= flush
-	f := strings.Fields(rr.String())
+	f := strings.Split(rr.String(), "\t")
 	return strings.Join(append(f[:1:1], f[2:]...), " ")
 }
 

@@ -79,6 +79,11 @@ type Service struct {
 	FTP int
 }
 
+// Names are the names that the box wants to have.
+func (s Service) Names() Names {
+	return Names{Instance: numbered(ofInstance, s, 1), Host: numbered(ofHost, s, 1)}
+}
+
 // Text returns the TXT record of ServiceBox: its strings in the order in which
 // they are announced, `txtvers` first (RFC 6763 § 6.7). It fails if a value does
 // not fit the rules of RFC 6763 § 6.
