@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"yunbox.local/daemon/account"
@@ -41,6 +42,7 @@ import (
 	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/daemon/tree"
 	"yunbox.local/daemon/vault"
+	"yunbox.local/discovery"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
 )
@@ -115,7 +117,10 @@ type Box struct {
 	cameras     *ftp.Gateway // nil with ftp
 	local       net.Listener
 
-	bound   chan struct{} // tells the announcement that the box got its owner
+	bound     chan struct{}                       // tells the announcement that the box got its owner
+	announced atomic.Pointer[discovery.Announcer] // nil: not on the network
+	called    atomic.Pointer[discovery.Names]     // what the network calls the box; nil: not yet known
+
 	rebuild chan struct{} // ends Run with ErrRebuild
 	trouble chan struct{} // has watchVolume look at the disk
 
