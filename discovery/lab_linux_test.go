@@ -260,7 +260,6 @@ func (l *lab) in(name string, args ...string) *exec.Cmd {
 // process is a program in the lab. It ends with the test at the latest.
 type process struct {
 	*exec.Cmd
-	once  sync.Once
 	ended chan struct{}
 	err   error
 }
