@@ -352,6 +352,29 @@ func TestEachLinkHearsItsOwnAddresses(t *testing.T) { // and a second one is joi
 	})
 }
 
+func TestAFamilyThatComesLateHearsAll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, m := new(cable), newMachine()
+		m.plugIn(1, c, "192.0.2.5/24")
+		start(t, box(), m, Names{})
+		time.Sleep(10 * time.Second)
+		at := time.Now()
+		m.plugIn(1, c, "192.0.2.5/24", "2001:db8::5/64")
+		time.Sleep(10 * time.Second)
+		n := 0
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, s := range c.seen {
+			if s.fam == ip6 && !s.at.Before(at) && holds(s.msg.Answer, "PTR "+boxName) && holds(s.msg.Answer, "AAAA 2001:db8::5") {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("announced %d times over IPv6", n)
+		}
+	})
+}
+
 func TestTwoLinksToOneNetworkAreNoConflict(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, m := new(cable), newMachine()

@@ -95,6 +95,24 @@ func TestANameIsAskedForBeforeItIsUsed(t *testing.T) { // RFC 6762 § 8.1, 8.3, 
 	})
 }
 
+func TestNothingIsSaidUnderANameThatIsNotOursYet(t *testing.T) { // RFC 6762 § 8.1
+	bubble(t, func(t *testing.T) {
+		c, m := new(cable), newMachine()
+		m.plugIn(1, c, "192.0.2.5/24")
+		start(t, box(), m, Names{})
+		for range 6 { // less than the 750 ms that probing takes
+			for _, q := range []*dns.Msg{question(hostName, dns.TypeA), question(boxName, dns.TypeSRV), question(boxType, dns.TypePTR)} {
+				c.put(t, peer, q)
+				c.put(t, simple, q)
+			}
+			time.Sleep(120 * time.Millisecond)
+		}
+		if got := c.since(time.Time{}, true); len(got) != 0 {
+			t.Errorf("said while the names were being asked for: %v", got[0].msg)
+		}
+	})
+}
+
 func TestHostNameIsAnsweredForGood(t *testing.T) { // R02: a found box stays reachable
 	bubble(t, func(t *testing.T) {
 		_, c := running(t, box())

@@ -273,10 +273,7 @@ func (r *responder) probe(l *linkState, now time.Time) {
 		if c.sent == probes {
 			c.state = held
 			r.storm = r.storm && !r.settled()
-			l.announce(func(rec *record) bool {
-				_, srv := rec.rr.(*dns.SRV)
-				return rec.claim == c || srv && rec.claim.state == held // it holds the name of the host
-			}, now)
+			l.announce(func(rec *record) bool { return rec.claim == c }, now)
 			continue
 		}
 		c.state = probing
