@@ -170,7 +170,7 @@ func (r *responder) rename(lost [2]bool, now time.Time) {
 	for _, l := range r.links {
 		broken = cmp.Or(broken, r.rebuild(l, func(*record) bool { return false }, now))
 		for _, c := range l.claims() {
-			if lost[c.which] {
+			if lost[c.which] || r.storm && c.state != held { // in a storm all names wait together
 				c.restart(at)
 			}
 		}

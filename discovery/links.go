@@ -38,10 +38,14 @@ func currentLinks() ([]link, error) {
 	if err != nil {
 		return nil, err
 	}
+	plugged, err := carriers()
+	if err != nil {
+		return nil, err
+	}
 	var links []link
 	for _, ifi := range ifaces {
-		const need = net.FlagUp | net.FlagRunning | net.FlagMulticast
-		if ifi.Flags&need != need || ifi.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 || virtual.MatchString(ifi.Name) {
+		const need = net.FlagUp | net.FlagMulticast
+		if ifi.Flags&need != need || !(ifi.Flags&net.FlagRunning != 0 || plugged[ifi.Index]) || ifi.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 || virtual.MatchString(ifi.Name) {
 			continue
 		}
 		l := link{iface: ifi, addrs: usable(all[ifi.Index])}

@@ -70,6 +70,28 @@ func linkAddrs() (map[int][]address, error) {
 	return all, nil
 }
 
+// carriers tells which links have a cable in or are joined to a Wi-Fi. The kernel
+// says that they are running too, but up to a second later.
+func carriers() (map[int]bool, error) {
+	raw, err := syscall.NetlinkRIB(syscall.RTM_GETLINK, syscall.AF_UNSPEC)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	messages, err := syscall.ParseNetlinkMessage(raw)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	plugged := make(map[int]bool)
+	for _, m := range messages {
+		if m.Header.Type != syscall.RTM_NEWLINK || len(m.Data) < syscall.SizeofIfInfomsg {
+			continue
+		}
+		index, flags := int(int32(binary.NativeEndian.Uint32(m.Data[4:]))), binary.NativeEndian.Uint32(m.Data[8:])
+		plugged[index] = flags&unix.IFF_LOWER_UP != 0 && flags&unix.IFF_DORMANT == 0 // dormant: not let in yet
+	}
+	return plugged, nil
+}
+
 // parseAddr reads one RTM_NEWADDR message (rtnetlink(7)).
 func parseAddr(m *syscall.NetlinkMessage) (index int, a address, ok bool) {
 	if m.Header.Type != syscall.RTM_NEWADDR || len(m.Data) < syscall.SizeofIfAddrmsg {
