@@ -45,6 +45,7 @@ import (
 	"yunbox.local/daemon/update"
 	"yunbox.local/daemon/update/install"
 	"yunbox.local/daemon/vault"
+	"yunbox.local/discovery"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
 )
@@ -127,7 +128,10 @@ type Box struct {
 	cameras     *ftp.Gateway // nil with ftp
 	local       net.Listener
 
-	bound   chan struct{} // tells the announcement that the box got its owner
+	bound     chan struct{}                       // tells the announcement that the box got its owner
+	announced atomic.Pointer[discovery.Announcer] // nil: not on the network
+	called    atomic.Pointer[discovery.Names]     // what the network calls the box; nil: not yet known
+
 	rebuild chan struct{} // ends Run with ErrRebuild
 	again   chan struct{} // ends Run with ErrReset
 	trouble chan struct{} // has watchVolume look at the disk

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,7 +25,6 @@ import (
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/ident"
-	"yunbox.local/discovery"
 	"yunbox.local/storage/vfs"
 )
 
@@ -123,7 +121,7 @@ func listenLongPath(path string) (net.Listener, error) {
 func (b *Box) openFront() error {
 	b.front = httpd.New(httpd.Options{
 		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Closed: b.updates.Closed, Traffic: b.traffic, Log: b.log,
-		Names: func() []string { return b.conf.Hosts },
+		Names: func() []string { return append([]string{b.hostName()}, b.conf.Hosts...) },
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
 	b.openExports(originals)
@@ -329,42 +327,6 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// announce keeps the box visible on the network. A network that does not let it
-// is no reason to stop keeping files.
-func (b *Box) announce(ctx context.Context) {
-	a, err := discovery.Announce(ctx, b.service(), discovery.Options{Log: b.log})
-	if err != nil {
-		b.log.Error("the box cannot be announced on the network", "err", err)
-		return
-	}
-	defer func() {
-		if err := a.Close(); err != nil {
-			b.log.Warn("the network was not told goodbye", "err", err)
-		}
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.bound:
-			if err := a.Update(b.service()); err != nil {
-				b.log.Error("the box's new state cannot be announced", "err", err)
-			}
-		}
-	}
-}
-
-func (b *Box) service() discovery.Service {
-	s := discovery.Service{
-		Name: b.Name(), Host: strings.TrimSuffix(b.identity.HostName(), ".local"), Port: port(b.https), ID: b.identity.ID(),
-		State: discovery.Unbound, Model: "yunbox", API: "/v1", WebDAV: webdav.Prefix, SerialTail: b.accounts.SerialEnd(),
-	}
-	if b.accounts.Bound(context.Background()) {
-		s.State, s.SerialTail = discovery.Bound, ""
-	}
-	return s
-}
-
 // CameraAddress is where cameras connect, "HOST:PORT", empty if they may not.
 func (b *Box) CameraAddress() string {
 	if b.ftp == nil {
@@ -387,7 +349,7 @@ func (b *Box) URLs() []string {
 	}
 	var urls []string
 	if b.conf.MDNS {
-		urls = append(urls, url(b.identity.HostName()))
+		urls = append(urls, url(b.hostName()))
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

@@ -59,10 +59,8 @@ daemon/tree Rebuild           while somebody watches it
 daemon/tree rest              while uploads come
 daemon/tree wait              after something changed
 discovery Close               when the box stops
-discovery close               when the box stops, or its name changed
-discovery newHostResponder    while the box says its name for the first time
 discovery receive             after a socket failed
-discovery run                 every minute, and only where the kernel does not tell of changes
+discovery run                 once a minute it looks at the network: what the kernel tells may get lost; sooner while it probes or answers
 storage append                once, ten seconds after the last upload
 storage removing              once, ten seconds after the last deletion
 storage took                  while something is read back

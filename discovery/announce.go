@@ -7,34 +7,57 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/grandcat/zeroconf"
 )
 
 const (
-	settle    = 200 * time.Millisecond // a change of the network comes as a burst of messages
-	slowLook  = time.Minute            // between looks at the network where the kernel cannot notify, and after a failure
-	minLife   = 100 * time.Millisecond // the library's goroutines must be running before it may be shut down
-	farewell  = 700 * time.Millisecond // for the library to say goodbye
+	settle    = 100 * time.Millisecond // a change of the network comes as a burst of messages
+	slowLook  = time.Minute            // between looks at the network: what the kernel tells may get lost
+	farewell  = 50 * time.Millisecond  // from the first goodbye to the second
 	closeWait = time.Second            // for all of Close
 )
+
+// Names are what the box is called on the network.
+type Names struct {
+	Instance string // as people see it, "Yunbox 7F3A", or "Yunbox 7F3A (2)" after a conflict
+	Host     string // label of the host name, "yunbox-7f3a", or "yunbox-7f3a-2"
+}
 
 // Options of an Announcer.
 type Options struct {
 	// Log gets what happens to the announcement; nothing is logged if it is nil.
 	Log *slog.Logger
+	// Kept are the names that Keep was given last. They are what the box takes if
+	// the wanted names turn out to be somebody else's again.
+	Kept Names
+	// Keep is told the names that the box holds, when they are held for the first
+	// time and whenever they changed. It is called from one goroutine at a time and
+	// may take long.
+	Keep func(Names)
 }
 
-// Announcer keeps a box announced until it is closed. Its methods may be called
-// from any goroutine.
+// Status is how an announcement is doing.
+type Status struct {
+	Names Names
+	Held  bool     // nobody else on any link has them
+	Links []string // where the box is announced, by the names of the interfaces
+	Err   error    // why it is not, if it cannot be: the port of mDNS is not to be had
+}
+
+// Announcer keeps a box announced until it is closed: it is the responder of RFC
+// 6762 for the box's names. Its methods may be called from any goroutine.
 type Announcer struct {
 	log    *slog.Logger
+	net    network
+	core   *responder
 	cancel context.CancelFunc
 	done   chan struct{}
-	wake   chan struct{} // holds one token: something changed
+	wake   chan struct{} // holds one token: the core has work
+	change chan struct{} // holds one token: the network changed
+	keep   chan Names    // holds the latest
+	keeper sync.WaitGroup
 
-	mu   sync.Mutex
-	want Service
+	mu     sync.Mutex
+	failed error
 }
 
 // Announce starts to announce s and returns at once. It fails only if s cannot be
@@ -42,6 +65,10 @@ type Announcer struct {
 // when links or addresses change, the announcement follows. It ends with a goodbye
 // when ctx ends or Close is called.
 func Announce(ctx context.Context, s Service, o Options) (*Announcer, error) {
+	return announce(ctx, s, o, newSockets())
+}
+
+func announce(ctx context.Context, s Service, o Options, n network) (*Announcer, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -50,21 +77,42 @@ func Announce(ctx context.Context, s Service, o Options) (*Announcer, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	a := &Announcer{log: log, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1), want: s}
+	a := &Announcer{
+		log: log, net: n, core: newResponder(log, s, o.Kept, n.send), cancel: cancel,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), change: make(chan struct{}, 1), keep: make(chan Names, 1),
+	}
+	a.keeper.Go(func() {
+		for names := range a.keep {
+			if o.Keep != nil {
+				o.Keep(names)
+			}
+		}
+	})
 	go a.run(ctx)
 	return a, nil
 }
 
-// Update announces s from now on in place of what was announced before.
+// Update announces s from now on in place of what was announced before. A new name
+// is asked for first, as at the start.
 func (a *Announcer) Update(s Service) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	a.want = s
-	a.mu.Unlock()
-	a.poke()
+	if err := a.core.update(s); err != nil {
+		return err
+	}
+	poke(a.wake)
 	return nil
+}
+
+// Status is how the announcement is doing now.
+func (a *Announcer) Status() Status {
+	var s Status
+	s.Names, s.Held, s.Links = a.core.status()
+	a.mu.Lock()
+	s.Err = a.failed
+	a.mu.Unlock()
+	return s
 }
 
 // Close says goodbye to the network and returns when that is done, within about
@@ -79,171 +127,87 @@ func (a *Announcer) Close() error {
 	}
 }
 
-func (a *Announcer) poke() {
+func poke(c chan struct{}) {
 	select {
-	case a.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// run follows the wish and the network. One turn of the loop makes the two agree;
-// between turns it sleeps without a timer, unless the last turn failed or the
-// kernel does not notify.
+// run follows the network and the clock of the protocol. It sleeps until the
+// earliest of what the core wants, a change and the look of each minute.
 func (a *Announcer) run(ctx context.Context) {
 	defer close(a.done)
-	over, err := watchLinks(ctx, a.poke)
+	defer a.keeper.Wait()
+	defer close(a.keep)
+	defer a.net.close()
+	over, err := a.net.watch(ctx, func() { poke(a.change) })
 	if err != nil {
-		a.log.Info("discovery looks at the network once a minute, as the system does not notify", "error", err)
+		a.log.Info("discovery looks at the network once a minute, as the system does not notify", "err", err)
 	}
-	var now *registration
-	defer func() { now.close() }()
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
+	look := time.Now()
+	var told Names
+	var where string
 	for {
-		timer.Stop()
-		failed := false
-		if now, err = a.follow(now); err != nil {
-			failed = true
-			a.log.Warn("the box is not announced on the network; trying again", "error", err, "in", slowLook)
+		if now := time.Now(); !now.Before(look) {
+			look = now.Add(slowLook)
+			a.follow()
 		}
-		if failed || over == nil {
-			timer.Reset(slowLook)
+		next := earlier(a.core.step(), look)
+		if names, all, links := a.core.status(); all && (names != told || where != fmt.Sprint(links)) {
+			a.log.Info("announced on the network", "name", names.Instance, "host", names.Host, "links", links)
+			if names != told {
+				a.tell(names)
+			}
+			told, where = names, fmt.Sprint(links)
 		}
+		timer.Reset(time.Until(next))
 		select {
 		case <-ctx.Done():
+			a.core.close() // twice: nothing is said after it that could make up for a lost packet
+			time.Sleep(farewell)
+			a.core.close()
 			return
 		case <-timer.C:
-			continue
+		case <-a.wake:
+		case <-a.change: // let the burst end
+			look = earlier(look, time.Now().Add(settle))
 		case <-over:
 			over = nil
-			continue
-		case <-a.wake:
-		}
-		select { // let the burst end
-		case <-ctx.Done():
-			return
-		case <-time.After(settle):
-		}
-		select {
-		case <-a.wake:
-		default:
+			a.log.Info("discovery looks at the network once a minute, as the system stopped to notify")
 		}
 	}
 }
 
-// follow returns the registration that fits the wish and the network, which is the
-// old one if that still does, or none while there is no network.
-func (a *Announcer) follow(old *registration) (*registration, error) {
-	a.mu.Lock()
-	want := a.want
-	a.mu.Unlock()
-	links, err := currentLinks()
-	if err != nil {
-		return old, fmt.Errorf("list network interfaces: %w", err)
-	}
-	if old != nil && old.service == want && sameLinks(old.links, links) {
-		if !sameAddrs(old.links, links) {
-			a.log.Info("addresses changed", "links", names(links))
-			old.links = links
-			old.host.readdress(links)
-		}
-		return old, nil
-	}
-	old.close()
-	if len(links) == 0 {
-		if old != nil {
-			a.log.Info("no network: the box is not announced")
-		}
-		return nil, nil
-	}
-	fresh, err := register(want, links)
-	if err != nil {
-		return nil, err
-	}
-	a.log.Info("announced", "name", want.Name, "host", want.hostName(), "port", want.Port, "state", want.State, "links", names(links))
-	return fresh, nil
-}
-
-func names(links []link) []string {
-	list := make([]string, len(links))
-	for i, l := range links {
-		list[i] = l.iface.Name
-	}
-	return list
-}
-
-// registration is one service announced on one set of links. It never changes but
-// for the addresses: the library reads its texts from several goroutines without a
-// lock, so a new text needs a new registration.
-type registration struct {
-	service Service
-	links   []link
-	since   time.Time
-	servers []*zeroconf.Server
-	host    *hostResponder
-}
-
-func register(s Service, links []link) (r *registration, err error) {
-	text, err := s.Text()
-	if err != nil {
-		return nil, err
-	}
-	r = &registration{service: s, links: links, since: time.Now()}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the mDNS library panicked: %v", p)
-		}
-		if err != nil {
-			r.close()
-			r = nil
-		}
-	}()
-	if r.host, err = newHostResponder(s, links); err != nil {
-		return r, err
-	}
-	instance := escapeLabel(instanceName(s.Name))
-	type kind struct {
-		name string
-		text []string
-	}
-	kinds := []kind{{ServiceBox, text}, {ServiceHTTPS, []string{"path=/"}}}
-	if s.WebDAV != "" {
-		kinds = append(kinds, kind{ServiceWebDAV, []string{"path=" + s.WebDAV}})
-	}
-	for _, t := range kinds {
-		// Without addresses of its own the proxy tells each link the addresses of
-		// that link, as they are when it is asked, and its goodbye spares the host
-		// name that the services share.
-		srv, err := zeroconf.RegisterProxy(instance, t.name, domain, s.Port, s.Host, nil, t.text, interfaces(links))
-		if err != nil {
-			return r, fmt.Errorf("announce %s: %w", t.name, err)
-		}
-		r.servers = append(r.servers, srv)
-	}
-	return r, nil
-}
-
-// close says goodbye. It gives up on a library that hangs.
-func (r *registration) close() {
-	if r == nil {
-		return
-	}
-	time.Sleep(max(0, minLife-time.Since(r.since)))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, s := range r.servers {
-			func() {
-				defer func() { _ = recover() }() // a goodbye that cannot be said must not stop the box
-				s.Shutdown()
-			}()
-		}
-	}()
-	if r.host != nil {
-		r.host.close()
-	}
+// tell has the keeper called with the latest names.
+func (a *Announcer) tell(names Names) {
 	select {
-	case <-done:
-	case <-time.After(farewell):
+	case <-a.keep: // an earlier one that nobody looked at yet
+	default:
+	}
+	a.keep <- names
+}
+
+// follow looks at the network and tells the core.
+func (a *Announcer) follow() {
+	err := a.net.open(func(p packet) {
+		if a.core.handle(p) {
+			poke(a.wake)
+		}
+	})
+	var links []link
+	if err == nil {
+		if links, err = a.net.links(); err == nil {
+			err = a.core.setLinks(links)
+		}
+	}
+	a.mu.Lock()
+	before := a.failed
+	a.failed = err
+	a.mu.Unlock()
+	if err != nil && (before == nil || before.Error() != err.Error()) {
+		a.log.Warn("the box is not announced on the network; trying again each minute", "err", err)
 	}
 }

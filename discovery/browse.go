@@ -3,16 +3,24 @@ package discovery
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grandcat/zeroconf"
 )
 
-// maxFound bounds what a network full of forged announcements can make us keep.
-const maxFound = 256
+const (
+	// maxFound bounds what a network full of forged announcements can make us keep.
+	maxFound = 256
+	// round is how long one question waits for answers. The library asks once and
+	// takes only answers that are complete in one packet, which they are not if part of
+	// them was multicast a moment ago: so it is asked anew.
+	round = 1500 * time.Millisecond
+)
 
 // Found is a service that somebody on the network announces. None of it is proven.
 type Found struct {
@@ -29,34 +37,81 @@ type Found struct {
 func Browse(ctx context.Context, kind string, d time.Duration) ([]Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	links, err := currentLinks()
-	if err != nil || len(links) == 0 {
-		return nil, err
-	}
-	r, err := zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)))
-	if err != nil { // the library wants both families; one is enough
-		if r, err = zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)), zeroconf.SelectIPTraffic(zeroconf.IPv4)); err != nil {
-			return nil, err
-		}
-	}
-	entries := make(chan *zeroconf.ServiceEntry)
-	failed := r.Browse(ctx, kind, domain, entries)
 	seen := make(map[string]Found)
-	for e := range entries { // the library closes it when ctx ends
-		f := Found{
-			Name: unescapeLabel(e.Instance), Host: trimFinalDot(e.HostName), Port: e.Port,
-			Addrs: addrs(e.AddrIPv4, e.AddrIPv6), Text: parseText(e.Text),
-		}
+	err := browse(ctx, kind, func(f Found) bool {
 		if _, ok := seen[f.Name]; ok || len(seen) < maxFound {
 			seen[f.Name] = f
 		}
-	}
+		return true
+	})
 	list := make([]Found, 0, len(seen))
 	for _, f := range seen {
 		list = append(list, f)
 	}
 	slices.SortFunc(list, func(a, b Found) int { return cmp.Compare(a.Name, b.Name) })
-	return list, failed
+	return list, err
+}
+
+// ErrUnseen is the answer of Check when the box was not seen.
+var ErrUnseen = errors.New("discovery: the box does not see its own announcement on the network")
+
+// Check is the box's own look whether it can be seen: it asks the network for the
+// box with a public id as any phone would, and returns what came back, at once when
+// it came, or ErrUnseen after the given time (two seconds are plenty), or what kept
+// it from asking. It runs beside an Announcer, in the same process or another.
+func Check(ctx context.Context, id string, d time.Duration) (Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var hit *Found
+	err := browse(ctx, ServiceBox, func(f Found) bool {
+		if strings.EqualFold(f.Text["id"], id) {
+			hit = &f
+		}
+		return hit == nil
+	})
+	if hit != nil {
+		return *hit, nil
+	}
+	return Found{}, cmp.Or(err, ErrUnseen)
+}
+
+// browse asks in rounds and calls each with what is found, also several times with
+// the same, until ctx ends or each returns false.
+func browse(ctx context.Context, kind string, each func(Found) bool) error {
+	links, err := currentLinks()
+	if err != nil || len(links) == 0 {
+		return err
+	}
+	for ctx.Err() == nil {
+		if more, err := browseOnce(ctx, kind, links, each); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func browseOnce(ctx context.Context, kind string, links []link, each func(Found) bool) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, round)
+	defer cancel()
+	r, err := zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)))
+	if err != nil { // the library wants both families; one is enough
+		if r, err = zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)), zeroconf.SelectIPTraffic(zeroconf.IPv4)); err != nil {
+			return false, err
+		}
+	}
+	entries := make(chan *zeroconf.ServiceEntry)
+	failed := r.Browse(ctx, kind, domain, entries)
+	more = true
+	for e := range entries { // the library closes it when ctx ends
+		more = more && each(Found{
+			Name: unescapeLabel(e.Instance), Host: trimFinalDot(e.HostName), Port: e.Port,
+			Addrs: addrs(e.AddrIPv4, e.AddrIPv6), Text: parseText(e.Text),
+		})
+		if !more {
+			cancel()
+		}
+	}
+	return more, failed
 }
 
 func addrs(lists ...[]net.IP) []netip.Addr {

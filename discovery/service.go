@@ -4,17 +4,19 @@
 // come and go, and finds other boxes.
 //
 // A box is announced as `_yunbox._tcp`, for apps, as `_https._tcp`, for browsers,
-// and as `_webdavs._tcp`, for file managers. While it is unbound it is also in the subtype
-// `_unbound._sub._yunbox._tcp`, so that an app can ask for new boxes only.
+// as `_webdavs._tcp`, for file managers, and as `_ftp._tcp` where cameras may come.
+// While it is unbound it is also in the subtype `_unbound._sub._yunbox._tcp`, so
+// that an app can ask for new boxes only.
 //
 // What is announced is public: everyone on the network reads it and anyone may
 // forge it. So it carries no full serial number, no address of the hardware, no
 // owner and no version, and nothing in it is a reason to trust the box: that
 // comes from the pinned key alone.
 //
-// The packets of the services are made by github.com/grandcat/zeroconf; the host
-// name and the subtype, which that library does not answer, by a small responder
-// here. docs/decisions/0006-discovery-with-zeroconf.md says what that costs.
+// The responder is our own, on github.com/miekg/dns: responder.go keeps names and
+// times, query.go answers, conflict.go settles whose a name is, network.go holds
+// the sockets. docs/decisions/0033-our-own-responder.md says why, and
+// what github.com/grandcat/zeroconf is still used for: looking around (browse.go).
 package discovery
 
 import (
@@ -30,6 +32,7 @@ const (
 	ServiceBox     = "_yunbox._tcp"  // the box itself; iOS apps must declare it, so it never changes
 	ServiceHTTPS   = "_https._tcp"   // its admin page
 	ServiceWebDAV  = "_webdavs._tcp" // the files of its people, for file managers
+	ServiceFTP     = "_ftp._tcp"     // where cameras send their photos, where that is on
 	SubtypeUnbound = "_unbound._sub" // subtype of ServiceBox while the box has no owner (RFC 6763 § 7.1)
 
 	domain = "local."
@@ -72,6 +75,13 @@ type Service struct {
 	API string
 	// WebDAV is the path of the WebDAV server on Port; it is not announced if empty.
 	WebDAV string
+	// FTP is the port where cameras send their photos, 0 if there is none.
+	FTP int
+}
+
+// Names are the names that the box wants to have.
+func (s Service) Names() Names {
+	return Names{Instance: numbered(ofInstance, s, 1), Host: numbered(ofHost, s, 1)}
 }
 
 // Text returns the TXT record of ServiceBox: its strings in the order in which
@@ -109,6 +119,9 @@ func (s Service) check() error {
 	if s.Port < 1 || s.Port > 65535 {
 		return fmt.Errorf("discovery: port %d is out of range", s.Port)
 	}
+	if s.FTP < 0 || s.FTP > 65535 {
+		return fmt.Errorf("discovery: port %d is out of range", s.FTP)
+	}
 	if s.ID == "" {
 		return errors.New("discovery: the box's id is empty")
 	}
@@ -124,9 +137,6 @@ func (s Service) check() error {
 	return err
 }
 
-// hostName is the absolute name of the host, in the presentation format of DNS.
-func (s Service) hostName() string { return strings.ToLower(s.Host) + "." + domain }
-
 func validLabel(l string) bool {
 	if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
 		return false
@@ -140,7 +150,7 @@ func validLabel(l string) bool {
 }
 
 // instanceName makes a user's wish announceable: valid UTF-8 without control
-// characters (RFC 6763 § 4.1.1), no dots or spaces at its ends (the library would
+// characters (RFC 6763 § 4.1.1), no dots or spaces at its ends (libraries of clients
 // cut through an escaped dot there), at most 63 bytes, cut between characters.
 func instanceName(name string) string {
 	name = strings.Map(func(r rune) rune {
@@ -158,9 +168,8 @@ func instanceName(name string) string {
 }
 
 // escapeLabel writes one label in the presentation format of RFC 1035 § 5.1, in
-// exactly the form that the DNS library gives to names it receives. The zeroconf
-// library compares the two as text, so a name with a space or of another script
-// would otherwise never be answered.
+// exactly the form that the DNS library gives to names it receives, so that the two
+// can be compared.
 func escapeLabel(label string) string {
 	var b strings.Builder
 	for _, c := range []byte(label) {

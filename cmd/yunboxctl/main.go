@@ -100,7 +100,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.fingerprint, "fingerprint", os.Getenv("YUNBOX_FINGERPRINT"), "fingerprint of the box's key, from its label [$YUNBOX_FINGERPRINT]")
 	f.StringVar(&a.profile, "profile", "", "file that login saves to [yunbox/profile.json in your configuration directory]")
 	root.AddCommand(
-		a.waitCommand(), a.statusCommand(), a.labelCommand(), a.resetCommand(), a.userCommand(), a.guardianCommand(), a.checkCommand(), a.scrubCommand(), a.repairCommand(), a.rebuildCommand(), a.backupCommand(), a.auditCommand(), a.inboxCommand(), a.dedupCommand(), a.treeCommand(),
+		a.waitCommand(), a.discoverCommand(), a.statusCommand(), a.labelCommand(), a.resetCommand(), a.userCommand(), a.guardianCommand(), a.checkCommand(), a.scrubCommand(), a.repairCommand(), a.rebuildCommand(), a.backupCommand(), a.auditCommand(), a.inboxCommand(), a.dedupCommand(), a.treeCommand(),
 		a.doctorCommand(), a.jobsCommand(), a.topCommand(), a.metricsCommand(), a.logsCommand(), a.devicesCommand(), a.configCommand(), a.supportCommand(),
 		a.bindCommand(), a.inviteCommand(), a.joinCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.factorCommand(), a.sessionCommand(), a.meCommand(), a.securityCommand(), a.keysCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),

@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/webdav"
+	"yunbox.local/discovery"
+)
+
+// namesKey is where the names are kept that the box took because another device had
+// its own.
+const namesKey = "network_names"
+
+// announce keeps the box visible on the network. A network that does not let it
+// is no reason to stop keeping files.
+func (b *Box) announce(ctx context.Context) {
+	kept, err := b.keptNames(ctx)
+	if err != nil {
+		b.log.Warn("the name that the box had on the network is not known", "err", err)
+	}
+	s := b.service()
+	a, err := discovery.Announce(ctx, s, discovery.Options{Log: b.log, Kept: kept, Keep: func(n discovery.Names) {
+		b.called.Store(&n)
+		if n == s.Names() {
+			n = discovery.Names{} // nothing to be kept
+		}
+		if n == kept {
+			return
+		}
+		if err := b.keepNames(context.WithoutCancel(ctx), n); err != nil {
+			b.log.Warn("the name of the box on the network is not kept for the next start", "err", err)
+			return
+		}
+		kept = n
+	}})
+	if err != nil {
+		b.log.Error("the box cannot be announced on the network", "err", err)
+		return
+	}
+	b.announced.Store(a)
+	defer func() {
+		if err := a.Close(); err != nil {
+			b.log.Warn("the network was not told goodbye", "err", err)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.bound:
+			if err := a.Update(b.service()); err != nil {
+				b.log.Error("the box's new state cannot be announced", "err", err)
+			}
+		}
+	}
+}
+
+func (b *Box) service() discovery.Service {
+	s := discovery.Service{
+		Name: b.Name(), Host: strings.TrimSuffix(b.identity.HostName(), ".local"), Port: port(b.https), ID: b.identity.ID(),
+		State: discovery.Unbound, Model: "yunbox", API: "/v1", WebDAV: webdav.Prefix, SerialTail: b.accounts.SerialEnd(),
+	}
+	if b.cameras != nil {
+		s.FTP = port(b.ftp)
+	}
+	if b.accounts.Bound(context.Background()) {
+		s.State, s.SerialTail = discovery.Bound, ""
+	}
+	return s
+}
+
+// Announced tells how the announcement on the network is doing; false if there is
+// none (yet).
+func (b *Box) Announced() (discovery.Status, bool) {
+	a := b.announced.Load()
+	if a == nil {
+		return discovery.Status{}, false
+	}
+	return a.Status(), true
+}
+
+// hostName is the box's own name on the network: the one of its identity, or the
+// one that it took because another device has that.
+func (b *Box) hostName() string {
+	if n := b.called.Load(); n != nil {
+		return n.Host + ".local"
+	}
+	return b.identity.HostName()
+}
+
+func (b *Box) keptNames(ctx context.Context) (n discovery.Names, err error) {
+	var text string
+	err = b.db.Read(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(`SELECT value FROM box WHERE key = ?`, namesKey).Scan(&text)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, json.Unmarshal([]byte(text), &n)
+}
+
+// keepNames writes names down for the next start; none takes the old ones away.
+func (b *Box) keepNames(ctx context.Context, n discovery.Names) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return b.db.Write(ctx, func(tx *db.Tx) error {
+		if n == (discovery.Names{}) {
+			_, err := tx.Exec(`DELETE FROM box WHERE key = ?`, namesKey)
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO box (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, namesKey, string(text))
+		return err
+	})
+}
