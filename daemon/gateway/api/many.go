@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -77,6 +78,8 @@ type fileAhead struct {
 	SourcePath string `json:"source_path"`
 	MTime      string `json:"mtime"`
 	Again      bool   `json:"again"`
+
+	noText bool // the line is not UTF-8
 }
 
 // FileLine is one line of the answer to many files: the receipt of one, or why there
@@ -246,6 +249,7 @@ func (m *many) next() (head fileAhead, err error) {
 	if err := d.Decode(&head); err != nil {
 		return head, errManyHead(err)
 	}
+	head.noText = !utf8.Valid(line) // JSON would make other names of it
 	if head.Size == nil || *head.Size < 0 || d.More() {
 		return head, errManyHead(errors.New("no size"))
 	}
@@ -268,9 +272,8 @@ func (m *many) take(n int, head fileAhead, f *manyFile) error {
 	if err != nil {
 		return err
 	}
-	stop := f.heed()
 	_, err = intake.Write(ctx, 0, f)
-	stop()
+	f.heedNot()
 	if err != nil {
 		return errors.Join(err, intake.Close())
 	}
@@ -294,6 +297,12 @@ func (m *many) meta(head fileAhead) (meta ingest.Meta, err error) {
 			Kind: problem.TooLarge, Op: "api.many", Title: "The file is too large to come with others",
 			Detail: fmt.Sprintf("It may have %s there.", problem.Bytes(maxManyFile)),
 			Hint:   "Send it by itself, best as a resumable upload at /v1/uploads.",
+		}
+	}
+	if head.noText {
+		return meta, &problem.Error{
+			Kind: problem.Invalid, Op: "api.many", Title: "The name is not valid UTF-8",
+			Hint: "Rename the file on the device, then send it again.",
 		}
 	}
 	meta = ingest.Meta{
@@ -389,14 +398,12 @@ func (f *manyFile) Interrupt() {
 	}
 }
 
-// heed lets Interrupt have an effect until the returned function is called.
-func (f *manyFile) heed() (stop func()) {
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.over = true; f.timer != nil {
-			f.timer.Stop()
-		}
+// heedNot ends what Interrupt has begun: the bytes that are left came.
+func (f *manyFile) heedNot() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over = true; f.timer != nil {
+		f.timer.Stop()
 	}
 }
 
@@ -412,6 +419,9 @@ func brokeOff(err error) error {
 	var p *problem.Error
 	if errors.As(err, &p) {
 		return err
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // not the end of a file
 	}
 	return &problem.Error{
 		Kind: problem.Canceled, Op: "api.many", Title: "The body broke off", Err: err,
