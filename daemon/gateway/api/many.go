@@ -39,8 +39,8 @@ const (
 	maxManyHead = 16 << 10
 	// manyAhead is how many files of one request may wait for their answer, and
 	// manyAheadOfAll those of all requests: each is an open file.
-	manyAhead      = 64
-	manyAheadOfAll = 256
+	manyAhead      = 32
+	manyAheadOfAll = 128
 	// manyPatience is how long the bytes of a file whose consent ended meanwhile may
 	// not come before the whole request ends.
 	manyPatience = 500 * time.Millisecond
@@ -113,6 +113,7 @@ type many struct {
 	r      *http.Request
 	user   ident.UserID
 	device ident.DeviceID
+	room   ingest.Room
 
 	body *bufio.Reader
 	end  context.CancelCauseFunc // ends the reading of the body
@@ -307,7 +308,7 @@ func (m *many) meta(head fileAhead) (meta ingest.Meta, err error) {
 	}
 	meta = ingest.Meta{
 		Path: head.Path, Source: head.Source, DevicePath: head.SourcePath, Size: *head.Size,
-		Device: m.device, Again: head.Again,
+		Device: m.device, Again: head.Again, Room: &m.room,
 	}
 	if head.SHA256 != "" {
 		if meta.Want, err = storage.ParseRef(head.SHA256); err != nil {
