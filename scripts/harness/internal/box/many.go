@@ -15,14 +15,15 @@ import (
 // A Sending is a file of PutMany.
 type Sending struct {
 	Path string // on the box
-	File string // on this computer
+	File string // on this computer, unless Data is set
+	Data []byte
 	Size int64
 	Sum  string // SHA-256, hex, announced
 }
 
 // PutMany sends files in one request, and calls kept with the place of each in files as
-// soon as the box has acknowledged it with the announced hash. It reads no file twice
-// and holds none in memory.
+// soon as the box has acknowledged it with the announced hash. No file is held in
+// memory.
 func (b *Box) PutMany(ctx context.Context, files []Sending, kept func(n int)) error {
 	body := &row{files: files}
 	for _, f := range files {
@@ -81,6 +82,7 @@ type row struct {
 	next  int
 	left  int64
 	now   io.Reader
+	begun bool // now is not the line ahead
 	file  *os.File
 }
 
@@ -91,19 +93,17 @@ func (r *row) Read(p []byte) (int, error) {
 			if n > 0 || !errors.Is(err, io.EOF) {
 				return n, err
 			}
-			r.now = nil
-			if r.file == nil {
-				f, err := os.Open(r.files[r.next-1].File)
-				if err != nil {
+			if !r.begun {
+				if err := r.open(r.files[r.next-1]); err != nil {
 					return 0, err
 				}
-				r.file, r.now = f, io.LimitReader(f, r.files[r.next-1].Size)
 				continue
 			}
-			if err := r.file.Close(); err != nil {
-				return 0, err
+			if r.now, r.begun = nil, false; r.file != nil {
+				if err := r.file.Close(); err != nil {
+					return 0, err
+				}
 			}
-			r.file = nil
 		}
 		if r.next == len(r.files) {
 			return 0, io.EOF
@@ -111,4 +111,12 @@ func (r *row) Read(p []byte) (int, error) {
 		r.now = bytes.NewReader(r.heads[r.next])
 		r.next++
 	}
+}
+
+func (r *row) open(f Sending) (err error) {
+	if r.begun, r.file, r.now = true, nil, bytes.NewReader(f.Data); f.Data == nil {
+		r.file, err = os.Open(f.File)
+		r.now = io.LimitReader(r.file, f.Size)
+	}
+	return err
 }
