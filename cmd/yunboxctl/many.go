@@ -75,7 +75,8 @@ func (p *pusher) sendMany(ctx context.Context, jobs []job) (left []job, err erro
 	g, ctx := errgroup.WithContext(outer)
 	for range min(manyStreams, p.opt.jobs) {
 		g.Go(func() error {
-			r := &row{p: p, jobs: jobs, next: &next, end: make(chan struct{})}
+			r := newRow(p, jobs)
+			r.next = &next
 			err := r.send(ctx)
 			mu.Lock()
 			defer mu.Unlock()
@@ -116,6 +117,10 @@ type row struct {
 	left int64
 }
 
+func newRow(p *pusher, jobs []job) *row {
+	return &row{p: p, jobs: jobs, next: new(atomic.Int64), end: make(chan struct{}), done: map[int]bool{}}
+}
+
 // fileAhead is what stands before the bytes of a file.
 type fileAhead struct {
 	Path       string `json:"path"`
@@ -132,7 +137,6 @@ func (r *row) send(ctx context.Context) error {
 	p := r.p
 	ctx, r.flow = newFlow(ctx)
 	defer r.flow.stop()
-	r.done = map[int]bool{}
 	target := "/v1/files"
 	if p.device != "" {
 		target += "?" + url.Values{"device": {p.device}}.Encode()
