@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -281,15 +282,24 @@ func (m *many) take(n int, head fileAhead, f *manyFile) error {
 	m.ahead <- struct{}{}
 	m.a.ahead <- struct{}{}
 	m.waiting.Go(func() {
-		defer func() { <-m.ahead; <-m.a.ahead }()
-		result, err := intake.Finish(intake.Context())
-		if err = errors.Join(err, intake.Close()); err != nil {
-			m.say(&n, nil, err)
-			return
-		}
-		m.say(&n, &result, nil)
+		defer func() { <-m.ahead }()
+		result, err := m.finish(intake)
+		<-m.a.ahead // whoever does not read the answer holds up nobody else
+		m.say(&n, &result, err)
 	})
 	return nil
+}
+
+// finish makes a file durable. Nobody else would catch a panic here.
+func (m *many) finish(intake *ingest.Intake) (result ingest.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.a.log.Error("a panic while a file was finished", "panic", p, "stack", string(debug.Stack()))
+			err = &problem.Error{Kind: problem.Internal, Op: "api.many"}
+		}
+	}()
+	result, err = intake.Finish(intake.Context())
+	return result, errors.Join(err, intake.Close())
 }
 
 func (m *many) meta(head fileAhead) (meta ingest.Meta, err error) {
