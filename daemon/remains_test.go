@@ -39,6 +39,7 @@ POST /v1/sources                         looks at names
 PATCH /v1/items/{id}                     new data
 POST /v1/items/{id}/restore              use
 PUT /v1/files/{path...}                  takes in
+POST /v1/files                           likewise
 PUT /v1/handovers/{id}                   has files come
 POST /v1/uploads                         likewise
 POST /v1/uploads/{$}                     likewise

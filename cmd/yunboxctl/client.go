@@ -334,9 +334,22 @@ func readProblem(res *http.Response) error {
 	if t, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); t != "application/problem+json" {
 		return e
 	}
+	readDocument(e, b)
+	return e
+}
+
+// parseProblem is the error that a part of an answer holds.
+func parseProblem(doc []byte) error {
+	e := &problem.Error{Kind: problem.Internal, Op: "client", Title: "The box answered that it could not"}
+	readDocument(e, doc)
+	return e
+}
+
+// readDocument fills e from a problem document (RFC 9457).
+func readDocument(e *problem.Error, b []byte) {
 	var doc map[string]any
 	if json.Unmarshal(b, &doc) != nil {
-		return e
+		return
 	}
 	text := func(k string) string { s, _ := doc[k].(string); return s }
 	if kind, ok := strings.CutPrefix(text("type"), problem.Kind("").Type()); ok {
@@ -347,7 +360,6 @@ func readProblem(res *http.Response) error {
 		delete(doc, k)
 	}
 	e.Members = doc
-	return e
 }
 
 // kindOf is for answers that are no problem documents: a proxy's, a HEAD's.

@@ -190,6 +190,8 @@ type pusher struct {
 	welcome  atomic.Bool // the box has taken a file
 	cautious atomic.Bool // and refused another for want of consent: ask before each body
 
+	single atomic.Bool // the box takes one file a request
+
 	refusals sync.Map // purpose → struct{}: what the box asked consent for, already told
 
 	watching *watch // nil without --watch
@@ -482,6 +484,7 @@ func (p *pusher) process(ctx context.Context, batch []*entry) error {
 			first = append(first, job{e, false})
 		}
 	}
+	first, err = p.sendSmall(ctx, first)
 	for _, jobs := range [][]job{first, second} {
 		if err == nil {
 			err = p.sendAll(ctx, jobs)
@@ -570,26 +573,7 @@ func (p *pusher) sendAll(ctx context.Context, jobs []job) error {
 				return nil
 			}
 			result, err := p.send(ctx, j.e, j.nameOnly)
-			switch {
-			case err == nil:
-				j.e.named = true
-				if err := p.cache.done(j.e.record); err != nil {
-					p.rep.warn("hashes could not be remembered: %v", err)
-				}
-				p.finish(j.e, result)
-				return nil
-			case ctx.Err() != nil:
-				return context.Cause(ctx)
-			case p.opt.source == autoSource && p.refused(j.e, err):
-				return nil
-			case problem.KindOf(err) == problem.Deleted: // a moment ago
-				p.finish(j.e, resultDeleted)
-				return nil
-			case isFatal(err):
-				return err
-			}
-			p.failed(j.e, err)
-			return nil
+			return p.settle(ctx, j.e, result, err)
 		})
 	}
 	err := g.Wait()
@@ -597,6 +581,31 @@ func (p *pusher) sendAll(ctx context.Context, jobs []job) error {
 		err = context.Cause(outer)
 	}
 	return err
+}
+
+// settle takes note of what became of a file, and returns the error if that ends the
+// backup.
+func (p *pusher) settle(ctx context.Context, e *entry, result string, err error) error {
+	switch {
+	case err == nil:
+		e.named = true
+		if err := p.cache.done(e.record); err != nil {
+			p.rep.warn("hashes could not be remembered: %v", err)
+		}
+		p.finish(e, result)
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case p.opt.source == autoSource && p.refused(e, err):
+		return nil
+	case problem.KindOf(err) == problem.Deleted: // a moment ago
+		p.finish(e, resultDeleted)
+		return nil
+	case isFatal(err):
+		return err
+	}
+	p.failed(e, err)
+	return nil
 }
 
 // send makes one file safe and says how. A file that changes is read again.

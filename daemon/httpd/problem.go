@@ -65,6 +65,17 @@ func WriteProblemAs(w http.ResponseWriter, r *http.Request, err error, encode fu
 	}
 }
 
+// ProblemDocument is err as WriteProblem would send it, in one line, for answers of
+// which only a part has failed. w must be the one that the handler got.
+func ProblemDocument(w http.ResponseWriter, err error) []byte {
+	p := asProblem(err)
+	if out := responseOf(w); out != nil {
+		out.note(p)
+	}
+	b := encodeProblem(p)
+	return b[:len(b)-1]
+}
+
 func asProblem(err error) *problem.Error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {

@@ -67,8 +67,8 @@ func (in *Ingest) mayComeBack(ctx context.Context, u ident.UserID, m *Meta) erro
 // upload, and removing that costs no flush. A deletion that comes after the question
 // finds the upload done, as if it had come first.
 func (i *Intake) declined(ctx context.Context, s storage.Sealed) error {
-	if !i.meta.declines() {
-		return nil
+	if !i.meta.declines() || i.meta.Room != nil && !i.meta.Want.IsZero() {
+		return nil // or it was asked by the same hash a moment ago: see Begin
 	}
 	m, u := i.meta, i.grant.User()
 	m.Want, m.Size = s.Ref, s.Size

@@ -77,6 +77,9 @@ type Meta struct {
 	// that says more than Path; it is not kept.
 	DevicePath string
 
+	// Room is what many files that come together have in common; nil: they do not.
+	Room *Room
+
 	// Extra is the gateway's own and given back as it was.
 	Extra string
 }
@@ -396,10 +399,7 @@ func (in *Ingest) Begin(ctx context.Context, g consent.Grant, m Meta) (*Intake, 
 	if err := in.alive(g); err != nil {
 		return nil, err
 	}
-	if err := in.wanted(ctx, g.User(), m); err != nil {
-		return nil, err
-	}
-	limit, err := in.limit(ctx, g.User(), m, true)
+	limit, err := in.room(ctx, g.User(), m)
 	if err != nil {
 		return nil, err
 	}
@@ -449,6 +449,44 @@ func (in *Ingest) limit(ctx context.Context, u ident.UserID, m Meta, isNew bool)
 	})
 	if problem.KindOf(err) == problem.Quota {
 		in.note(u, m, catalog.OfferDeclined, err)
+	}
+	return limit, err
+}
+
+// A Room spares the files that one person sends together a question each. For a second it
+// remembers how much their quota leaves, which is asked again in any case in the
+// transaction that gives a file its name. The zero Room is ready for use by one person
+// and one goroutine.
+type Room struct {
+	left  int64
+	until time.Time
+}
+
+// take takes what a file of size bytes needs, if there is surely that much.
+func (r *Room) take(size int64, now time.Time) bool {
+	if r == nil || size < 0 || size > r.left || !now.Before(r.until) || r.until.Sub(now) > roomFor {
+		return false
+	}
+	r.left -= size
+	return true
+}
+
+// roomFor is how long a Room remembers.
+const roomFor = time.Second
+
+// room is the most bytes that a new upload of u may have, after all was asked that the
+// database knows.
+func (in *Ingest) room(ctx context.Context, u ident.UserID, m Meta) (limit int64, err error) {
+	if err := in.wanted(ctx, u, m); err != nil {
+		return 0, err
+	}
+	now := in.now()
+	if m.Room.take(m.Size, now) {
+		return m.Size, nil
+	}
+	limit, err = in.limit(ctx, u, m, true)
+	if err == nil && m.Room != nil {
+		*m.Room = Room{left: limit - max(m.Size, 0), until: now.Add(roomFor)}
 	}
 	return limit, err
 }

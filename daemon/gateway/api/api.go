@@ -112,6 +112,7 @@ type API struct {
 	judged    *account.Throttle // passwords that strangers have judged, by source
 	codes     *account.Throttle // codes of receipts and answers that strangers have tried, by source
 	readiness readiness
+	ahead     chan struct{} // holds one for each file of a request of many that waits for its answer
 	reading   chan struct{} // holds one while stored bytes are read back: a slow disk does one thing at a time
 
 	json  huma.API // operations that huma serves
@@ -123,7 +124,7 @@ func New(o Options) *API {
 	a := &API{
 		server: o.Server, identity: o.Identity, accounts: o.Accounts, audit: o.Audit, consent: o.Consent,
 		catalog: o.Catalog, ingest: o.Ingest, store: o.Store, keeper: o.Health, db: o.DB, rights: o.Rights, exports: o.Exports, erasure: o.Erasure, requests: o.Requests, guardian: o.Guardians,
-		outside: o.Outside, incidents: o.Incidents, elsewhere: o.Elsewhere, maker: o.Maker, box: o.Box, log: o.Log, reading: make(chan struct{}, 1),
+		outside: o.Outside, incidents: o.Incidents, elsewhere: o.Elsewhere, maker: o.Maker, box: o.Box, log: o.Log, reading: make(chan struct{}, 1), ahead: make(chan struct{}, manyAheadOfAll),
 		judged:  account.NewThrottle(200*time.Millisecond, 60, 1024),
 		codes:   account.NewThrottle(5*time.Second, 20, 1024),
 		content: &content.Files{Catalog: o.Catalog, Store: o.Store, Log: o.Log},
@@ -145,6 +146,7 @@ func New(o Options) *API {
 	a.registerGuardians()
 	a.registerItems()
 	a.registerFiles()
+	a.registerMany()
 	a.registerSources()
 	a.registerVerify()
 	a.registerRecord()

@@ -204,20 +204,30 @@ func (a *API) putMeta(r *http.Request) (ingest.Meta, error) {
 		}
 	}
 	if s := query.Get("device"); s != "" {
-		if meta.Device, err = ident.Parse[ident.DeviceID](s); err != nil {
-			return meta, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "That is not the id of a device", Hint: "GET /v1/devices lists yours."}
-		}
-		if !principal(r.Context()).SpeaksFor(meta.Device) {
-			return meta, &problem.Error{
-				Kind: problem.Forbidden, Op: "api.put", Detail: "This app token belongs to another device.",
-				Hint: "Leave device out, or make an app token for that device.",
-			}
-		}
-		if err := a.ownDevice(r.Context(), meta.Device); err != nil {
+		if meta.Device, err = a.sendingDevice(r, s); err != nil {
 			return meta, err
 		}
 	}
 	return meta, nil
+}
+
+// sendingDevice is the device that a request names in its query, "" the asker's own.
+func (a *API) sendingDevice(r *http.Request, name string) (ident.DeviceID, error) {
+	p := principal(r.Context())
+	if name == "" {
+		return p.Device, nil
+	}
+	device, err := ident.Parse[ident.DeviceID](name)
+	if err != nil {
+		return 0, &problem.Error{Kind: problem.Invalid, Op: "api.put", Title: "That is not the id of a device", Hint: "GET /v1/devices lists yours."}
+	}
+	if !p.SpeaksFor(device) {
+		return 0, &problem.Error{
+			Kind: problem.Forbidden, Op: "api.put", Detail: "This app token belongs to another device.",
+			Hint: "Leave device out, or make an app token for that device.",
+		}
+	}
+	return device, a.ownDevice(r.Context(), device)
 }
 
 // uploadQuery refuses parameters that are misspelt: a lost source or time would

@@ -260,7 +260,7 @@ func TestConsentMatrix(t *testing.T) {
 	write("watched/.keep", "")
 	box.Local("POST", "/local/inboxes", map[string]any{"path": filepath.Join(m.dir, "watched"), "user": "ada"}, nil)
 	m.ways = []way{
-		m.call("API"), m.put("tus", connectTus(1, false), ""), m.put("IETF", connectIETF(1, 0), ""), m.put("WebDAV", connectWebDAV(1), ""),
+		m.call("API"), m.put("API, many files", connectMany(1), ""), m.put("tus", connectTus(1, false), ""), m.put("IETF", connectIETF(1, 0), ""), m.put("WebDAV", connectWebDAV(1), ""),
 		m.put("Nextcloud", connectNextcloud(1), ""), m.put("Nextcloud, in parts", connectNextcloudChunks(1), ""), m.put("Immich", connectImmich(1), ""),
 		m.put("FTP", connectFTP(false), consent.CameraTransfer), m.put("page", connectPage, ""), m.folder(),
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"yunbox.local/scripts/harness/internal/box"
@@ -27,11 +28,13 @@ type contender struct {
 	start func(ctx context.Context, dir string, wrap []string) (*running, error)
 }
 
-// running is a started contender. One of send and folder is set.
+// running is a started contender. One of send, many and folder is set.
 type running struct {
 	*proc.Process
 	// send uploads one file; nil when it was answered as stored.
 	send func(ctx context.Context, f file, body io.Reader) error
+	// many uploads all files in requests with many of them.
+	many func(ctx context.Context, lanes [][]file) error
 	// folder uploads a folder with a client program that is not ours.
 	folder func(ctx context.Context, dir string) error
 }
@@ -128,6 +131,33 @@ func (r *race) box() contender {
 		}
 		return &running{Process: b.Process, send: func(ctx context.Context, f file, body io.Reader) error {
 			return b.Put(ctx, f.name, body, f.size, f.sum)
+		}}, nil
+	}}
+}
+
+// boxMany sends many files in one request, in as many requests at a time as are said.
+func (r *race) boxMany(streams int) contender {
+	name, how := "yunbox, many in a request", fmt.Sprintf("HTTPS POST, %d at a time", streams)
+	return contender{name: name, how: how, start: func(ctx context.Context, dir string, wrap []string) (*running, error) {
+		b, err := r.startBox(ctx, dir, wrap)
+		if err != nil {
+			return nil, err
+		}
+		return &running{Process: b.Process, many: func(ctx context.Context, lanes [][]file) error {
+			rows := make([][]box.Sending, min(streams, len(lanes)))
+			for i, lane := range lanes {
+				for _, f := range lane {
+					row := &rows[i%len(rows)]
+					*row = append(*row, box.Sending{Path: f.name, File: f.path, Size: f.size, Sum: f.sum})
+				}
+			}
+			errs := make([]error, len(rows))
+			var wait sync.WaitGroup
+			for i, row := range rows {
+				wait.Go(func() { errs[i] = b.PutMany(ctx, row, func(int) {}) })
+			}
+			wait.Wait()
+			return errors.Join(errs...)
 		}}, nil
 	}}
 }

@@ -88,6 +88,7 @@ type bench struct {
 	soakFiles               int
 	idle                    time.Duration
 	without                 []string
+	streams                 int
 }
 
 const lanes = 8 // uploads at a time
@@ -108,6 +109,7 @@ func run(ctx context.Context, args []string) (err error) {
 	without := flags.String("without", "", "leave these contenders out (names, with commas; of the stage giant: gateways)")
 	soakFiles := flags.Int("soak", 100_000, "`files` of the stage soak")
 	idle := flags.Duration("idle", time.Minute, "how long that box is watched at rest afterwards; 0: not")
+	streams := flags.Int("streams", 2, "`requests` at a time that carry many files each")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func run(ctx context.Context, args []string) (err error) {
 		smallFiles: 2000, smallRounds: 3, largeBytes: 2 << 30, largeRounds: 3, slowFiles: 400, loneFiles: 200,
 		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000, equalFiles: 50_000,
 		partyTime: 8 * time.Second, giantBytes: 20_000_000_000,
-		without: strings.Split(*without, ","), soakFiles: *soakFiles, idle: *idle,
+		without: strings.Split(*without, ","), soakFiles: *soakFiles, idle: *idle, streams: *streams,
 	}
 	if *quick {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
@@ -213,7 +215,7 @@ type stage struct {
 
 // all lists the contenders of the small-file race, the box and the floor first.
 func (b *bench) all() []contender {
-	return b.admitted(append([]contender{b.box(), b.floor("floor")}, b.peers()...)...)
+	return b.admitted(append([]contender{b.box(), b.boxMany(b.streams), b.floor("floor")}, b.peers()...)...)
 }
 
 func (b *bench) peers() []contender {

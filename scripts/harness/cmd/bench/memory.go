@@ -15,27 +15,32 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.watch(ctx, fmt.Sprintf("%d files of 20–200 kB, %d at a time", many.count, lanes), func(ctx context.Context, s *running) error {
+	load := func(ctx context.Context, s *running) error {
 		_, err := uploadAll(ctx, s, many)
 		return err
-	})
+	}
+	what := fmt.Sprintf("%d files of 20–200 kB, ", many.count)
+	err = b.watch(ctx, b.box(), what+fmt.Sprintf("%d at a time", lanes), load)
+	if err == nil {
+		err = b.watch(ctx, b.boxMany(b.streams), what+fmt.Sprintf("many to a request, %d requests at a time", b.streams), load)
+	}
 	many.remove()
 	if err != nil {
 		return err
 	}
 	huge := file{name: "huge.mp4", size: b.hugeBytes}
-	return b.watch(ctx, fmt.Sprintf("one file of %.1f GB", float64(huge.size)/1e9), func(ctx context.Context, s *running) error {
+	return b.watch(ctx, b.box(), fmt.Sprintf("one file of %.1f GB", float64(huge.size)/1e9), func(ctx context.Context, s *running) error {
 		return s.send(ctx, huge, newStream(b.seed))
 	})
 }
 
-func (b *bench) watch(ctx context.Context, what string, load func(context.Context, *running) error) (err error) {
+func (b *bench) watch(ctx context.Context, c contender, what string, load func(context.Context, *running) error) (err error) {
 	dir, clear, err := b.place()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, clear()) }()
-	s, err := b.box().start(ctx, dir, nil)
+	s, err := c.start(ctx, dir, nil)
 	if err != nil {
 		return err
 	}

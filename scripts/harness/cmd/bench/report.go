@@ -49,8 +49,8 @@ func (t table) print(w io.Writer) {
 		_ = out.Flush() // a terminal or a buffer
 		return
 	}
-	fmt.Fprintln(out, "| contender \t| rate \t| box is … as fast \t| answered \t| durable \t| median of one \t| server CPU \t| peak RSS \t|")
-	fmt.Fprintln(out, "|---\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|")
+	fmt.Fprintln(out, "| contender \t| rate \t| box is … as fast \t| answered \t| durable \t| median of one \t| server CPU \t| client CPU \t| both, a file \t| peak RSS \t|")
+	fmt.Fprintln(out, "|---\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|--:\t|")
 	for _, r := range t.Results {
 		if r.Err != "" {
 			fmt.Fprintf(out, "| %s \t| %s \t|\n", r.Contender, r.Err)
@@ -67,8 +67,8 @@ func (t table) print(w io.Writer) {
 		if r.Flushes > 0 {
 			rate += fmt.Sprintf(", %.2f flushes each", r.Flushes/float64(t.Files))
 		}
-		fmt.Fprintf(out, "| %s \t| %s \t| %.2f × \t| %.2f s \t| %.2f s \t| %s \t| %.2f s \t| %.0f MiB \t|\n",
-			r.Contender, rate, r.Answered/t.Results[0].Answered, r.Answered, r.Durable, single, r.CPU, float64(r.RSS)/(1<<20))
+		fmt.Fprintf(out, "| %s \t| %s \t| %.2f × \t| %.2f s \t| %.2f s \t| %s \t| %.2f s \t| %.2f s \t| %.2f ms \t| %.0f MiB \t|\n",
+			r.Contender, rate, r.Answered/t.Results[0].Answered, r.Answered, r.Durable, single, r.CPU, r.Client, (r.CPU+r.Client)*1000/float64(t.Files), float64(r.RSS)/(1<<20))
 	}
 	_ = out.Flush()
 }

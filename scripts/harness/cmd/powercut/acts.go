@@ -53,6 +53,28 @@ func (s *boxServer) admit(ctx context.Context, hs *histories, pos func() int) {
 	}
 }
 
+// rows sends many files in each request. Each that was acknowledged counts, whatever
+// becomes of its request.
+func (s *boxServer) rows(ctx context.Context, rng *rand.Rand, hs *histories, pos func() int) {
+	const way = "many files"
+	for n := 0; ctx.Err() == nil; n++ {
+		var files []box.Sending
+		var done []func()
+		for i := range 1 + rng.IntN(20) {
+			content, sum := randomContent(rng)
+			f := box.Sending{Path: s.folder + fmt.Sprintf("many/%04d %02d.jpg", n, i), Data: content, Size: int64(len(content)), Sum: sum}
+			files, done = append(files, f), append(done, hs.file(way, f.Path).begin(sum, pos))
+		}
+		err := s.PutMany(ctx, files, func(n int) {
+			done[n]()
+			hs.acked(way)
+		})
+		if err != nil && ctx.Err() == nil {
+			pause(ctx, 20*time.Millisecond)
+		}
+	}
+}
+
 // purge deletes files for good.
 func (s *boxServer) purge(ctx context.Context, rng *rand.Rand, hs *histories, pos func() int) {
 	for n := 0; ctx.Err() == nil; n++ {

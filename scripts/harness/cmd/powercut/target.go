@@ -217,7 +217,9 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 		hs.way("inbox")
 		loops = append(loops, func() { s.inbox.run(ctx) })
 	}
+	hs.way("many files")
 	return append(loops,
+		func() { s.rows(ctx, rng(len(loops)+1), hs, pos) },
 		func() { s.decide(ctx, hs, pos) },
 		func() { s.admit(ctx, hs, pos) },
 		func() { s.purge(ctx, rng(len(loops)), hs, pos) })
