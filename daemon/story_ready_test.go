@@ -28,7 +28,7 @@ func TestReadinessAndFigures(t *testing.T) {
 	var crowd sync.WaitGroup
 	for range 8 {
 		crowd.Go(func() {
-			for range 25 {
+			for range 8 {
 				ask(ada.With(""), "GET", "/readyz", "").is(t, "ready", 200, "")
 				ask(ada.With(""), "GET", "/healthz", "").is(t, "alive", 200, "")
 			}
