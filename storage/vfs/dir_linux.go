@@ -273,3 +273,28 @@ func valid(op, name string) error {
 	}
 	return nil
 }
+
+// Symlink makes a symbolic link. Where it points to is not looked at; who follows it
+// through this Dir cannot leave the directory by it.
+func (d *Dir) Symlink(target, name string) error {
+	if err := valid("symlink", name); err != nil {
+		return err
+	}
+	return d.root.Symlink(target, name)
+}
+
+// Readlink says where a symbolic link points to.
+func (d *Dir) Readlink(name string) (string, error) {
+	if err := valid("readlink", name); err != nil {
+		return "", err
+	}
+	return d.root.Readlink(name)
+}
+
+// Lchown gives a file, not what it may point to, to another user.
+func (d *Dir) Lchown(name string, uid, gid int) error {
+	if err := valid("lchown", name); err != nil {
+		return err
+	}
+	return d.root.Lchown(name, uid, gid)
+}
