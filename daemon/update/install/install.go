@@ -171,6 +171,7 @@ type Options struct {
 	// go on; Pause lies between two looks.
 	Patience, Stay, Pause time.Duration
 	Sleep                 func(context.Context, time.Duration)
+	Now                   func() time.Time
 }
 
 // Times of a trial where Options say none.
@@ -198,6 +199,9 @@ func New(opt Options) *Updater {
 	}
 	if opt.Pause == 0 {
 		opt.Pause = defaultPause
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	if opt.Sleep == nil {
 		opt.Sleep = func(ctx context.Context, d time.Duration) {
@@ -239,6 +243,9 @@ func (u *Updater) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := u.tidy(); err != nil {
+		return err
+	}
 	return u.begin(ctx)
 }
 
@@ -269,7 +276,7 @@ func (u *Updater) Recover(ctx context.Context) error {
 	case phaseSave:
 		return u.forgetStep()
 	}
-	return nil
+	return u.tidy()
 }
 
 // idle starts nothing: the boot does.
@@ -549,7 +556,7 @@ func (u *Updater) end(r Result, drop bool) error {
 	if err := writeJSON(u.State, ResultFile, r, 0o644); err != nil {
 		return err
 	}
-	names := []string{RequestFile, TrialFile, HealthFile}
+	names := []string{RequestFile, HealthFile}
 	if drop {
 		names = append(names, BundleFile)
 	}
@@ -559,6 +566,28 @@ func (u *Updater) end(r Result, drop bool) error {
 		}
 	}
 	return u.State.SyncDir(Dir)
+}
+
+// open ends the trial for the daemon: it opens to everybody.
+func (u *Updater) open() error {
+	if err := remove(u.State, TrialFile); err != nil {
+		return err
+	}
+	return u.State.SyncDir(Dir)
+}
+
+// tidy clears what a power cut left of a step that is over: a daemon that is closed for
+// nothing, a copy of the records that nobody needs.
+func (u *Updater) tidy() error {
+	for _, name := range []string{records, recordsPart} {
+		if err := removeAll(u.State, name); err != nil {
+			return err
+		}
+	}
+	if _, err := u.State.Stat(TrialFile); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return u.open()
 }
 
 // note makes a step durable before it is done.

@@ -72,14 +72,14 @@ func (u *Updater) tellTrial(s step) error {
 // watch returns "" once the release was healthy for long enough, else why it is given up:
 // unhealthy:WHAT, crashed, deadline.
 func (u *Updater) watch(ctx context.Context, s step) string {
-	begin, well := time.Duration(0), time.Duration(-1)
-	process := ""
+	begin, process := u.Now(), ""
+	var well time.Time // since when
 	for ctx.Err() == nil {
 		now, failed, err := u.Services.Alive(ctx)
 		switch {
 		case err != nil:
 			u.Log.Warn("the service manager does not say how the daemon is", "err", err)
-		case failed, well >= 0 && now != process:
+		case failed, !well.IsZero() && now != process:
 			return "crashed"
 		}
 		var h Health
@@ -89,21 +89,17 @@ func (u *Updater) watch(ctx context.Context, s step) string {
 			switch {
 			case !h.OK:
 				return "unhealthy:" + h.Failed
-			case well < 0 && now != "":
-				process, well = now, 0
+			case well.IsZero() && now != "":
+				process, well = now, u.Now()
 			}
 		}
 		switch {
-		case well >= u.Stay:
+		case !well.IsZero() && u.Now().Sub(well) >= u.Stay:
 			return ""
-		case well < 0 && begin >= u.Patience:
+		case well.IsZero() && u.Now().Sub(begin) >= u.Patience:
 			return "deadline"
 		}
 		u.Sleep(ctx, u.Pause)
-		begin += u.Pause
-		if well >= 0 {
-			well += u.Pause
-		}
 	}
 	return ""
 }
@@ -138,8 +134,10 @@ func (u *Updater) keep(ctx context.Context, s step) error {
 		}
 	}
 	u.Log.Info("the release is kept", "version", s.Version, "counter", s.Counter)
-	// The daemon opens to everybody when its trial is taken away.
 	if err := u.end(Result{ID: s.ID, Action: s.Action, Outcome: OutcomeKept, Version: s.Version, Counter: s.Counter, Runs: s.Version}, false); err != nil {
+		return err
+	}
+	if err := u.open(); err != nil {
 		return err
 	}
 	if err := u.prune(s.To, s.From); err != nil {
@@ -202,9 +200,12 @@ func (u *Updater) back(ctx context.Context, s step) error {
 	if err := u.end(Result{ID: s.ID, Action: s.Action, Outcome: OutcomeBack, Version: s.Version, Counter: s.Counter, Runs: now.Version, Why: s.Why}, s.Action == Install); err != nil {
 		return err
 	}
-	// From here on the release before may take things in: the old records must never
-	// come back again.
+	// A daemon is closed while there is a trial. The step goes first, so that the copy of
+	// the records is never put back over what was taken in.
 	if err := u.forgetStep(); err != nil {
+		return err
+	}
+	if err := u.open(); err != nil {
 		return err
 	}
 	if err := u.Services.Start(ctx); err != nil {
