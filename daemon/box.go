@@ -40,6 +40,8 @@ import (
 	"yunbox.local/daemon/secrets"
 	"yunbox.local/daemon/thirdparty"
 	"yunbox.local/daemon/tree"
+	"yunbox.local/daemon/update"
+	"yunbox.local/daemon/update/install"
 	"yunbox.local/daemon/vault"
 	"yunbox.local/storage"
 	"yunbox.local/storage/vfs"
@@ -111,6 +113,7 @@ type Box struct {
 	guardians  *guardian.Room
 	erasure    *erasure.Room
 	requests   *requests.Room
+	updates    *update.Room
 
 	front       *httpd.Server
 	maintenance *api.Local
@@ -186,6 +189,9 @@ func (b *Box) open(ctx context.Context, disk vfs.FS) error {
 	if err := b.openOutside(keys); err != nil {
 		return err
 	}
+	if err := b.openUpdates(); err != nil {
+		return err
+	}
 	b.health.AddSource(b.backup)
 	if err := b.listen(); err != nil {
 		return err
@@ -219,6 +225,9 @@ func (b *Box) openVolume(ctx context.Context, disk vfs.FS) (vfs.FS, error) {
 	}
 	b.dir = disk
 	if err := refuseHalfRestored(b.path(target.RestoringFile)); err != nil {
+		return nil, err
+	}
+	if err := refuseHalfBack(b.path(install.RestoreMark)); err != nil {
 		return nil, err
 	}
 	if err := refuseEmptyVolume(disk, b.path("box.db")); err != nil {

@@ -41,6 +41,9 @@ daemon/mail/mailtest     :
 daemon/incident          : daemon/audit daemon/db daemon/disclosure daemon/ident daemon/mail daemon/problem daemon/rights
 daemon/secrets           : daemon/httpd daemon/problem storage/vfs
 daemon/report            : daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
+daemon/update/bundle     : daemon/problem
+daemon/update/install    : daemon/problem daemon/update/bundle storage/vfs
+daemon/update            : daemon/audit daemon/db daemon/disclosure daemon/httpd daemon/ident daemon/problem daemon/update/bundle daemon/update/install storage/vfs
 daemon/thirdparty        : daemon/account daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
 daemon/guardian          : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/rights
@@ -60,12 +63,12 @@ daemon/gateway/immich    : daemon/catalog daemon/consent daemon/db daemon/gatewa
 daemon/gateway/inbox     : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/ingest daemon/problem daemon/rights daemon/source storage storage/vfs
 daemon/gateway/api       : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/disclosure daemon/erasure daemon/export daemon/gateway/content daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/problem daemon/report daemon/requests daemon/rights daemon/source daemon/thirdparty storage
 daemon/gateway/web       :
-daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/vault discovery storage storage/vfs
+daemon                   : daemon/account daemon/audit daemon/backup daemon/backup/target daemon/catalog daemon/config daemon/consent daemon/db daemon/disclosure daemon/duplicates daemon/erasure daemon/export daemon/gateway/api daemon/gateway/content daemon/gateway/ftp daemon/gateway/immich daemon/gateway/inbox daemon/gateway/nextcloud daemon/gateway/resumable daemon/gateway/web daemon/gateway/webdav daemon/guardian daemon/health daemon/httpd daemon/ident daemon/incident daemon/ingest daemon/mail daemon/problem daemon/report daemon/requests daemon/rights daemon/secrets daemon/thirdparty daemon/tree daemon/update daemon/update/bundle daemon/update/install daemon/vault discovery storage storage/vfs
 daemon/daemontest        : daemon daemon/account daemon/config daemon/consent daemon/httpd daemon/ident storage/vfs
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem discovery storage storage/vfs
+cmd/yunboxctl            : daemon/backup/target daemon/ident daemon/problem daemon/update/bundle daemon/update/install discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports

@@ -34,6 +34,8 @@ daemon listenLongPath            a fixed name in the state directory
 daemon resident                  a file of the kernel
 daemon LimitMemory               likewise
 daemon/health busy                likewise
+daemon refuseHalfBack            a fixed name in the state directory
+daemon runningRelease            what lies beside the program itself
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon authorities               a file that the settings name
 daemon openTree                  a fixed name in the state directory

@@ -56,6 +56,7 @@ GET /v1/sign-in/{service}/callback   proves itself with state, cookie and the se
 POST /v1/sign-in/{service}/callback  likewise
 POST /v1/session/elsewhere       proves itself with what came back there, and a code
 GET /v1/announcements            what was published about incidents
+GET /v1/update/offer             software as its maker signed it; two at a time
 GET /healthz                     says that the box answers
 GET /metrics                     to this machine and to admins, see its own test
 GET /ca.crt                      a certificate

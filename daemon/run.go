@@ -122,7 +122,7 @@ func listenLongPath(path string) (net.Listener, error) {
 
 func (b *Box) openFront() error {
 	b.front = httpd.New(httpd.Options{
-		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Log: b.log,
+		Identity: b.identity, Accounts: b.accounts, Limited: b.consent.Limited, Closed: b.updates.Closed, Log: b.log,
 		Names: func() []string { return b.conf.Hosts },
 	})
 	originals := &content.Files{Catalog: b.catalog, Store: b.store, Log: b.log}
@@ -171,6 +171,8 @@ func (b *Box) openFront() error {
 	b.front.Handle("GET /{$}", page, httpd.Public)
 	b.front.Handle("GET /assets/", page, httpd.Public)
 	b.maintenance = face.Local()
+	b.updates.Register(b.front, face.OpenAPI())
+	b.updates.Routes(b.maintenance.Handle)
 	b.maintenance.Handle("POST /local/rebuild", b.askRebuild)
 	b.maintenance.Handle("POST /local/vault/rotate", b.rotateKeys)
 	immich.New(immich.Options{
@@ -253,16 +255,43 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	default:
 		serve("http", func() error { return b.front.ServePlain(ctx, b.plain) })
 	}
-	if b.cameras != nil {
-		serve("ftp", func() error { return b.cameras.Serve(ctx, b.ftp) })
-	}
 	maintenance := &http.Server{
-		Handler: httpd.Guard(b.log, b.maintenance), ConnContext: b.maintenance.ConnContext,
+		Handler: httpd.Guard(b.log, b.whileClosed(b.maintenance)), ConnContext: b.maintenance.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	serve("local socket", func() error { return ignoreClosed(maintenance.Serve(b.local)) })
 	serve("disk", func() error { return b.watchVolume(ctx) })
 	parts.Go(func() { b.keepTime(ctx) })
+	parts.Go(func() { b.updates.Run(ctx) })
+	if once := sync.OnceFunc(ready); b.tryOut(ctx, once) {
+		b.serveRest(ctx, &parts, serve, cancel)
+		once()
+	}
+	<-ctx.Done()
+
+	patience := drain
+	if errors.Is(context.Cause(ctx), ErrAway) {
+		patience = time.Second // what is being sent has nowhere to go
+	}
+	stop, done := context.WithTimeout(context.Background(), patience)
+	defer done()
+	err := errors.Join(b.front.Shutdown(stop), maintenance.Shutdown(stop))
+	parts.Wait()
+	if errors.Is(err, context.DeadlineExceeded) {
+		b.log.Info("stopped while somebody was still connected; resumable uploads go on after the restart")
+		err = nil
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+// serveRest starts what may take something in, or change it by itself.
+func (b *Box) serveRest(ctx context.Context, parts *sync.WaitGroup, serve func(string, func() error), cancel context.CancelCauseFunc) {
+	if b.cameras != nil {
+		serve("ftp", func() error { return b.cameras.Serve(ctx, b.ftp) })
+	}
 	parts.Go(func() { b.ingest.Run(ctx) })
 	parts.Go(func() { b.accounts.Run(ctx, b.consent) })
 	parts.Go(func() { b.vault.Run(ctx) })
@@ -288,25 +317,6 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 		case <-ctx.Done():
 		}
 	})
-	ready()
-	<-ctx.Done()
-
-	patience := drain
-	if errors.Is(context.Cause(ctx), ErrAway) {
-		patience = time.Second // what is being sent has nowhere to go
-	}
-	stop, done := context.WithTimeout(context.Background(), patience)
-	defer done()
-	err := errors.Join(b.front.Shutdown(stop), maintenance.Shutdown(stop))
-	parts.Wait()
-	if errors.Is(err, context.DeadlineExceeded) {
-		b.log.Info("stopped while somebody was still connected; resumable uploads go on after the restart")
-		err = nil
-	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return errors.Join(cause, err)
-	}
-	return err
 }
 
 func ignoreClosed(err error) error {

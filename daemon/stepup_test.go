@@ -55,6 +55,7 @@ PUT /v1/requests/{id}/answer             words
 POST /v1/me/incidents/{id}/seen          news that was seen
 POST /v1/me/links                        ends what began with a proof, in the same session
 DELETE /v1/me/links/{id}                 ends what is open
+DELETE /v1/update/bundle                 throws away what was not installed
 POST /v1/update-check                    sends three words that were shown, with consent
 POST /v1/update-check/number             a random number
 POST /v1/statistics                      sends sums that were shown, with consent
@@ -79,6 +80,7 @@ var strict = map[string]account.When{
 	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
 	"DELETE /v1/me/data/{category}": account.Always, "DELETE /v1/me/data": account.Always,
 	"POST /v1/me/cancellation": account.Always, "POST /v1/me/cancellation/code": account.Always, "POST /v1/users/{id}/removal": account.Always, "PUT /v1/retention/{category}": account.Always,
+	"PUT /v1/update/bundle": account.Always, "POST /v1/update/install": account.Always, "POST /v1/update/rollback": account.Always,
 	"POST /v1/incidents/{id}/send": account.Always, "POST /v1/me/links/{service}": account.Always,
 }
 

@@ -1,6 +1,7 @@
 package disclosure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -31,12 +32,18 @@ type ClientOptions struct {
 	Hosts []string
 	// Roots are further authorities that are trusted; nil: those of the system alone.
 	Roots *x509.CertPool
+	// MaxAnswer and Patience are other limits than those above; 0: those.
+	MaxAnswer int64
+	Patience  time.Duration
+	// AnyServer takes the word of any server, for what is signed by itself.
+	AnyServer bool
 }
 
 // Client returns a client for HTTPS whose every request needs an Entry in its context,
 // see With: the entry is durable before a byte is sent. It follows no redirect, keeps no
 // connection, sends no cookie, and reads MaxAnswer bytes within Patience.
 func (r *Register) Client(opt ClientOptions) *http.Client {
+	patience, most := cmp.Or(opt.Patience, Patience), cmp.Or(opt.MaxAnswer, MaxAnswer)
 	plain := &net.Dialer{Timeout: Patience / 3}
 	public := &net.Dialer{Timeout: Patience / 3, Control: func(_, address string, _ syscall.RawConn) error {
 		if at, err := netip.ParseAddrPort(address); err != nil || !isPublic(at.Addr()) {
@@ -45,11 +52,11 @@ func (r *Register) Client(opt ClientOptions) *http.Client {
 		return nil
 	}}
 	return &http.Client{
-		Timeout: Patience,
+		Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
-		Transport: &recording{register: r, next: &http.Transport{
+		Transport: &recording{register: r, most: most, next: &http.Transport{
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				host, _, err := net.SplitHostPort(address)
 				if err != nil {
@@ -60,7 +67,7 @@ func (r *Register) Client(opt ClientOptions) *http.Client {
 				}
 				return public.DialContext(ctx, network, address)
 			},
-			TLSClientConfig:        &tls.Config{RootCAs: opt.Roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        &tls.Config{RootCAs: opt.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: opt.AnyServer},
 			TLSHandshakeTimeout:    Patience / 3,
 			DisableKeepAlives:      true, // an idle box holds no connection
 			MaxResponseHeaderBytes: 32 << 10,
@@ -79,6 +86,7 @@ func With(ctx context.Context, e Entry) context.Context {
 type recording struct {
 	register *Register
 	next     http.RoundTripper
+	most     int64
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -100,20 +108,20 @@ func (t *recording) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &limited{Reader: io.LimitReader(resp.Body, MaxAnswer+1), Closer: resp.Body}
+	resp.Body = &limited{Reader: io.LimitReader(resp.Body, t.most+1), Closer: resp.Body, most: t.most}
 	return resp, nil
 }
 
-// limited fails where an answer is longer than MaxAnswer.
+// limited fails where an answer is longer than it may be.
 type limited struct {
 	io.Reader
 	io.Closer
-	n int
+	n, most int64
 }
 
 func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
-	if l.n += n; l.n > MaxAnswer {
+	if l.n += int64(n); l.n > l.most {
 		return 0, refused("Its answer is too long.")
 	}
 	return n, err

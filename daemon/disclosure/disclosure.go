@@ -37,6 +37,7 @@ const (
 	Link        Kind = "link"         // somebody connected an account elsewhere
 	UpdateCheck Kind = "update_check" // the box asked for a newer version
 	Statistics  Kind = "statistics"   // sums were sent
+	UpdateFetch Kind = "update_fetch" // the box fetched an update
 	Publication Kind = "publication"  // a text was shown to everybody who opens the page
 )
 

@@ -45,6 +45,10 @@ const (
 // maxBody is the size in bytes of a body on routes that do not take files.
 const maxBody = 1 << 20
 
+// largeBody is the one route beside them that takes more: it says itself when it is too
+// much, and only who manages the box gets there.
+const largeBody = "PUT /v1/update/bundle"
+
 // Limits bound what clients can cost. A zero field takes its default.
 type Limits struct {
 	HeaderTimeout  time.Duration // for the TLS handshake and for the header of a request; 10 s
@@ -103,8 +107,11 @@ type Options struct {
 	// accept the current privacy policy, see Remains; nil: they accepted it, or were not
 	// asked yet. It is called on every request of theirs. A nil Limited limits nobody.
 	Limited func(ident.UserID) error
-	Log     *slog.Logger // nil discards it
-	Limits  Limits
+	// Closed returns why nobody may use anything now but what says that the box is there;
+	// nil: everybody may. It is called on every request. A nil Closed never closes.
+	Closed func() error
+	Log    *slog.Logger // nil discards it
+	Limits Limits
 }
 
 // Server is the front hall. Register all routes before the first Serve. It is
@@ -114,6 +121,7 @@ type Server struct {
 	accounts *account.Accounts
 	names    func() []string
 	limited  func(ident.UserID) error
+	closed   func() error
 	log      *slog.Logger
 	limits   Limits
 	mux      *http.ServeMux
@@ -136,7 +144,7 @@ type Server struct {
 // New returns a server without routes.
 func New(opt Options) *Server {
 	s := &Server{
-		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, log: opt.Log,
+		identity: opt.Identity, accounts: opt.Accounts, names: opt.Names, limited: opt.Limited, closed: opt.Closed, log: opt.Log,
 		limits: opt.Limits.withDefaults(), mux: http.NewServeMux(),
 		failed:   account.NewThrottle(6*time.Second, 10, 1024),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
@@ -146,6 +154,9 @@ func New(opt Options) *Server {
 	}
 	if s.names == nil {
 		s.names = func() []string { return nil }
+	}
+	if s.closed == nil {
+		s.closed = func() error { return nil }
 	}
 	if s.limited == nil {
 		s.limited = func(ident.UserID) error { return nil }
@@ -319,7 +330,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// request that somebody smuggled in (RFC 9112 §6.1: the server MUST close).
 			out.Header().Set("Connection", "close")
 		}
-		if err := s.welcome(r); err != nil {
+		err := s.welcome(r)
+		if err == nil && r.URL.Path != "/.well-known/yunbox" && r.URL.Path != "/healthz" {
+			err = s.closed()
+		}
+		if err != nil {
 			out.join()
 			WriteProblem(out, r, err)
 			return

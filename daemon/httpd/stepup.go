@@ -30,6 +30,9 @@ func stepUps() map[string]account.When {
 		"PUT /v1/retention/{category}":             account.Always, // what is older goes
 		"POST /v1/me/links/{service}":              account.Always, // one signs in with it from then on
 		"POST /v1/incidents/{id}/send":             account.Always, // cannot be taken back
+		"PUT /v1/update/bundle":                    account.Always, // what the box will run
+		"POST /v1/update/install":                  account.Always, // likewise
+		"POST /v1/update/rollback":                 account.Always, // likewise
 		"PATCH /v1/users/{id}":                     account.Always,
 		"PUT /v1/children/{id}":                    account.Always, // from then on one decides for a child
 		"POST /v1/children/{id}/guardians":         account.Always, // and lets another one

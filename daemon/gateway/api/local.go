@@ -86,6 +86,11 @@ func (l *Local) Handle(pattern string, h func(http.ResponseWriter, *http.Request
 	})
 }
 
+// Refuse answers a request with err, whoever asks.
+func (l *Local) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	httpd.WriteProblem(w, r, err)
+}
+
 type peerKey struct{}
 
 // ConnContext reads who is at the other end of an accepted connection.

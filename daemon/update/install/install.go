@@ -596,9 +596,14 @@ func (u *Updater) note(s step) error {
 	return writeJSON(u.Base, stepFile, s, 0o644)
 }
 
+// readStep reads the step and has what it saw be durable: an updater that was killed may
+// have written or removed the file without the name's being so, and what is done next
+// must not outlive what it rests on.
 func (u *Updater) readStep() (s step, err error) {
-	_, err = readJSON(u.Base, stepFile, &s)
-	return s, err
+	if _, err := readJSON(u.Base, stepFile, &s); err != nil {
+		return s, err
+	}
+	return s, u.Base.SyncDir(own)
 }
 
 func (u *Updater) forgetStep() error {
