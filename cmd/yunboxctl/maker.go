@@ -66,32 +66,6 @@ func (a *app) sendShown(name, short, long, path, local string, after func(*clien
 	return c
 }
 
-func (a *app) updateCommand() *cobra.Command {
-	top := &cobra.Command{Use: "update", Short: "Look for a newer version of the box's software"}
-	top.AddCommand(a.sendShown("check", "Ask the maker for a newer version, with what is shown first",
-		`check shows the three things that would be sent (application number, type of system,
-version), asks, and sends exactly them. It needs your consent to update_check, and an
-address in the box's settings; there is none by default. With --state DIR it only shows.`,
-		"/v1/update-check", "/local/update-check", func(c *client, cmd *cobra.Command, p payload) error {
-			var said struct {
-				Version string `json:"version"`
-				Latest  string `json:"latest"`
-				Newer   bool   `json:"newer"`
-			}
-			if err := c.call(cmd.Context(), "POST", "/v1/update-check", map[string]string{"payload": p.Payload}, &said); err != nil {
-				return err
-			}
-			return a.print(said, func(w io.Writer) {
-				if said.Newer {
-					fmt.Fprintf(w, "there is a newer version: %s (this box has %s)\n", shown(said.Latest), shown(said.Version))
-					return
-				}
-				fmt.Fprintf(w, "this box has the newest version, %s\n", shown(said.Version))
-			})
-		}))
-	return top
-}
-
 func (a *app) statisticsCommand() *cobra.Command {
 	return a.sendShown("statistics", "Show the anonymous sums that could be sent, and send them",
 		`statistics shows sums in steps of ten of those people who consented to that, asks, and

@@ -41,7 +41,7 @@ const (
 // Header is what is signed about a release.
 type Header struct {
 	Product string `json:"product"`
-	Arch    string `json:"arch"`    // as in GOARCH: amd64, arm64, arm
+	Arch    string `json:"arch"`    // amd64, arm64 or armhf
 	Channel string `json:"channel"` // "stable" or another word of the maker
 	Version string `json:"version"` // Semantic Versioning 2.0.0
 	// Counter is greater in each later release: it and not Version says which is newer.

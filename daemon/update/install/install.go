@@ -162,7 +162,6 @@ type Options struct {
 	State    vfs.FS // the box's state directory
 	Services Services
 	Trust    bundle.Trust
-	Arch     string
 	// Give makes a file of the state directory one of the daemon's user.
 	Give func(name string) error
 	Log  *slog.Logger
@@ -402,8 +401,12 @@ func (u *Updater) kept() (k Kept, err error) {
 }
 
 func (u *Updater) prepareRollback(s *step, now bundle.Release, kept Kept) error {
-	r, err := u.release(kept.Previous)
-	if kept.Previous == "" || errors.Is(err, fs.ErrNotExist) {
+	var r bundle.Release
+	var err error
+	if kept.Previous != "" {
+		r, err = u.release(kept.Previous)
+	}
+	if kept.Previous == "" || kept.Previous == s.From || errors.Is(err, fs.ErrNotExist) {
 		return &problem.Error{Kind: problem.NotFound, Op: "update.rollback", Title: "There is no version to go back to",
 			Detail: "The box keeps the one before, and has had none.", Hint: "Nothing was changed."}
 	} else if err != nil {
@@ -442,7 +445,7 @@ func (u *Updater) unpack(ctx context.Context, s *step, now bundle.Release, kept 
 	s.Version, s.Counter, s.Floor = r.Header.Version, r.Header.Counter, r.Header.SecurityFloor
 	s.Moves = r.Header.MaxSchema != now.MaxSchema
 	s.To = fmt.Sprintf("%s/%d", Releases, r.Header.Counter)
-	if err := r.Header.Fits(bundle.Box{Arch: u.Arch, Counter: now.Counter, Highest: kept.Highest, Floor: kept.Floor, Schema: now.MaxSchema}); err != nil {
+	if err := r.Header.Fits(bundle.Box{Arch: now.Arch, Counter: now.Counter, Highest: kept.Highest, Floor: kept.Floor, Schema: now.MaxSchema}); err != nil {
 		return err
 	}
 	if s.To == s.From {

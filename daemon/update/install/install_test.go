@@ -157,7 +157,7 @@ func (w *world) state() below { return below{w.disk, "var"} }
 
 func (w *world) updater() *install.Updater {
 	return install.New(install.Options{
-		Base: w.base(), State: w.state(), Services: w, Trust: trust(), Arch: "amd64", Give: func(string) error { return nil },
+		Base: w.base(), State: w.state(), Services: w, Trust: trust(), Give: func(string) error { return nil },
 		Patience: 10 * time.Second, Stay: 2 * time.Second, Pause: time.Second,
 		Now:   func() time.Time { return w.now },
 		Sleep: func(context.Context, time.Duration) { w.now = w.now.Add(time.Second); w.live() },
