@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,18 +67,25 @@ func keyList(t testing.TB, l bundle.KeyList, by ...string) []byte {
 
 var release = bundle.Release{Version: "0.2.0", Counter: 20, Arch: "amd64", MinSchema: 1, MaxSchema: 3}
 
+// large is more than one chunk, and nothing that shrinks.
+var large = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	for sum := sha256.Sum256([]byte("large")); b.Len() < 5<<20; sum = sha256.Sum256(sum[:]) {
+		b.Write(sum[:])
+	}
+	return b.Bytes()
+})
+
 // content is what the programs of a release are in these tests.
 func content(name string) []byte {
 	if name == bundle.ReleaseFile {
 		b, _ := json.Marshal(release)
 		return b
 	}
-	// Larger than two chunks, and nothing that shrinks.
-	var b bytes.Buffer
-	for sum := sha256.Sum256([]byte(name)); b.Len() < 5<<20; sum = sha256.Sum256(sum[:]) {
-		b.Write(sum[:])
+	if name == "yunboxd" {
+		return large()
 	}
-	return b.Bytes()
+	return []byte("a small program")
 }
 
 func open(name string) (io.ReadCloser, int64, error) {
