@@ -197,14 +197,14 @@ export function onProofWanted(f: (code: boolean) => Promise<boolean>) {
 /** Longest wait for an answer, in ms: on a Wi-Fi that went away a request may otherwise hang for many minutes. */
 const PATIENCE = 60_000;
 
-/** One JSON request; quiet ones do not sign the page out on a 401. Where the box wants a proof of identity first, the person is asked and the request goes on. */
+/** One request with JSON, or with a file as it is; quiet ones do not sign the page out on a 401. Where the box wants a proof of identity first, the person is asked and the request goes on. */
 export async function call<T>(method: string, path: string, body?: unknown, quiet = false, patience = PATIENCE): Promise<T> {
   let r: Response, text: string;
   try {
     r = await fetch(path, {
       method,
-      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: body === undefined || body instanceof Blob ? {} : { 'Content-Type': 'application/json' },
+      body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
       credentials: 'same-origin',
       cache: 'no-store',
       signal: AbortSignal.timeout(patience),

@@ -38,6 +38,7 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   me: { of: 'account', view: later(() => import('./me/page')) },
   guardian: { of: 'consents', view: later(() => import('./guardian/guardian')) },
   rights: { of: 'account', view: later(() => import('./rights/page')) },
+  update: { of: 'account', view: later(() => import('./update/page')) },
   outside: { of: 'account', view: later(() => import('./outside/page')) },
   elsewhere: { of: 'account', view: later(async () => ({ default: (await import('./outside/page')).Back })) },
 };

@@ -208,7 +208,7 @@ const said: Record<string, Key> = {
   of_age: 'guardian.ofAge', ward_of_age: 'guardian.wardOfAge',
   cancellation: 'rights.nCancelled', removal: 'rights.nRemoved', cancellation_no: 'rights.nKept', handover: 'rights.nOffer', handover_yes: 'rights.nTaken',
   handover_no: 'rights.nRefused', handover_done: 'rights.nHanded', request: 'rights.nRequest', request_answer: 'rights.nAnswered',
-  incident: 'notices.incident', linked: 'notices.linked', unlinked: 'notices.unlinked',
+  incident: 'notices.incident', update_kept: 'notices.updateKept', update_failed: 'notices.updateFailed', linked: 'notices.linked', unlinked: 'notices.unlinked',
 };
 
 /** How many notices are shown, the newest. */

@@ -27,6 +27,11 @@ export default function OutsidePage() {
           <h2 class="section-title">{o('outside.managing')}</h2>
           <Incidents />
           <Register path="/v1/disclosures" title={o('outside.leftAll')} text={o('outside.leftAllText')} closed />
+          <section class="card" aria-labelledby="outside-software">
+            <h2 id="outside-software">{o('outside.software')}</h2>
+            <p>{o('outside.softwareText')}</p>
+            <p><a class="button plain" href={href('update')}><Icon name="upload" /><span>{o('outside.softwareOpen')}</span></a></p>
+          </section>
           <Maker path="/v1/update-check" title={o('outside.updates')} text={o('outside.updatesText')} />
           <Maker path="/v1/statistics" title={o('outside.sums')} text={o('outside.sumsText')} />
         </>

@@ -10,7 +10,7 @@ export type OutsideKey = keyof typeof en;
 
 /** Words of the box that the page knows. */
 const words: OutsideKey[] = [
-  'kind.export', 'kind.second_copy', 'kind.email', 'kind.sign_in_ask', 'kind.sign_in', 'kind.link', 'kind.update_check', 'kind.statistics', 'kind.publication', 'to.the person', 'to.an encrypted disk of the owner', 'to.everybody who opens the page', 'basis.person', 'basis.consent', 'basis.clause', 'basis.owner', 'about.person', 'about.everyone', 'about.nobody', 'data.everything', 'data.email_address', 'data.incident', 'data.network_address', 'data.sign_in_code', 'data.time_of_sign_in', 'data.application_number', 'data.os_type', 'data.app_version', 'data.sums',
+  'kind.export', 'kind.second_copy', 'kind.email', 'kind.sign_in_ask', 'kind.sign_in', 'kind.link', 'kind.update_check', 'kind.update_fetch', 'kind.statistics', 'kind.publication', 'to.the person', 'to.an encrypted disk of the owner', 'to.everybody who opens the page', 'basis.person', 'basis.consent', 'basis.clause', 'basis.owner', 'about.person', 'about.everyone', 'about.nobody', 'data.everything', 'data.email_address', 'data.incident', 'data.network_address', 'data.sign_in_code', 'data.time_of_sign_in', 'data.application_number', 'data.os_type', 'data.app_version', 'data.sums',
 ];
 
 /** A word of the box in the page's language, or as it is. */
