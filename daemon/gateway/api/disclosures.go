@@ -47,7 +47,7 @@ type DisclosureEntry struct {
 	Seq        int64         `json:"seq" minimum:"1"`
 	Time       moment        `json:"time"`
 	About      string        `json:"about" enum:"person,everyone,nobody"`
-	Kind       string        `json:"kind" enum:"export,second_copy,email,sign_in_ask,sign_in,link,update_check,statistics,publication"`
+	Kind       string        `json:"kind" enum:"export,second_copy,email,sign_in_ask,sign_in,link,update_check,update_fetch,statistics,publication"`
 	Recipient  string        `json:"recipient" doc:"The name of a host, or words"`
 	Categories []string      `json:"categories" doc:"Which data"`
 	Why        string        `json:"why"`
