@@ -39,7 +39,8 @@ func (b *Box) openUpdates() error {
 		return err
 	}
 	if opt.Release, opt.Software, err = runningRelease(); err != nil {
-		return err
+		// A box that keeps photos and cannot be updated is better than none.
+		b.log.Error("which release this is cannot be read: no update is taken", "err", err)
 	}
 	b.updates, err = update.New(opt)
 	return err
@@ -61,8 +62,10 @@ func runningRelease() (r bundle.Release, software fs.FS, err error) {
 	} else if err != nil {
 		return r, nil, err
 	}
-	r, err = bundle.ParseRelease(text)
-	return r, os.DirFS(filepath.Dir(filepath.Dir(dir))), err
+	if r, err = bundle.ParseRelease(text); err != nil {
+		return bundle.Release{}, nil, err
+	}
+	return r, os.DirFS(filepath.Dir(filepath.Dir(dir))), nil
 }
 
 // refuseHalfBack keeps a box from starting on records that the updater is putting back.

@@ -48,7 +48,7 @@ check "a good update, while photos come in" update 101
 check "it runs" current_is 101
 knocks=$(silence)
 figure "calls on new connections meanwhile" "$knocks"
-check "nobody was refused" grep -E '"refused":0' <<<"$knocks"
+check "nobody was refused, and nobody cut off" grep '"refused":0,"other":0' <<<"$knocks"
 check "all photos that came in meanwhile are there" all_there
 check "an older one is refused, with words" refused_with 50 "older than this box"
 check "one that is cut short is refused, with words" refused_with short "damaged or incomplete"

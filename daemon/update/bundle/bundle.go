@@ -61,7 +61,7 @@ type Header struct {
 }
 
 var (
-	version = regexp.MustCompile(`^\d{1,6}\.\d{1,6}\.\d{1,6}(-[0-9A-Za-z.-]{1,32})?$`)
+	version = regexp.MustCompile(`^\d{1,6}\.\d{1,6}\.\d{1,6}(-[0-9A-Za-z.-]{1,32})?(\+[0-9A-Za-z.-]{1,32})?$`)
 	word    = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
 )
 

@@ -289,6 +289,15 @@ func TestNothingElseInThePayload(t *testing.T) {
 	}
 }
 
+func TestVersions(t *testing.T) {
+	for text, ok := range map[string]bool{"0.1.0": true, "0.1.0+next": true, "1.2.3-rc.1": true, "1.2.3-rc.1+b7": true, "1.2": false, "1.2.3+": false, "1.2.3/x": false, "": false} {
+		_, err := bundle.ParseRelease(fmt.Appendf(nil, `{"version":%q,"counter":1,"arch":"amd64","min_schema":1,"max_schema":3}`, text))
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestMinisign(t *testing.T) {
 	path, err := exec.LookPath("minisign")
 	file := filepath.Join(t.TempDir(), "x.yup")

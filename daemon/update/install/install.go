@@ -547,7 +547,7 @@ func (u *Updater) refused(s step, p *problem.Error) error {
 	u.Log.Warn("the update was refused", "title", p.Title, "detail", p.Detail)
 	now, _, err := u.current()
 	if err != nil {
-		return err
+		u.Log.Warn("what the release that runs says of itself cannot be read", "err", err)
 	}
 	p = problem.As(p)
 	res := Result{ID: s.ID, Action: s.Action, Outcome: OutcomeRefused, Version: s.Version, Counter: s.Counter, Runs: now.Version, Title: p.Title, Detail: p.Detail, Hint: p.Hint}

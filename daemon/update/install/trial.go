@@ -195,7 +195,7 @@ func (u *Updater) back(ctx context.Context, s step) error {
 	}
 	now, err := u.release(s.From)
 	if err != nil {
-		return err
+		u.Log.Warn("what the release before says of itself cannot be read", "err", err) // it comes back all the same
 	}
 	if err := u.end(Result{ID: s.ID, Action: s.Action, Outcome: OutcomeBack, Version: s.Version, Counter: s.Counter, Runs: now.Version, Why: s.Why}, s.Action == Install); err != nil {
 		return err
