@@ -81,6 +81,14 @@ func (b *Box) sweepDead(ctx context.Context) error {
 	return b.store.Wipe()
 }
 
+// clean is sweepDead, and has the database's files forget what went.
+func (b *Box) clean(ctx context.Context) error {
+	if err := b.sweepDead(ctx); err != nil {
+		return err
+	}
+	return b.db.Scour(ctx)
+}
+
 // otherPlaces says where data of people may be that the box does not reach by itself.
 func (b *Box) otherPlaces(ctx context.Context) ([]erasure.Elsewhere, error) {
 	list := []erasure.Elsewhere{}
