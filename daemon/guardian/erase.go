@@ -397,7 +397,7 @@ func (r *Room) finish(tx *db.Tx, child ident.UserID, p consent.Purpose) error {
 	return r.Audit.Append(tx, e)
 }
 
-// Decode reads a receipt of our own without checking it; consent.VerifySigned does that.
+// Decode reads a receipt of our own without checking it; `yunboxctl receipt verify` does that.
 func Decode(jws string) (Deletion, error) {
 	var d Deletion
 	_, rest, _ := strings.Cut(jws, ".")
