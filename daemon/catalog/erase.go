@@ -101,10 +101,48 @@ func (e eraser) files(ctx context.Context, u ident.UserID, w rights.Which, n int
 			if err := e.purgeAs(tx, it, !w.End); err != nil {
 				return err
 			}
+			if folder, _ := split(it.Path); w.Purpose != "" { // else all folders are looked at afterwards
+				if err := e.dropEmptied(tx, u, folder); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
 	return done, err
+}
+
+const nothingIn = `SELECT NOT EXISTS (SELECT 1 FROM item WHERE folder = +?1) AND NOT EXISTS (SELECT 1 FROM folder WHERE parent = +?1)`
+
+// dropEmptied removes the folder that was emptied, and those that it was the last thing in:
+// their names came with the files.
+func (e eraser) dropEmptied(tx *db.Tx, u ident.UserID, path string) error {
+	dropped := false
+	for ; path != ""; path, _ = split(path) {
+		id, _, err := folderIn(tx, u, path)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		empty := false
+		if err == nil {
+			err = tx.QueryRow(nothingIn, id).Scan(&empty)
+		}
+		if err != nil {
+			return err
+		}
+		if !empty {
+			break
+		}
+		if _, err := tx.Exec(`DELETE FROM folder WHERE id = +?`, id); err != nil {
+			return err
+		}
+		dropped = true
+	}
+	if !dropped {
+		return nil
+	}
+	_, err := e.touch(tx, u, 0, KindFolder, delta{}, "")
+	return err
 }
 
 func (e eraser) trashed(ctx context.Context, u ident.UserID, w rights.Which, n int) (done int, err error) {

@@ -86,6 +86,9 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 			t.Errorf("%s: %d, want %d", query, n, want)
 		}
 	}
+	if b.left(`SELECT count(*) FROM folder WHERE path = 'photos'`) != 0 || b.left(`SELECT count(*) FROM folder WHERE path = 'qq'`) != 1 {
+		t.Error("the folder that was emptied is there, or the other is not")
+	}
 	if u, _ := b.Usage(ctx, ann); u.Items != 2 || u.Bytes != int64(len("from a chat")+len("the chat's")) || u.Distinct != u.Bytes {
 		t.Errorf("usage: %+v", u)
 	}

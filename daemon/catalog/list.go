@@ -135,6 +135,7 @@ func Listings() []Listing {
 		{"child folder", childFolder, []any{1, "a"}},
 		{"erase live files of a source", someLiveOf, []any{1, 10, `["album"]`}},
 		{"erase versions of a source", someVersionsOf, []any{1, 10, `["album"]`}},
+		{"nothing in a folder", nothingIn, []any{1}},
 		{"erase offers", someOffers, []any{1, 10}},
 		{"erase old offers", someOffersUntil, []any{1, 10, 5}},
 		{"erase offers of what is gone", someOffersLost, []any{1, 10}},

@@ -164,7 +164,7 @@ func (hs *histories) complete() bool {
 			}
 		}
 	}
-	for _, row := range []string{"consent", "receipt", "session", "token", "item"} {
+	for _, row := range []string{"consent", "receipt", "session", "token", "item", "erasure", "cancellation", "stays"} {
 		if _, ok := rows[row]; !ok {
 			return false
 		}

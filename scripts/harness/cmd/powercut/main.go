@@ -29,11 +29,11 @@ import (
 const usage = `usage: scripts/powercut [flags]
 
 Runs yunboxd on a file system whose disk this program plays, lets clients store,
-replace and delete files by every gateway, decide on consents, sign in and out, and
-records every block write and every flush. From the recording it rebuilds the disk as it may be after a
+replace and delete files by every gateway, decide on consents, sign in and out, have
+data and accounts erased, and records every block write and every flush. From the recording it rebuilds the disk as it may be after a
 power cut at many moments, mounts it, starts yunboxd on it, and compares: each
 act that was acknowledged before the cut must have its effect, each file must
-have its bytes, "yunboxctl check --deep" and "yunboxctl audit verify" must be
+have its bytes, what was erased must be in no file, "yunboxctl check --deep" and "yunboxctl audit verify" must be
 content, and the box must take a new file. Needs root, /dev/fuse, loop devices.
 
 --long makes 200 cuts by each model on each file system, all at moments when files and

@@ -220,7 +220,8 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 	return append(loops,
 		func() { s.decide(ctx, hs, pos) },
 		func() { s.admit(ctx, hs, pos) },
-		func() { s.purge(ctx, rng(len(loops)), hs, pos) })
+		func() { s.purge(ctx, rng(len(loops)), hs, pos) },
+		func() { s.erase(ctx, rng(len(loops)+1), hs, pos) })
 }
 
 func (s *boxServer) remove(ctx context.Context, path string) error {
