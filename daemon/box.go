@@ -349,6 +349,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
 		// Nobody is switched off before the room is there.
 		Stands: func(tx *db.Tx, u ident.UserID) error { return b.guardians.Stands(tx, u) },
+		Erased: func(tx *db.Tx, u ident.UserID, category string) error { return b.erasure.Gone(tx, u, category) },
 	})
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
