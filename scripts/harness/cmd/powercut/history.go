@@ -164,7 +164,7 @@ func (hs *histories) complete() bool {
 			}
 		}
 	}
-	for _, row := range []string{"consent", "receipt", "session", "token", "item", "erasure", "cancellation", "stays"} {
+	for _, row := range []string{"consent", "receipt", "session", "token", "item"} {
 		if _, ok := rows[row]; !ok {
 			return false
 		}

@@ -135,6 +135,7 @@ type boxTarget struct {
 	seed     uint64
 	work     string // for the folders that are watched; "": none are
 	watch    io.Writer
+	erasing  bool // people have data erased and accounts removed meanwhile
 	token    string
 }
 
@@ -221,7 +222,11 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 		func() { s.decide(ctx, hs, pos) },
 		func() { s.admit(ctx, hs, pos) },
 		func() { s.purge(ctx, rng(len(loops)), hs, pos) },
-		func() { s.erase(ctx, rng(len(loops)+1), hs, pos) })
+		func() {
+			if s.target.erasing {
+				s.erase(ctx, rng(len(loops)+1), hs, pos)
+			}
+		})
 }
 
 func (s *boxServer) remove(ctx context.Context, path string) error {
