@@ -80,6 +80,11 @@ func (b *Box) sweepDead(ctx context.Context) error {
 	if err := b.letGo(ctx); err != nil {
 		return err
 	}
+	if b.tree != nil {
+		if err := b.tree.Forget(ctx); err != nil {
+			return err
+		}
+	}
 	if err := b.ingest.SweepDead(ctx); err != nil {
 		return err
 	}
