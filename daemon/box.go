@@ -378,6 +378,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
 		// Nobody is switched off before the room is there.
 		Stands: func(tx *db.Tx, u ident.UserID) error { return b.guardians.Stands(tx, u) },
+		Erased: func(tx *db.Tx, u ident.UserID, category string) error { return b.erasure.Gone(tx, u, category) },
 	})
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
@@ -395,7 +396,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 		Store: b.store, Catalog: b.catalog, DB: b.db, Consent: b.consent, Log: b.log, Now: b.clock.sure, KeepOrphans: b.keepOrphans, LetGo: b.letGo, Refuse: b.refuse,
 	})
 	b.guardians = guardian.New(guardian.Options{
-		DB: b.db, Accounts: b.accounts, Audit: b.audit, Consent: b.consent, Catalog: b.catalog, Ingest: b.ingest, Log: b.log,
+		DB: b.db, Accounts: b.accounts, Audit: b.audit, Consent: b.consent, Rights: b.register, Clean: b.clean, Log: b.log,
 	})
 	if err := b.openTree(); err != nil {
 		return err

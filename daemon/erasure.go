@@ -22,7 +22,7 @@ import (
 func (b *Box) openRights(ctx context.Context) (err error) {
 	b.erasure, err = erasure.New(ctx, erasure.Options{
 		DB: b.db, Audit: b.audit, Accounts: b.accounts, Consent: b.consent, Catalog: b.catalog, Rights: b.register,
-		Sweep: b.sweepDead, Shred: b.shred, Forget: b.forgetCopies, Elsewhere: b.otherPlaces, Sign: b.consent.Sign,
+		Sweep: b.sweepDead, Scour: b.scour, Shred: b.shred, Forget: b.forgetCopies, Elsewhere: b.otherPlaces, Sign: b.consent.Sign,
 		Box: func() (erasure.Signer, error) {
 			spki, err := x509.MarshalPKIXPublicKey(b.identity.Signer().Public())
 			return erasure.Signer{ID: b.identity.ID(), Key: b.identity.Fingerprint(), SPKI: base64.StdEncoding.EncodeToString(spki)}, err
@@ -73,12 +73,57 @@ func (b *Box) pace(ctx context.Context) error {
 	return b.between(ctx)
 }
 
-// sweepDead removes the contents that nobody keeps any longer, from everywhere.
+// sweepDead removes the contents that nobody keeps any longer, from everywhere. The
+// readable view first: where the sweep by the hour was faster there is nothing left for
+// which it would be asked, and names would stay in it for a second.
 func (b *Box) sweepDead(ctx context.Context) error {
+	if err := b.letGo(ctx); err != nil {
+		return err
+	}
+	if b.tree != nil {
+		if err := b.tree.Forget(ctx); err != nil {
+			return err
+		}
+	}
 	if err := b.ingest.SweepDead(ctx); err != nil {
 		return err
 	}
 	return b.store.Wipe()
+}
+
+// clean is sweepDead, and has the database's files forget what went.
+func (b *Box) clean(ctx context.Context) error {
+	if err := b.sweepDead(ctx); err != nil {
+		return err
+	}
+	return b.scour(ctx)
+}
+
+const (
+	// largeRecords is from where on writing box.db anew keeps uploads waiting for long.
+	largeRecords = 64 << 20
+	calm         = 30 * time.Second // without an upload
+	calmAtMost   = 6 * time.Hour    // that it is waited for
+)
+
+// scour has the database's files forget what went. Nobody can write meanwhile, so with a
+// large database it waits until nobody sends; until then nothing is said to be erased.
+func (b *Box) scour(ctx context.Context) error {
+	info, err := os.Stat(b.path("box.db"))
+	if err != nil {
+		return err
+	}
+	if info.Size() >= largeRecords {
+		for since, end := time.Now(), time.Now().Add(calmAtMost); time.Since(since) < calm && time.Now().Before(end); {
+			if !rest(ctx, time.Second) {
+				return context.Cause(ctx)
+			}
+			if b.store.Receiving() || b.ingest.Active() > 0 {
+				since = time.Now()
+			}
+		}
+	}
+	return b.db.Scour(ctx)
 }
 
 // otherPlaces says where data of people may be that the box does not reach by itself.

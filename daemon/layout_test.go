@@ -50,7 +50,7 @@ daemon/update/install    : daemon/problem daemon/update/bundle storage/vfs
 daemon/update            : daemon/audit daemon/db daemon/disclosure daemon/httpd daemon/ident daemon/problem daemon/update/bundle daemon/update/install storage/vfs
 daemon/thirdparty        : daemon/account daemon/consent daemon/db daemon/disclosure daemon/ident daemon/problem
 daemon/ingest            : daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/source storage
-daemon/guardian          : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/ingest daemon/problem daemon/rights
+daemon/guardian          : daemon/account daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights
 daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights storage storage/vfs
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/metrics daemon/problem storage/vfs

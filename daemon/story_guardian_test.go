@@ -1,10 +1,15 @@
 package daemon_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -267,22 +272,41 @@ func TestAChildAndItsGuardians(t *testing.T) { // R24
 	ask(kid, "GET", "/v1/files/a.jpg", "").is(t, "after its time", 404, "not-found")
 	ask(kid, "GET", "/v1/files/b.jpg", "").is(t, "of another purpose", 200, "")
 	eve = b.SignIn("eve") // she proved who she is
+	// A file with a note and an older version, one in the trash, one deleted for good, half
+	// an upload, a part of a Nextcloud app's, an export that lists them.
+	kid = b.SignIn("kid")
+	for i, name := range []string{"Murmeltier/am See.jpg", "Murmeltier/am See.jpg", "Murmeltier-1.jpg", "Murmeltier-2.jpg"} {
+		if r := ask(kid, "PUT", "/v1/files/"+strings.ReplaceAll(name, " ", "%20"), fmt.Sprint(i, " is seen by nobody")); r.status/100 != 2 {
+			t.Fatal(r)
+		}
+	}
+	ask(kid, "PROPPATCH", "/dav/Murmeltier/am%20See.jpg", `<propertyupdate xmlns="DAV:"><set><prop><note xmlns="urn:x">Murmeltier note</note></prop></set></propertyupdate>`).is(t, "note", 207, "")
+	ask(kid, "DELETE", "/v1/files/Murmeltier-1.jpg", "").is(t, "trash", 204, "")
+	purgeFile(t, kid, "Murmeltier-2.jpg")
+	ask(kid, "POST", "/v1/uploads", "", "Tus-Resumable", "1.0.0", "Upload-Length", "100", "Upload-Metadata", "path "+b64("Murmeltier.mp4")).is(t, "half an upload", 201, "")
+	parts, to := "/remote.php/dav/uploads/kid/Murmeltier", []string{"Destination", b.URL + "/remote.php/dav/files/kid/Murmeltier.mov"}
+	ask(kid, "MKCOL", parts, "", to...).is(t, "an upload in parts", 201, "")
+	ask(kid, "PUT", parts+"/1", "a part is seen by nobody", to...).is(t, "a part", 201, "")
+	prepareExport(t, kid, `{}`)
 	eve.WithdrawFor(kid, "storage")
 	ask(eve, "DELETE", kids+"/data/storage", "").is(t, "at once", 204, "")
 	ask(eve, "DELETE", kids+"/data/wechat_backup", "").is(t, "nothing", 409, "conflict")
 	b.Local("POST", "/local/sweep", nil, nil)
 	ask(kid, "GET", "/v1/files/b.jpg", "").is(t, "at once", 404, "not-found")
+	if left := holding(t, b.State, "Murmeltier", "is seen by nobody"); len(left) > 0 {
+		t.Errorf("the receipt is there, and so is\n%s", strings.Join(left, "\n"))
+	}
 	list := self(t, kid).Deletions
 	if len(list) != 2 || len(guardianshipOf(t, eve).Children[0].Deletions) != 2 {
 		t.Fatalf("%d receipts", len(list))
 	}
-	payload, err := consent.VerifySigned(boxKey(t, b), guardian.DeletionType, list[0].JWS)
+	payload, err := signed(boxKey(t, b), guardian.DeletionType, list[0].JWS)
 	var d guardian.Deletion
-	if err != nil || json.Unmarshal(payload, &d) != nil || !d.All || d.Files != 1 || d.Bytes != 1 || d.Principal.String() != kid.ID || d.Requester.String() != eve.ID || d.Record == "" {
+	if err != nil || json.Unmarshal(payload, &d) != nil || !d.All || d.Files != 4 || d.Bytes < 50 || len(d.Left) != 2 || d.Principal.String() != kid.ID || d.Requester.String() != eve.ID || d.Record == "" {
 		t.Errorf("the receipt says %+v, %v", d, err)
 	}
 	forged := strings.Replace(list[0].JWS, ".", ".A", 1)
-	if _, err := consent.VerifySigned(boxKey(t, b), guardian.DeletionType, forged); err == nil {
+	if _, err := signed(boxKey(t, b), guardian.DeletionType, forged); err == nil {
 		t.Error("a receipt that was changed is good")
 	}
 	// And it can begin again, with the same photo.
@@ -293,6 +317,23 @@ func TestAChildAndItsGuardians(t *testing.T) { // R24
 	if report.Bad != nil {
 		t.Error("the records do not hold")
 	}
+}
+
+// signed is what stands in a JWS of that typ, if the key signed it.
+func signed(key any, typ, jws string) ([]byte, error) {
+	parts := strings.Split(jws, ".")
+	if len(parts) != 3 {
+		return nil, errors.New("not three parts")
+	}
+	var head struct{ Alg, Typ string }
+	raw, err := base64.RawURLEncoding.DecodeString(parts[0])
+	sig, serr := base64.RawURLEncoding.DecodeString(parts[2])
+	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	if err = errors.Join(err, serr, json.Unmarshal(raw, &head)); err != nil || head.Alg != "ES256" || head.Typ != typ || len(sig) != 64 ||
+		!ecdsa.Verify(key.(*ecdsa.PublicKey), sum[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
+		return nil, fmt.Errorf("the signature is wrong: %+v, %w", head, err)
+	}
+	return base64.RawURLEncoding.DecodeString(parts[1])
 }
 
 func boxKey(t *testing.T, b *daemontest.Box) any {
@@ -430,7 +471,7 @@ func TestAChildUnderAnotherPolicy(t *testing.T) { // R23 R24
 	if len(list) != 1 {
 		t.Fatalf("%d receipts", len(list))
 	}
-	if payload, err := consent.VerifySigned(boxKey(t, b), guardian.DeletionType, list[0].JWS); err != nil || json.Unmarshal(payload, &d) != nil || d.Files != 2 || d.Record == "" {
+	if payload, err := signed(boxKey(t, b), guardian.DeletionType, list[0].JWS); err != nil || json.Unmarshal(payload, &d) != nil || d.Files != 2 || d.Record == "" {
 		t.Errorf("the receipt says %+v, %v", d, err)
 	}
 	ask(ada, "PUT", kids+"/consents/storage", again).is(t, "accepted again", 200, "")

@@ -2,7 +2,10 @@ package daemon_test
 
 import (
 	"bytes"
+	"database/sql"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -233,5 +236,50 @@ func destroyKeys(t *testing.T, state, person string) {
 	}
 	if err := box.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// R30 R32: a detail that is deleted by itself, or goes with a withdrawn consent, is in no
+// file any more, sealed or not, when the box says that it is erased.
+func TestADetailThatIsDeletedIsNowhere(t *testing.T) {
+	t.Parallel()
+	b := daemontest.Start(t)
+	ada := b.Bind()
+	ada.Grant("profile_details")
+	for what, erase := range map[string]func(){
+		"city":   func() { ask(ada, "DELETE", "/v1/me/profile/city", "").is(t, "deleted", 204, "") },
+		"gender": func() { ada.Withdraw("profile_details") },
+	} {
+		ada.Grant("profile_details")
+		ask(ada, "PUT", "/v1/me/profile/"+what, `{"value":"female"}`).is(t, "told", 204, "")
+		b.Stop()
+		d, err := sql.Open("sqlite3", "file:"+filepath.Join(b.State, "box.db")+"?mode=ro")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sealed string
+		err = d.QueryRow(`SELECT hex(sealed) FROM (SELECT field, sealed FROM profile UNION ALL SELECT field, sealed FROM profile_sensitive) WHERE field = ?`, what).Scan(&sealed)
+		if err = errors.Join(err, d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := hex.DecodeString(sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Restart()
+		if len(holding(t, b.State, string(raw))) == 0 {
+			t.Fatalf("%s: what is sealed is nowhere before", what)
+		}
+		erase()
+		for range 200 { // the withdrawn one goes soon after
+			if len(holding(t, b.State, string(raw))) == 0 {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		forgotten(t, ada)
+		if left := holding(t, b.State, string(raw)); len(left) > 0 {
+			t.Errorf("%s is still in %v", what, left)
+		}
 	}
 }

@@ -429,7 +429,11 @@ func (l *intentLog) empty() error {
 	defer l.s.buffers.put(zeros)
 	clear(*zeros)
 	for _, g := range l.segs {
-		for off := int64(intentBlock); off < g.high; {
+		off := int64(intentBlock)
+		if g.epoch != 0 { // uploads went on while the other was settled: these records count, and were written over what was here
+			off = g.pos
+		}
+		for off < g.high {
 			n, err := g.file.WriteAt((*zeros)[:min(int64(len(*zeros)), g.high-off)], off)
 			if err != nil {
 				return err

@@ -106,9 +106,14 @@ type blockedDisk struct {
 	vfs.FS
 	reached chan struct{}
 	goOn    chan struct{}
+	late    bool // after it is done, not before: what comes meanwhile is not synced
 }
 
 func (d *blockedDisk) SyncAll() error {
+	if d.late {
+		defer func() { d.reached <- struct{}{}; <-d.goOn }()
+		return d.FS.SyncAll()
+	}
 	select {
 	case d.reached <- struct{}{}:
 	default:
@@ -144,6 +149,33 @@ func TestSettlingWaitsForNames(t *testing.T) { // R01
 			t.Error(err)
 		}
 	})
+}
+
+// What is logged while the log is settled to be wiped is not wiped with it.
+func TestWipingLeavesWhatCameMeanwhile(t *testing.T) { // R01 R27
+	disk := vfstest.NewDisk()
+	block := &blockedDisk{FS: disk, reached: make(chan struct{}, 1), goOn: make(chan struct{}), late: true}
+	s := openStore(t, block, Options{})
+	putAll(t, s, []byte("before it"))
+	wiped := make(chan error, 1)
+	go func() { wiped <- s.Wipe() }()
+	<-block.reached
+	contents := someContents(9, intentBlock)
+	for _, data := range contents {
+		putAll(t, s, data)
+	}
+	close(block.goOn)
+	if err := <-wiped; err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(10) {
+		s := openStore(t, disk.PowerCut(rand.New(rand.NewPCG(seed, 1))), Options{})
+		for i, data := range contents {
+			if err := s.Verify(t.Context(), sha256.Sum256(data)); err != nil {
+				t.Errorf("seed %d: content %d: %v", seed, i, err)
+			}
+		}
+	}
 }
 
 // What was removed does not come back from the log, whatever crash follows, and

@@ -311,7 +311,7 @@ names the first bad one and exits with 1.
 
 Who can write box.db can rewrite the whole chain with it. What they cannot change is
 what was kept elsewhere: --head takes marks that audit keep printed on another computer,
-audit:NUMBER:HASH or consent:NUMBER:HASH, and the record must go through them.`,
+audit:NUMBER:HASH, consent:NUMBER:HASH or disclosure:NUMBER:HASH, and the record must go through them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.local()
 			if err != nil {
@@ -320,8 +320,8 @@ audit:NUMBER:HASH or consent:NUMBER:HASH, and the record must go through them.`,
 			query := make(url.Values)
 			for _, h := range heads {
 				record, mark, _ := strings.Cut(h, ":")
-				if record != "audit" && record != "consent" {
-					return usagef("--head %q: a mark begins with audit: or consent:", h)
+				if record != "audit" && record != "consent" && record != "disclosure" {
+					return usagef("--head %q: a mark begins with audit:, consent: or disclosure:", h)
 				}
 				query.Add(record, mark)
 			}

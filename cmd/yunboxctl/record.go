@@ -36,6 +36,7 @@ type recordStatement struct {
 	Time    time.Time `json:"time"`
 	Audit   standing  `json:"audit"`
 	Consent standing  `json:"consent"`
+	Outside standing  `json:"disclosure"` // zero in what was kept of a box that did not say it yet
 }
 
 // keptRecord is what is kept of one box: its newest statement that agreed with the one
@@ -88,7 +89,8 @@ func (a *app) keepRecord(ctx context.Context, c *client, accept bool) (now recor
 		}
 	}
 	var out struct{ JWS string }
-	query := "/v1/record?audit=" + strconv.FormatInt(before.Audit.Last.Seq, 10) + "&consent=" + strconv.FormatInt(before.Consent.Last.Seq, 10)
+	query := "/v1/record?audit=" + strconv.FormatInt(before.Audit.Last.Seq, 10) + "&consent=" + strconv.FormatInt(before.Consent.Last.Seq, 10) +
+		"&disclosure=" + strconv.FormatInt(before.Outside.Last.Seq, 10)
 	if err := c.call(ctx, "GET", query, nil, &out); err != nil {
 		if e := problem.As(err); e != nil && e.Kind == problem.NotFound {
 			return now, nil
@@ -142,6 +144,7 @@ func contradiction(before, now recordStatement, path string) error {
 	}{
 		{"The record of what was done on the box", "audit", before.Audit, now.Audit},
 		{"The record of who consented to what", "consent", before.Consent, now.Consent},
+		{"The register of what left the box", "disclosure", before.Outside, now.Outside},
 	} {
 		detail := ""
 		switch {
@@ -167,7 +170,7 @@ func (a *app) auditKeepCommand() *cobra.Command {
 	var accept bool
 	c := &cobra.Command{
 		Use: "keep", Short: "Keep where the box's records stand, and check what was kept before", Args: cobra.NoArgs,
-		Long: `keep asks the box where its record of acts and its record of consents stand and
+		Long: `keep asks the box where its records of acts, of consents and of what left it stand and
 keeps the signed answer on this computer. From then on nobody can rewrite what was
 recorded up to there without being found out, not even who has root on the box: keep
 and each push ask again and compare.
@@ -185,8 +188,11 @@ What it prints is what --head of audit verify takes.`,
 			if s.Schema == "" {
 				return &problem.Error{Kind: problem.NotFound, Op: "audit", Title: "This box does not say where its records stand", Hint: "It is older than this yunboxctl."}
 			}
-			return a.print(map[string]any{"time": s.Time, "audit": s.Audit.Last, "consent": s.Consent.Last}, func(w io.Writer) {
+			return a.print(map[string]any{"time": s.Time, "audit": s.Audit.Last, "consent": s.Consent.Last, "disclosure": s.Outside.Last}, func(w io.Writer) {
 				fmt.Fprintf(w, "audit:%d:%s\nconsent:%d:%s\n", s.Audit.Last.Seq, s.Audit.Last.Hash, s.Consent.Last.Seq, s.Consent.Last.Hash)
+				if s.Outside.Last.Seq > 0 {
+					fmt.Fprintf(w, "disclosure:%d:%s\n", s.Outside.Last.Seq, s.Outside.Last.Hash)
+				}
 			})
 		},
 	}

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -48,70 +44,16 @@ type deletionReceipt struct {
 	Keys bool `json:"keys_destroyed"`
 }
 
-// pinOf reads --key: a fingerprint as on the label, or a file with the box's ca.crt.
-func pinOf(key string) (pin, error) {
-	data, err := os.ReadFile(key)
-	if errors.Is(err, os.ErrNotExist) {
-		return parsePin(key)
+func writeDeletion(w io.Writer, payload []byte) error {
+	var r deletionReceipt
+	if json.Unmarshal(payload, &r) != nil {
+		return notGenuine("It has a form that this version cannot read.")
 	}
-	if err != nil {
-		return pin{}, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return parsePin(string(data))
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return pin{}, usagef("that file holds no certificate of a box")
-	}
-	return pin(sha256.Sum256(cert.RawSubjectPublicKeyInfo)), nil
-}
-
-// openDeletion checks a receipt: its JSON as the box gave it, or its JWS alone. The JSON
-// must say what was signed.
-func openDeletion(data []byte, known pin) (r deletionReceipt, err error) {
-	jws := strings.TrimSpace(string(data))
-	var said map[string]json.RawMessage
-	if strings.HasPrefix(jws, "{") {
-		if err := json.Unmarshal(data, &said); err != nil {
-			return r, notGenuine("It is no receipt.")
-		}
-		if err := json.Unmarshal(said["jws"], &jws); err != nil {
-			return r, notGenuine("It has no signature.")
-		}
-		delete(said, "jws")
-	}
-	payload, err := openSigned(jws, deletionTyp, known)
-	if err != nil {
-		return r, err
-	}
-	if said != nil {
-		var signed map[string]any
-		readable, err := json.Marshal(said)
-		if err == nil {
-			err = json.Unmarshal(payload, &signed)
-		}
-		var copied map[string]any
-		if err = errors.Join(err, json.Unmarshal(readable, &copied)); err != nil || !equalJSON(signed, copied) {
-			return r, notGenuine("It does not say what was signed.")
-		}
-	}
-	if json.Unmarshal(payload, &r) != nil || r.Schema != "yunbox-deletion-receipt/1" {
-		return r, notGenuine("It has a form that this version cannot read.")
-	}
-	return r, nil
-}
-
-// equalJSON compares two decoded objects; encoding sorts the names.
-func equalJSON(a, b map[string]any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
+	r.write(w)
+	return nil
 }
 
 func (r *deletionReceipt) write(w io.Writer) {
-	fmt.Fprintf(w, "genuine: signed by the box with the key %s\n", r.Box.Key)
 	fmt.Fprintf(w, "account %s, asked for by %s on %s, erased on %s\n", r.Principal, map[string]string{"person": "its person", "manager": "whoever manages the box"}[r.By],
 		r.Asked.Local().Format(time.DateOnly), r.Done.Local().Format(time.DateOnly))
 	if r.Unsure {
@@ -136,33 +78,7 @@ func (r *deletionReceipt) write(w io.Writer) {
 }
 
 func (a *app) receiptCommand() *cobra.Command {
-	top := &cobra.Command{Use: "receipt", Short: "Fetch and check the receipt of an account that is gone"}
-	var key string
-	verify := &cobra.Command{
-		Use: "verify FILE", Short: "Check the signature of a deletion receipt, without the box", Args: cobra.ExactArgs(1),
-		Long: `verify checks a deletion receipt, as the page saves it, against the key of the box that
-gave it. --key is the fingerprint on the box's label, or a file with its ca.crt. Nothing is
-asked of the network.`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if key == "" {
-				return usagef("whose receipt? --key FINGERPRINT, from the box's label, or a file with its ca.crt")
-			}
-			known, err := pinOf(key)
-			if err != nil {
-				return err
-			}
-			data, err := os.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			r, err := openDeletion(data, known)
-			if err != nil {
-				return err
-			}
-			return a.print(r, func(w io.Writer) { r.write(w) })
-		},
-	}
-	verify.Flags().StringVar(&key, "key", "", "fingerprint of the box's key, or a file with its ca.crt")
+	top := &cobra.Command{Use: "receipt", Short: "Check what a box signed; fetch the receipt of an account that is gone"}
 	fetch := &cobra.Command{
 		Use: "fetch CODE FILE", Short: "Fetch the receipt with the code that was shown when the account was cancelled", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -195,7 +111,7 @@ asked of the network.`,
 			})
 		},
 	}
-	top.AddCommand(verify, fetch)
+	top.AddCommand(a.receiptVerifyCommand(), fetch)
 	return top
 }
 

@@ -142,20 +142,34 @@ func openReceipt(jws string, known pin) (storageReceipt, error) {
 // The zero pin, of a box on this machine that is spoken to without encryption, takes
 // the key that is named.
 func openSigned(jws, typ string, known pin) ([]byte, error) {
+	return openSignedBy(jws, typ, boxKey{pin: known})
+}
+
+func openSignedBy(jws, typ string, known boxKey) ([]byte, error) {
 	parts := strings.Split(jws, ".")
 	if len(parts) != 3 {
 		return nil, notGenuine("It is no signed document.")
 	}
 	var by struct {
-		Box signedBy `json:"box"`
+		Box        signedBy `json:"box"`
+		Controller signedBy `json:"pii_controller"`
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(payload, &by) != nil {
 		return nil, notGenuine("It has a form that this version cannot read.")
 	}
+	if by.Box == (signedBy{}) {
+		by.Box = by.Controller
+	}
 	spki, err := base64.StdEncoding.DecodeString(by.Box.SPKI)
+	if by.Box.SPKI == "" {
+		if spki = known.spki; spki == nil && by.Box.Key == known.pin.String() {
+			return nil, &problem.Error{Kind: problem.Invalid, Op: "verify", Title: "This document does not name the key that it is signed with",
+				Detail: "It is from one of the first versions of the box, and the fingerprint is not enough to check it.", Hint: "Give the box's certificate instead, which is at /ca.crt: --key ca.crt."}
+		}
+	}
 	signer := pin(sha256.Sum256(spki))
-	if err != nil || signer.String() != by.Box.Key || known != (pin{}) && signer != known {
+	if err != nil || signer.String() != by.Box.Key || known.pin != (pin{}) && signer != known.pin {
 		return nil, notGenuine("It was made with another key than that of the box.")
 	}
 	key, err := x509.ParsePKIXPublicKey(spki)

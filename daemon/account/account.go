@@ -57,6 +57,9 @@ type Options struct {
 	// Stands is called in the transaction that switches somebody off or on again: what
 	// they stand for stands or falls with it. nil: nobody is interested.
 	Stands func(*db.Tx, ident.UserID) error
+	// Erased is called in the transaction that erased something of a category of somebody's
+	// data, so that the files of the database forget it, too. nil: nobody is interested.
+	Erased func(tx *db.Tx, u ident.UserID, category string) error
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
 	// Passwords is how many are checked at the same time, 19 MiB each; 0: two.

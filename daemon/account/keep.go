@@ -12,18 +12,19 @@ import (
 // erasable is what goes when a person withdraws a consent.
 type erasable struct {
 	purpose consent.Purpose
+	what    string // category, see Held
 	who     string // query of all who have such data
 	erase   func(*Accounts, *db.Tx, ident.UserID) error
 }
 
 func erasables() []erasable {
 	return []erasable{
-		{consent.ProfileDetails, `SELECT user FROM profile UNION SELECT user FROM profile_sensitive`, (*Accounts).eraseProfile},
-		{consent.DeviceInfo, `SELECT DISTINCT user FROM device_about`, func(_ *Accounts, tx *db.Tx, u ident.UserID) error {
+		{consent.ProfileDetails, "profile", `SELECT user FROM profile UNION SELECT user FROM profile_sensitive`, (*Accounts).eraseProfile},
+		{consent.DeviceInfo, "device_details", `SELECT DISTINCT user FROM device_about`, func(_ *Accounts, tx *db.Tx, u ident.UserID) error {
 			_, err := tx.Exec(`DELETE FROM device_about WHERE user = ?`, int64(u))
 			return err
 		}},
-		{consent.UsageLogs, `SELECT DISTINCT user FROM usage_log`, func(_ *Accounts, tx *db.Tx, u ident.UserID) error { return eraseUses(tx, u) }},
+		{consent.UsageLogs, "usage", `SELECT DISTINCT user FROM usage_log`, func(_ *Accounts, tx *db.Tx, u ident.UserID) error { return eraseUses(tx, u) }},
 	}
 }
 
@@ -34,6 +35,13 @@ func (a *Accounts) eraseProfile(tx *db.Tx, u ident.UserID) error {
 		}
 	}
 	return a.forgetIndexes(tx, u)
+}
+
+func (a *Accounts) erased(tx *db.Tx, u ident.UserID, category string) error {
+	if a.opt.Erased == nil {
+		return nil
+	}
+	return a.opt.Erased(tx, u, category)
 }
 
 // forgetIndexes forgets by what a person could be found.
@@ -80,7 +88,10 @@ func (a *Accounts) eraseWithdrawn(ctx context.Context, ledger *consent.Ledger) e
 					if g, err := ledger.Grant(ctx, u, 0, e.purpose); err == nil && g.Check(tx, e.purpose) == nil {
 						return nil // they said yes again meanwhile
 					}
-					return e.erase(a, tx, u)
+					if err := e.erase(a, tx, u); err != nil {
+						return err
+					}
+					return a.erased(tx, u, e.what)
 				})
 			}
 			if err != nil {

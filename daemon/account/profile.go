@@ -243,6 +243,9 @@ func (a *Accounts) DeleteDetail(ctx context.Context, p ident.Principal, d Detail
 		if err := a.vault.SetIndex(tx, p.User, string(d), ""); err != nil {
 			return err
 		}
+		if err := a.erased(tx, p.User, "profile"); err != nil {
+			return err
+		}
 		e := As(p, viaHTTP).event("profile.delete", p.User)
 		e.Object = string(d)
 		return a.log.Append(tx, e)

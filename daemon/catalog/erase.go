@@ -44,6 +44,13 @@ const (
 	someVersions   = `SELECT item, seq, ref, size FROM version WHERE user = +?1 ORDER BY item, seq LIMIT +?2`
 	someVersionsOf = `SELECT item, seq, ref, size FROM version WHERE user = +?1 AND source IN (SELECT value FROM json_each(?3)) ORDER BY item, seq LIMIT +?2`
 
+	// What became of files that are gone, and of what never became one.
+	someOffers      = `DELETE FROM ledger WHERE user = +?1 AND (device, n) IN (SELECT device, n FROM ledger WHERE user = +?1 ORDER BY device, n LIMIT +?2)`
+	someOffersUntil = `DELETE FROM ledger WHERE user = +?1 AND (device, n) IN (SELECT device, n FROM ledger WHERE user = +?1 AND time <= ?3 ORDER BY device, n LIMIT +?2)`
+	someOffersLost  = `DELETE FROM ledger WHERE user = +?1 AND (device, n) IN (SELECT l.device, l.n FROM ledger l WHERE l.user = +?1 AND l.path <> ''
+		AND NOT EXISTS (SELECT 1 FROM item i WHERE i.id = l.item) ORDER BY l.device, l.n LIMIT +?2)`
+
+	countOffersOf   = `SELECT count(*), 0 FROM ledger l LEFT JOIN item i ON i.id = l.item WHERE l.user = +?1 AND l.path <> '' AND (i.id IS NULL OR i.source IN (SELECT value FROM json_each(?2)))`
 	countLiveOf     = `SELECT count(*), coalesce(sum(i.size), 0) FROM json_each(?2) s CROSS JOIN item i INDEXED BY item_source ON i.user = +?1 AND i.source = s.value AND i.folder IS NOT NULL`
 	countTrashedOf  = `SELECT count(*), coalesce(sum(i.size), 0) FROM item i WHERE i.user = +?1 AND i.trashed IS NOT NULL AND i.source IN (SELECT value FROM json_each(?2))`
 	countVersionsOf = `SELECT count(*), coalesce(sum(v.size), 0) FROM version v WHERE v.user = +?1 AND v.source IN (SELECT value FROM json_each(?2))`
@@ -94,10 +101,48 @@ func (e eraser) files(ctx context.Context, u ident.UserID, w rights.Which, n int
 			if err := e.purgeAs(tx, it, !w.End); err != nil {
 				return err
 			}
+			if folder, _ := split(it.Path); w.Purpose != "" { // else all folders are looked at afterwards
+				if err := e.dropEmptied(tx, u, folder); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
 	return done, err
+}
+
+const nothingIn = `SELECT NOT EXISTS (SELECT 1 FROM item WHERE folder = +?1) AND NOT EXISTS (SELECT 1 FROM folder WHERE parent = +?1)`
+
+// dropEmptied removes the folder that was emptied, and those that it was the last thing in:
+// their names came with the files.
+func (e eraser) dropEmptied(tx *db.Tx, u ident.UserID, path string) error {
+	dropped := false
+	for ; path != ""; path, _ = split(path) {
+		id, _, err := folderIn(tx, u, path)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		empty := false
+		if err == nil {
+			err = tx.QueryRow(nothingIn, id).Scan(&empty)
+		}
+		if err != nil {
+			return err
+		}
+		if !empty {
+			break
+		}
+		if _, err := tx.Exec(`DELETE FROM folder WHERE id = +?`, id); err != nil {
+			return err
+		}
+		dropped = true
+	}
+	if !dropped {
+		return nil
+	}
+	_, err := e.touch(tx, u, 0, KindFolder, delta{}, "")
+	return err
 }
 
 func (e eraser) trashed(ctx context.Context, u ident.UserID, w rights.Which, n int) (done int, err error) {
@@ -183,6 +228,30 @@ func (e eraser) versions(ctx context.Context, u ident.UserID, w rights.Which, n 
 		}
 		tx.AfterCommit(e.announceDeath)
 		_, err = e.touch(tx, u, 0, KindFolder, d, "")
+		return err
+	})
+	return done, err
+}
+
+// offers deletes the history of devices: for a purpose, what it says of files that are gone.
+func (e eraser) offers(ctx context.Context, u ident.UserID, w rights.Which, n int) (done int, err error) {
+	if w.Trash {
+		return 0, nil // the files are still there
+	}
+	query, args := someOffers, []any{int64(u), n}
+	switch {
+	case !w.Before.IsZero():
+		query, args = someOffersUntil, append(args, w.Before.UnixMilli())
+	case w.Purpose != "":
+		query = someOffersLost
+	}
+	err = e.db.Write(ctx, func(tx *db.Tx) error {
+		res, err := tx.Exec(query, args...)
+		if err != nil {
+			return err
+		}
+		some, err := res.RowsAffected()
+		done = int(some)
 		return err
 	})
 	return done, err

@@ -75,7 +75,7 @@ func (c *Catalog) Held(sources func(purpose string) []string) rights.Holder {
 			ID: "deleted", Title: rights.Words{EN: "What you deleted", ZH: "已删除的内容"},
 			What: rights.Words{EN: "Hashes of contents that you deleted for good, so that the next backup does not bring them back. They say nothing to anybody who does not have the file.", ZH: "您彻底删除的内容的哈希，使下次备份不会再带回它们；没有原文件的人无法从中得知任何内容。"},
 			From: byBox, Kept: rights.Words{EN: "For as long as you choose under Account, a year unless you choose; a month later it is forgotten.", ZH: "时长由您在“账户”中选择，默认一年；再过一个月后清除。"},
-			Fix:   rights.Words{EN: "Have the file again, or choose another time under Account.", ZH: "可重新取回文件，或在“账户”中选择其他时长。"},
+			Fix: rights.Words{EN: "Have the file again, or choose another time under Account.", ZH: "可重新取回文件，或在“账户”中选择其他时长。"}, Purposes: backups,
 			Erase: rights.Erase{Rows: true},
 			Tables: []rights.Table{
 				{Name: "tombstone", Kind: "deleted_content", Key: []string{"t.ref"}, Columns: []rights.Column{rights.Hash("sha256").Of("t.ref"), rights.Time("time")}},
@@ -87,7 +87,7 @@ func (c *Catalog) Held(sources func(purpose string) []string) rights.Holder {
 			What: rights.Words{EN: "What each device offered and what became of it, so that you see why a photo is here or is not.", ZH: "每台设备提交过什么、结果如何，让您知道照片为何在或不在这里。"},
 			From: byBox, Kept: rights.Words{EN: "The newest of each device; older ones go by themselves.", ZH: "每台设备保留最新的记录，旧的自动移除。"},
 			Fix: rights.Words{EN: "It says what happened.", ZH: "如实记录，不可更改。"}, Purposes: backups,
-			Erase:  rights.Erase{Rows: true},
+			Erase:  rights.Erase{Step: e.offers, Count: e.count(countOffersOf)},
 			Period: &rights.Period{Table: "ledger", Column: "time", Min: 7, Max: 3650},
 			Tables: []rights.Table{{
 				Name: "ledger", Kind: "offer", Key: []string{"t.device", "t.n"}, Columns: []rights.Column{

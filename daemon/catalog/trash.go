@@ -257,19 +257,29 @@ func versionsIn(tx *db.Tx, id ident.ItemID, sizes map[storage.Ref]int64) (total 
 const markDead = `UPDATE blob SET dead = ?2 WHERE ref = ?1 AND dead IS NULL
 AND NOT EXISTS (SELECT 1 FROM item WHERE ref = ?1) AND NOT EXISTS (SELECT 1 FROM version WHERE ref = ?1)`
 
-// letGoAs notes that u deleted a row with ref: the tombstone if it is to be remembered,
+// letGoAs notes that u deleted a row with ref: the tombstone if it is to be remembered, else no trace,
 // and that the content is dead if nobody keeps it. It returns whether u keeps it no longer.
 func (c *Catalog) letGoAs(tx *db.Tx, u ident.UserID, ref storage.Ref, remember bool) (bool, error) {
 	if remember {
 		if err := remembers(tx, u, ref); err != nil {
 			return false, err
 		}
+	} else if err := forgetDeletion(tx, u, ref); err != nil {
+		return false, err
 	}
 	if _, err := tx.Exec(markDead, ref[:], tx.Now.UnixMilli()); err != nil {
 		return false, err
 	}
 	h, err := held(tx, u, ref)
 	return !h.any, err
+}
+
+func forgetDeletion(tx *db.Tx, u ident.UserID, ref storage.Ref) error {
+	if _, err := tx.Exec(dropTombstone, int64(u), ref[:]); err != nil {
+		return err
+	}
+	_, err := tx.Exec(dropTombstone1, int64(u), ref[:])
+	return err
 }
 
 func remembers(tx *db.Tx, u ident.UserID, ref storage.Ref) error {

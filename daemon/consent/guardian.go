@@ -1,8 +1,6 @@
 package consent
 
 import (
-	"crypto"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -309,18 +307,8 @@ func (l *Ledger) Entry(tx *db.Tx, u ident.UserID, p Purpose) (string, error) {
 }
 
 // Controller returns the box as its receipts name it.
-func (l *Ledger) Controller() Controller { return Controller{ID: l.sign.box, Key: l.sign.kid} }
-
-// VerifySigned checks what Sign gave against the public key of its box, and returns what
-// was signed. Every failure is an ErrReceipt.
-func VerifySigned(key crypto.PublicKey, typ, jws string) ([]byte, error) {
-	if len(jws) > maxReceipt {
-		return nil, fmt.Errorf("%w: too long", ErrReceipt)
-	}
-	if typ == receiptType {
-		return nil, errors.New("consent: see VerifyReceipt")
-	}
-	return verifyJWS(key, typ, jws)
+func (l *Ledger) Controller() Controller {
+	return Controller{ID: l.sign.box, Key: l.sign.kid, SPKI: l.sign.der}
 }
 
 // OfAge returns when somebody who turns 14 in the month ("2031-05") surely has: at its

@@ -70,6 +70,9 @@ type Receipt struct {
 type Controller struct {
 	ID  string `json:"id"`  // the box's id, as in its announcement: 16 characters
 	Key string `json:"key"` // fingerprint of its key: base64url of the SHA-256 of the public key (SPKI)
+	// SPKI is the key itself, base64, so that who has the fingerprint can check the signature.
+	// Receipts of the first versions of the box have none.
+	SPKI string `json:"spki,omitempty"`
 }
 
 // Notice is the privacy policy that was current.
@@ -114,7 +117,7 @@ type Withdrawal struct {
 func (l *Ledger) receipt(d Decision, info *Info, policy *Policy, now decision, hash audit.Hash, last previous) Receipt {
 	r := Receipt{
 		Schema: receiptSchema, Record: hash.String(), Principal: d.User, Device: d.Device,
-		Controller: Controller{ID: l.sign.box, Key: l.sign.kid},
+		Controller: l.Controller(),
 		Notice:     Notice{Revision: policy.Revision, Modified: policy.Modified.Format(time.DateOnly), SHA256: map[string]string{}},
 		Purpose: ReceiptPurpose{
 			ID: info.ID, Version: info.Version, Basis: "consent", Sensitive: info.Sensitive,
@@ -146,6 +149,7 @@ type signer struct {
 	pub *ecdsa.PublicKey
 	kid string // fingerprint of the key
 	box string // id of the box, which is made from its key
+	der string // the public key, SPKI in base64
 }
 
 var errKey = errors.New("consent: receipts need an ECDSA key on P-256")
@@ -158,7 +162,11 @@ func newSigner(key crypto.Signer) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signer{key: key, pub: pub, kid: kid, box: box}, nil
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, fmt.Errorf("consent: %w", err)
+	}
+	return &signer{key: key, pub: pub, kid: kid, box: box, der: base64.StdEncoding.EncodeToString(der)}, nil
 }
 
 var boxID = base32.StdEncoding.WithPadding(base32.NoPadding)

@@ -210,12 +210,21 @@ func scan(rows *sql.Rows) (e Recorded, err error) {
 }
 
 // Verify reads the whole register and says whether it holds; see audit.Log.Verify.
-func (r *Register) Verify(ctx context.Context) (report audit.Report, err error) {
+func (r *Register) Verify(ctx context.Context, kept ...audit.Mark) (report audit.Report, err error) {
 	err = r.db.Read(ctx, func(tx *db.Tx) (err error) {
-		report, err = r.chain.Verify(ctx, tx)
+		report, err = r.chain.Verify(ctx, tx, kept...)
 		return err
 	})
 	return report, err
+}
+
+// Marks returns the mark of the last entry, and of entry at; see audit.Log.Marks.
+func (r *Register) Marks(ctx context.Context, at int64) (last audit.Mark, then *audit.Mark, err error) {
+	err = r.db.Read(ctx, func(tx *db.Tx) (err error) {
+		last, then, err = r.chain.Marks(ctx, tx, at)
+		return err
+	})
+	return last, then, err
 }
 
 func refused(detail string) error {

@@ -44,6 +44,9 @@ type Options struct {
 	Rights   func() *rights.Register
 	// Sweep removes at once the contents that nobody keeps any longer.
 	Sweep func(context.Context) error
+	// Scour has every file of the database forget what went: see db.DB.Scour. It may wait
+	// until nobody sends.
+	Scour func(context.Context) error
 	// Shred destroys the keys of a person, by which what copies of the records still
 	// hold of them is lost for good; nil: there are none. It may be called again.
 	Shred func(context.Context, ident.UserID) error

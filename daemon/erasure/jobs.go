@@ -67,6 +67,17 @@ func (r *Room) Begin(ctx context.Context, p ident.Principal, category, purpose s
 	return j, nil
 }
 
+// Gone has the files of the database forget what was erased of a category within tx,
+// elsewhere than by Begin. Until they have, the person sees it among what is being erased.
+func (r *Room) Gone(tx *db.Tx, u ident.UserID, category string) error {
+	if _, err := tx.Exec(`INSERT INTO erasure (user, category, purpose, trash, asked, erased, gone) VALUES (?1, ?2, '', 0, ?3, 1, ?3)`,
+		int64(u), category, tx.Now.UnixMilli()); err != nil {
+		return err
+	}
+	tx.AfterCommit(r.wake)
+	return nil
+}
+
 // Jobs lists what is being erased of a person, and what was a moment ago.
 func (r *Room) Jobs(ctx context.Context, u ident.UserID) (list []Job, err error) {
 	err = r.opt.DB.Read(ctx, func(tx *db.Tx) error {
@@ -159,7 +170,7 @@ func (r *Room) erase(ctx context.Context) error {
 		if err := r.opt.Sweep(ctx); err != nil {
 			return err
 		}
-		if err := r.opt.DB.Scour(ctx); err != nil {
+		if err := r.opt.Scour(ctx); err != nil {
 			return err
 		}
 	}

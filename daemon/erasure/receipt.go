@@ -91,7 +91,7 @@ func (r *Room) forget(ctx context.Context, c Cancellation) error {
 	if err := r.opt.Pace(ctx); err != nil {
 		return err
 	}
-	if err := r.opt.DB.Scour(ctx); err != nil {
+	if err := r.opt.Scour(ctx); err != nil {
 		return err
 	}
 	if err := r.opt.Pace(ctx); err != nil {

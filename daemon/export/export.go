@@ -474,7 +474,7 @@ func (r *Room) Held() rights.Holder {
 		From:  rights.Words{EN: "From the box, when you asked for it.", ZH: "由盒子应您的请求生成。"},
 		Kept:  rights.Words{EN: "Seven days, or until you remove it or ask for another.", ZH: "七天；手动移除或再次请求时提前移除。"},
 		Fix:   rights.Words{EN: "Ask for another one.", ZH: "重新请求一份即可。"},
-		Erase: rights.Erase{Step: r.erase},
+		Erase: rights.Erase{Step: r.erase, Lists: "files"},
 		Files: func(ctx context.Context, u ident.UserID) (list []rights.Record, err error) {
 			all, err := r.List(ctx, u)
 			for _, i := range all {

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"yunbox.local/daemon/account"
-	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/rights"
 )
 
 const (
@@ -57,30 +57,41 @@ type Deletion struct {
 	Deleted   time.Time    `json:"deleted"`
 	// ClockUnsure: the box knew that its clock may well be wrong.
 	ClockUnsure bool              `json:"clock_unsure,omitempty"`
-	Files       int64             `json:"files"` // names with their versions
-	Bytes       int64             `json:"bytes"`
-	Left        map[string]string `json:"left"` // what goes later, and when
+	Files       int64             `json:"files"` // that there were when it began, and older versions of files
+	Bytes       int64             `json:"bytes"` // of them
+	Left        map[string]string `json:"left"`  // what goes later, and when
 	JWS         string            `json:"jws,omitempty"`
 }
 
 // left says, by language, what a deletion reaches later.
 func left() map[string]string {
 	return map[string]string{
-		"en": "The contents leave the disk within the hour unless somebody else on the box keeps the same ones. The box's journal forgets the names when its older copies go; a second copy on another disk with the second run after this.",
-		"zh": "文件内容在一小时内从磁盘移除，除非盒子上另有人保存同样的内容。日志中的名称随旧副本一同移除；另一块磁盘上的副本在此后第二次运行时移除。",
+		"en": "A content that somebody else on the box keeps, too, stays as theirs. A second copy on another disk forgets with the second run after this.",
+		"zh": "盒子上另有人保存的同样内容作为其本人的内容保留。另一块磁盘上的副本在此后第二次运行时移除。",
 	}
 }
 
-// sources are the marks of what came in under p, nil: all. ok is false where nothing does.
-func (r *Room) sources(p consent.Purpose) (list []string, ok bool) {
+// which is what came in under p: under Storage, everything. It leaves no memory, so that
+// the phone may send it again when a guardian agrees again. ok is false where nothing comes in.
+func (r *Room) which(p consent.Purpose) (w rights.Which, ok bool) {
 	info, err := r.purpose(p)
-	switch {
-	case err != nil || len(info.Sources) == 0:
-		return nil, false
-	case p == consent.Storage:
-		return nil, true
+	return rights.Which{Purpose: string(p), Whole: p == consent.Storage, End: true}, err == nil && len(info.Sources) > 0
+}
+
+// came counts what came in of u: files with their older versions, and unfinished uploads.
+func (r *Room) came(ctx context.Context, tx *db.Tx, u ident.UserID, w rights.Which) (files rights.Sum, any bool, err error) {
+	plan, err := r.Rights().PlanIn(ctx, tx, u, "", w)
+	for _, f := range plan {
+		switch f.Category {
+		case "files", "versions", "trash":
+			files.Records += f.Goes.Records
+			files.Bytes += f.Goes.Bytes
+			any = true
+		case "uploads":
+			any = true
+		}
 	}
-	return info.Sources, true
+	return files, any, err
 }
 
 func erasures(tx *db.Tx, child ident.UserID) (list []Erasure, err error) {
@@ -148,11 +159,11 @@ func errDeleting(op string) error {
 
 // schedule has what came in under a consent that ended deleted in time.
 func (r *Room) schedule(tx *db.Tx, w Ward, d consent.Decision) error {
-	from, ok := r.sources(d.Purpose)
+	what, ok := r.which(d.Purpose)
 	if !ok || d.Device != 0 {
 		return nil
 	}
-	has, err := r.has(tx, d.User, from)
+	_, has, err := r.came(context.Background(), tx, d.User, what)
 	if err != nil || !has {
 		return err
 	}
@@ -167,14 +178,6 @@ func (r *Room) schedule(tx *db.Tx, w Ward, d consent.Decision) error {
 	return r.tell(tx, account.NoticeWardErasure, w.Name, append(w.standing(), d.User)...)
 }
 
-func (r *Room) has(tx *db.Tx, u ident.UserID, from []string) (bool, error) {
-	has, err := r.Catalog.HasIn(tx, u, from)
-	if err != nil || has {
-		return has, err
-	}
-	return r.Ingest.HasIn(tx, u, from)
-}
-
 // EraseNow has what came in of child under p deleted at once, for its guardian g, who has
 // proved lately who they are. The consent must have ended before (problem.Conflict).
 func (r *Room) EraseNow(ctx context.Context, g ident.Principal, child ident.UserID, p consent.Purpose) error {
@@ -183,7 +186,7 @@ func (r *Room) EraseNow(ctx context.Context, g ident.Principal, child ident.User
 		if _, err := r.stands(tx, op, g.User, child); err != nil {
 			return err
 		}
-		from, ok := r.sources(p)
+		what, ok := r.which(p)
 		if !ok {
 			return &problem.Error{Kind: problem.Invalid, Op: op, Title: "Nothing comes in under that purpose",
 				Detail: "Only backups and the storage of files keep what a child sends.", Hint: "Choose one of those."}
@@ -195,7 +198,7 @@ func (r *Room) EraseNow(ctx context.Context, g ident.Principal, child ident.User
 			return &problem.Error{Kind: problem.Conflict, Op: op, Title: "You agree to that purpose",
 				Detail: "What comes in would be deleted while more is coming.", Hint: "Withdraw the consent first, then delete."}
 		}
-		has, err := r.has(tx, child, from)
+		_, has, err := r.came(ctx, tx, child, what)
 		if err != nil {
 			return err
 		}
@@ -262,54 +265,68 @@ func (r *Room) Settle(ctx context.Context) error {
 		return rows.Err()
 	})
 	err = errors.Join(err, rerr)
+	gone := due[:0]
 	for _, w := range due {
-		err = errors.Join(err, r.erase(ctx, w.child, w.p))
+		left, eerr := r.erase(ctx, w.child, w.p)
+		if err = errors.Join(err, eerr); eerr == nil && left {
+			gone = append(gone, w)
+		}
+	}
+	if len(gone) == 0 {
+		return err
+	}
+	if cerr := r.Clean(ctx); cerr != nil { // no receipt before nothing is left in any file
+		return errors.Join(err, cerr)
+	}
+	for _, w := range gone {
+		err = errors.Join(err, r.DB.Write(ctx, func(tx *db.Tx) error { return r.finish(tx, w.child, w.p) }))
 	}
 	return err
 }
 
-// erase deletes what came in of child under p. What ends early goes on later: nothing
-// brings it back, since no consent is taken meanwhile.
-func (r *Room) erase(ctx context.Context, child ident.UserID, p consent.Purpose) error {
-	from, ok := r.sources(p)
+// erase deletes what came in of child under p, and reports whether that is to be signed.
+// What ends early goes on later: nothing brings it back, since no consent is taken meanwhile.
+func (r *Room) erase(ctx context.Context, child ident.UserID, p consent.Purpose) (bool, error) {
+	what, ok := r.which(p)
 	if !ok {
-		return fmt.Errorf("guardian: nothing comes in under %s", p)
+		return false, fmt.Errorf("guardian: nothing comes in under %s", p)
 	}
 	begin := false
 	err := r.DB.Write(ctx, func(tx *db.Tx) error {
-		state, err := r.Consent.StateIn(tx, child, p)
+		var begun bool
+		err := tx.QueryRow(`SELECT begun IS NOT NULL FROM ward_erasure WHERE child = ? AND purpose = ?`, int64(child), string(p)).Scan(&begun)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // it went with another one, or somebody agreed again
+		}
 		if err != nil {
 			return err
 		}
-		if state == consent.Granted { // never, whatever the table says
-			var begun bool
-			if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM ward_erasure WHERE child = ? AND purpose = ? AND begun IS NOT NULL)`, int64(child), string(p)).Scan(&begun); err != nil {
-				return err
-			}
-			if begun { // somebody stands behind it again: what is gone has its receipt, the rest stays
-				return r.finish(tx, child, p)
-			}
+		state, err := r.Consent.StateIn(tx, child, p)
+		switch {
+		case err != nil:
+			return err
+		case state == consent.Granted && begun: // somebody stands behind it again: what is gone has its receipt, the rest stays
+			return r.finish(tx, child, p)
+		case state == consent.Granted: // never, whatever the table says
 			_, err := tx.Exec(`DELETE FROM ward_erasure WHERE child = ? AND purpose = ?`, int64(child), string(p))
 			return err
 		}
-		begin = true
-		_, err = tx.Exec(`UPDATE ward_erasure SET begun = ? WHERE child = ? AND purpose = ? AND begun IS NULL`, tx.Now.UnixMilli(), int64(child), string(p))
+		if begin = true; begun {
+			return nil
+		}
+		files, _, err := r.came(ctx, tx, child, what)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE ward_erasure SET begun = ?, files = ?, bytes = ? WHERE child = ? AND purpose = ?`,
+			tx.Now.UnixMilli(), files.Records, files.Bytes, int64(child), string(p))
 		return err
 	})
 	if err != nil || !begin {
-		return err
+		return false, err
 	}
-	if _, err := r.Ingest.Erase(ctx, child, from); err != nil {
-		return err
-	}
-	err = r.Catalog.EraseAll(ctx, child, from, func(tx *db.Tx, e catalog.Erased) error {
-		_, err := tx.Exec(`UPDATE ward_erasure SET files = files + ?, bytes = bytes + ? WHERE child = ? AND purpose = ?`, e.Files, e.Bytes, int64(child), string(p))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.DB.Write(ctx, func(tx *db.Tx) error { return r.finish(tx, child, p) })
+	_, err = r.Rights().Erase(ctx, child, "", what)
+	return true, err
 }
 
 // finish signs that all of it is gone.
@@ -380,7 +397,7 @@ func (r *Room) finish(tx *db.Tx, child ident.UserID, p consent.Purpose) error {
 	return r.Audit.Append(tx, e)
 }
 
-// Decode reads a receipt of our own without checking it; consent.VerifySigned does that.
+// Decode reads a receipt of our own without checking it; `yunboxctl receipt verify` does that.
 func Decode(jws string) (Deletion, error) {
 	var d Deletion
 	_, rest, _ := strings.Cut(jws, ".")

@@ -20,12 +20,11 @@ import (
 
 	"yunbox.local/daemon/account"
 	"yunbox.local/daemon/audit"
-	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
-	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/rights"
 )
 
 // Options of New. All but Log are needed.
@@ -34,9 +33,11 @@ type Options struct {
 	Accounts *account.Accounts
 	Audit    *audit.Log
 	Consent  *consent.Ledger
-	Catalog  *catalog.Catalog
-	Ingest   *ingest.Ingest
-	Log      *slog.Logger // nil discards
+	Rights   func() *rights.Register
+	// Clean removes the contents that nobody keeps any longer, and has every file of the
+	// database forget what went.
+	Clean func(context.Context) error
+	Log   *slog.Logger // nil discards
 }
 
 // Room is where guardians and children meet. It is safe for concurrent use.

@@ -28,6 +28,9 @@ type Erase struct {
 	Count func(ctx context.Context, tx *db.Tx, u ident.UserID, purpose string) (Sum, error)
 	// With names the category that takes this one along.
 	With string
+	// Lists names a category whose records this one names: when any of those go for good,
+	// all of it goes.
+	Lists string
 	// Last says why it goes with the account and not before.
 	Last Words
 	// Stays says why it stays when the account goes, and in which form.
@@ -38,7 +41,11 @@ type Erase struct {
 type Which struct {
 	Purpose string // only what rests on this consent; "": all
 	Trash   bool   // files go into the trash instead of for good
-	End     bool   // the account goes, too: nothing is to be remembered
+	// Whole takes all of each category that rests on Purpose, whatever else it rests on:
+	// the consent to storage stands behind every file.
+	Whole bool
+	// End leaves no memory of what went: the account goes, too, or it may come again.
+	End bool
 	// Before takes only what is older, by the category's Period; zero: all.
 	Before time.Time
 }
@@ -87,11 +94,17 @@ func (c *Category) deleteRows(ctx context.Context, d *db.DB, u ident.UserID, n i
 
 // takes reports whether erasing for w takes anything of the category, and whether all.
 func (c *Category) takes(w Which) bool {
+	if w.Whole {
+		return slices.Contains(c.Purposes, w.Purpose)
+	}
 	return w.Purpose == "" || c.Erase.Count != nil && slices.Contains(c.Purposes, w.Purpose) || slices.Equal(c.Purposes, []string{w.Purpose})
 }
 
 // erase erases what w says of the category and returns how many records went.
 func (r *Register) erase(ctx context.Context, c *Category, u ident.UserID, w Which) (total int64, err error) {
+	if w.Whole || c.Erase.Lists != "" {
+		w.Purpose = ""
+	}
 	for {
 		if err := r.rest(ctx); err != nil {
 			return total, err
@@ -127,34 +140,47 @@ func (r *Register) Plan(ctx context.Context, u ident.UserID, category string, w 
 		}
 	}
 	err = r.db.Read(ctx, func(tx *db.Tx) error {
-		for _, c := range r.Categories() {
-			along := category != "" && c.Erase.With == category
-			if category != "" && c.ID != category && !along || !c.takes(w) && !along {
-				continue
-			}
-			f := Fate{Category: c.ID, Title: c.Title, With: c.Erase.With}
-			if w.Purpose != "" && c.Erase.Count != nil {
-				f.Goes, err = c.Erase.Count(ctx, tx, u, w.Purpose)
-			} else {
-				f.Goes, err = c.Sum(ctx, tx, u)
-			}
-			if err != nil {
-				return err
-			}
-			if f.Goes.Records == 0 && c.ID != category {
-				continue
-			}
-			if f.Stays = c.Erase.Stays; f.Stays == (Words{}) {
-				f.Stays = c.Erase.Last
-			}
-			if f.Stays != (Words{}) {
-				f.Goes = Sum{}
-			}
-			list = append(list, f)
-		}
-		return nil
+		list, err = r.PlanIn(ctx, tx, u, category, w)
+		return err
 	})
 	return list, err
+}
+
+// PlanIn is Plan within a transaction; an unknown category has no fate.
+func (r *Register) PlanIn(ctx context.Context, tx *db.Tx, u ident.UserID, category string, w Which) (list []Fate, err error) {
+	for _, c := range r.Categories() {
+		lists := r.listed(&c, w)
+		along := category != "" && (c.Erase.With == category || lists && c.Erase.Lists == category)
+		if category != "" && c.ID != category && !along || !c.takes(w) && !along && !lists {
+			continue
+		}
+		f := Fate{Category: c.ID, Title: c.Title, With: c.Erase.With}
+		if w.Purpose != "" && !w.Whole && !lists && c.Erase.Count != nil {
+			f.Goes, err = c.Erase.Count(ctx, tx, u, w.Purpose)
+		} else {
+			f.Goes, err = c.Sum(ctx, tx, u)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.Goes.Records == 0 && c.ID != category {
+			continue
+		}
+		if f.Stays = c.Erase.Stays; f.Stays == (Words{}) {
+			f.Stays = c.Erase.Last
+		}
+		if f.Stays != (Words{}) {
+			f.Goes = Sum{}
+		}
+		list = append(list, f)
+	}
+	return list, nil
+}
+
+// listed reports whether the category names records of another one that w takes.
+func (r *Register) listed(c *Category, w Which) bool {
+	o, err := r.Category(c.Erase.Lists)
+	return err == nil && !w.Trash && o.takes(w)
 }
 
 // Erase erases a category of a person, or with "" every one that does not go with the
@@ -176,9 +202,14 @@ func (r *Register) Erase(ctx context.Context, u ident.UserID, category string, w
 			return 0, &problem.Error{Kind: problem.Conflict, Op: "rights.erase", Title: "That cannot be erased by itself", Detail: stays.EN}
 		}
 		list = []Category{c}
+		for _, o := range r.Categories() {
+			if o.Erase.Lists == c.ID {
+				list = append(list, o)
+			}
+		}
 	}
 	for i := range list {
-		if c := &list[i]; c.stays() == (Words{}) && c.takes(w) {
+		if c := &list[i]; c.stays() == (Words{}) && (c.takes(w) || r.listed(c, w)) {
 			n, err := r.erase(ctx, c, u, w)
 			total += n
 			if err != nil {
@@ -257,6 +288,11 @@ func (r *Register) Faults() error {
 		if e.With != "" {
 			if _, err := r.Category(e.With); err != nil {
 				errs = append(errs, fmt.Errorf("%s goes with %s, which does not exist", c.ID, e.With))
+			}
+		}
+		if e.Lists != "" {
+			if _, err := r.Category(e.Lists); err != nil {
+				errs = append(errs, fmt.Errorf("%s names records of %s, which does not exist", c.ID, e.Lists))
 			}
 		}
 		if e.Rows {

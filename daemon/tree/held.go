@@ -36,8 +36,27 @@ func (t *Tree) leave(ctx context.Context, u ident.UserID, _ rights.Which, _ int)
 	}
 	t.work.Lock()
 	defer t.work.Unlock()
-	if err := t.forget(ctx, `user = ?1`, int64(u)); err != nil || t.state.mark == "" {
+	if err := t.forget(ctx, `user = ?1`, int64(u)); err != nil {
 		return 0, err
 	}
-	return 0, writeIntent(t.opt.Disk, intent{Mark: t.state.mark, Batch: t.state.batch})
+	return 0, t.forgetBatch()
+}
+
+// forgetBatch removes the names of the last batch from the notes about it. t.work is held.
+func (t *Tree) forgetBatch() error {
+	if t.state.mark == "" {
+		return nil
+	}
+	return writeIntent(t.opt.Disk, intent{Mark: t.state.mark, Batch: t.state.batch})
+}
+
+// Forget removes the names of what was done last from the notes of the view: some may be
+// of files that were erased.
+func (t *Tree) Forget(ctx context.Context) error {
+	if _, _, err := t.ready(ctx); err != nil {
+		return err
+	}
+	t.work.Lock()
+	defer t.work.Unlock()
+	return t.forgetBatch()
 }

@@ -291,6 +291,10 @@ func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	keptOutside, err := keptMarks(r.URL.Query()["disclosure"])
+	if err != nil {
+		return err
+	}
 	acts, err := l.api.audit.Verify(r.Context(), keptActs...)
 	if err != nil {
 		return err
@@ -299,7 +303,7 @@ func (l *Local) auditVerify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	outside, err := l.api.outside.Verify(r.Context())
+	outside, err := l.api.outside.Verify(r.Context(), keptOutside...)
 	if err != nil {
 		return err
 	}

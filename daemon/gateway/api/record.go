@@ -20,8 +20,8 @@ const (
 func (a *API) registerRecord() {
 	register(a, route{
 		Method: "GET", Path: "/v1/record", ID: "get-record", Tag: "consent",
-		Summary: "Where the box's records of acts and of consents stand, signed",
-		Description: "Both records are chains: the hash of an entry covers all before it. An app keeps the last answer and asks with its numbers the next time. " +
+		Summary: "Where the box's records of acts, of consents and of what left it stand, signed",
+		Description: "The records are chains: the hash of an entry covers all before it. An app keeps the last answer and asks with its numbers the next time. " +
 			"If `then` is absent or has another hash than was kept, the record was cut or rewritten since, whoever did it, and both signed answers prove it. " +
 			"The hashes say nothing about what the entries contain.\n\n" +
 			"`jws` is a JSON Web Signature (RFC 7515, ES256) by the box's own key. " +
@@ -32,6 +32,7 @@ func (a *API) registerRecord() {
 type recordInput struct {
 	Audit   int64 `query:"audit" minimum:"0" doc:"Number of an entry of the record of acts that was kept; 0: none"`
 	Consent int64 `query:"consent" minimum:"0" doc:"Number of an entry of the record of consents that was kept; 0: none"`
+	Outside int64 `query:"disclosure" minimum:"0" doc:"Number of an entry of the register of what left the box that was kept; 0: none"`
 }
 
 type recordAnswer struct {
@@ -45,6 +46,7 @@ type RecordStatement struct {
 	Time    moment     `json:"time" doc:"By the box's clock"`
 	Audit   Standing   `json:"audit" doc:"Of who did what"`
 	Consent Standing   `json:"consent" doc:"Of who consented to what"`
+	Outside Standing   `json:"disclosure" doc:"Of what left the box"`
 	JWS     string     `json:"jws,omitempty" doc:"All of the above, signed"`
 }
 
@@ -61,6 +63,9 @@ func (a *API) standing(ctx context.Context, in *recordInput) (*recordAnswer, err
 		return nil, err
 	}
 	if s.Consent.Last, s.Consent.Then, err = a.consent.Marks(ctx, in.Consent); err != nil {
+		return nil, err
+	}
+	if s.Outside.Last, s.Outside.Then, err = a.outside.Marks(ctx, in.Outside); err != nil {
 		return nil, err
 	}
 	if s.Box, err = a.signingBox(); err != nil {

@@ -68,6 +68,27 @@ func consentStates() []consentState {
 	}
 }
 
+// wardStates are the further rows, of a child: bob is asked to stand for it, does, and
+// stands down again.
+func wardStates() []consentState {
+	return []consentState{
+		{"a child without a guardian", func(*matrix) {}, never},
+		{"a child, its guardian agreed", func(m *matrix) {
+			m.bob.BecomeGuardian(m.kid)
+			m.bob.GrantFor(m.kid, m.available()...)
+		}, always},
+		{"a child, its guardian withdrew", func(m *matrix) {
+			for _, p := range m.available() {
+				m.bob.WithdrawFor(m.kid, p)
+			}
+		}, never},
+		{"a child, its guardian agreed and is none any more", func(m *matrix) {
+			m.bob.GrantFor(m.kid, m.available()...)
+			m.bob.Call("DELETE", "/v1/children/"+m.kid.ID, nil, nil)
+		}, never},
+	}
+}
+
 // sourceOf is the mark of files of a purpose, "" for a purpose that files do not come by.
 func sourceOf(p consent.Purpose) string {
 	return map[consent.Purpose]string{
@@ -87,9 +108,12 @@ type way struct {
 type matrix struct {
 	*testing.T
 	box  *daemontest.Box
-	ada  *daemontest.Person
-	ways []way
-	dir  string // of folders on the box's computer
+	ada  *daemontest.Person // decides for herself
+	bob  *daemontest.Person // decides for kid
+	kid  *daemontest.Person
+	who  *daemontest.Person // whose files are sent: ada or kid
+	ways []way              // of who
+	dir  string             // of folders on the box's computer
 	kept int
 	// clients whose connections end with a restart
 	clients []interface{ Reconnect() }
@@ -125,7 +149,7 @@ func outcome(err error) string {
 
 // put is a way that sends files.
 func (m *matrix) put(name string, connect gatewaytest.Connect, only consent.Purpose) way {
-	client := connect(m, m.ada)
+	client := connect(m, m.who)
 	if c, ok := client.(interface{ Reconnect() }); ok {
 		m.clients = append(m.clients, c)
 	}
@@ -205,7 +229,7 @@ func (m *matrix) folder() way {
 			Stored, Refused int
 			Error           string
 		}
-		lines := m.box.LocalLines("POST", "/local/inboxes/import", map[string]any{"path": filepath.Join(m.dir, state, source), "user": "ada", "source": source, "into": "matrix/folder"})
+		lines := m.box.LocalLines("POST", "/local/inboxes/import", map[string]any{"path": filepath.Join(m.dir, state, source), "user": m.who.Name, "source": source, "into": "matrix/folder"})
 		if err := json.Unmarshal(lines[len(lines)-1], &last); err != nil {
 			m.Fatal(err)
 		}
@@ -226,8 +250,8 @@ func (m *matrix) call(name string) way {
 		if p != consent.FileDedup {
 			return native.try(p, state)
 		}
-		r := m.ada.Request("POST", "/v1/duplicates/scan", strings.NewReader(fmt.Sprintf(`{"path":%q}`, filepath.Join(m.dir, "watched"))))
-		status, _, body := m.ada.Do(r)
+		r := m.who.Request("POST", "/v1/duplicates/scan", strings.NewReader(fmt.Sprintf(`{"path":%q}`, filepath.Join(m.dir, "watched "+m.who.Name))))
+		status, _, body := m.who.Do(r)
 		switch {
 		case status == 200 && bytes.Contains(body, []byte(`"done"`)):
 			return done
@@ -250,47 +274,61 @@ func TestConsentMatrix(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range consentStates() {
-		for _, p := range m.available() {
-			if s := sourceOf(consent.Purpose(p)); s != "" {
-				write(fmt.Sprintf("%d/%s/a file.bin", i, s), fmt.Sprint("folder", i, s))
+	m.bob, m.kid = box.AddPerson("bob"), box.AddChild("kid", time.Now().AddDate(9, 0, 0).Format("2006-01"), "bob")
+	m.bob.Grant("storage") // who does not accept the policy for themself accepts it for nobody
+	for _, p := range []*daemontest.Person{m.kid, m.ada} {
+		watched := "watched " + p.Name
+		write(watched+"/.keep", "")
+		for i := range len(wardStates()) + len(consentStates()) { // now: what is new is not taken in
+			for _, purpose := range consent.Purposes() {
+				if source := sourceOf(purpose.ID); source != "" {
+					write(fmt.Sprint(p.Name, i, "/", source, "/a file.bin"), fmt.Sprint("folder ", p.Name, i, source))
+				}
 			}
 		}
-	}
-	write("watched/.keep", "")
-	box.Local("POST", "/local/inboxes", map[string]any{"path": filepath.Join(m.dir, "watched"), "user": "ada"}, nil)
-	m.ways = []way{
-		m.call("API"), m.put("API, many files", connectMany(1), ""), m.put("tus", connectTus(1, false), ""), m.put("IETF", connectIETF(1, 0), ""), m.put("WebDAV", connectWebDAV(1), ""),
-		m.put("Nextcloud", connectNextcloud(1), ""), m.put("Nextcloud, in parts", connectNextcloudChunks(1), ""), m.put("Immich", connectImmich(1), ""),
-		m.put("FTP", connectFTP(false), consent.CameraTransfer), m.put("page", connectPage, ""), m.folder(),
+		box.Local("POST", "/local/inboxes", map[string]any{"path": filepath.Join(m.dir, watched), "user": p.Name}, nil)
 	}
 
 	got := map[consent.Purpose][][]string{} // by state, by way
-	for i, s := range consentStates() {
-		s.enter(m)
-		for _, info := range consent.Purposes() {
-			if !info.Available {
-				continue
-			}
-			var row []string
-			for _, w := range m.ways {
-				o := w.try(info.ID, fmt.Sprint(i))
-				want := refused
-				if s.may(info.ID) {
-					want = done
-				}
-				if o != none && o != want {
-					t.Errorf("%s, %s, %s: %s, want %s", info.ID, w.name, s.name, o, want)
-				}
-				if o == done && info.ID != consent.FileDedup {
-					m.kept++
-				}
-				row = append(row, o)
-			}
-			got[info.ID] = append(got[info.ID], row)
+	rows := func(who *daemontest.Person, states []consentState) {
+		m.who, m.clients = who, nil
+		m.ways = []way{
+			m.call("API"), m.put("API, many files", connectMany(1), ""), m.put("tus", connectTus(1, false), ""), m.put("IETF", connectIETF(1, 0), ""), m.put("WebDAV", connectWebDAV(1), ""),
+			m.put("Nextcloud", connectNextcloud(1), ""), m.put("Nextcloud, in parts", connectNextcloudChunks(1), ""), m.put("Immich", connectImmich(1), ""),
+			m.put("FTP", connectFTP(false), consent.CameraTransfer), m.put("page", connectPage, ""), m.folder(),
 		}
-		m.nothingElse(s.name)
+		for i, s := range states {
+			s.enter(m)
+			for _, info := range consent.Purposes() {
+				if !info.Available {
+					continue
+				}
+				name := who.Name + fmt.Sprint(i)
+				var row []string
+				for _, w := range m.ways {
+					o := w.try(info.ID, name)
+					want := refused
+					if s.may(info.ID) {
+						want = done
+					}
+					if o != none && o != want {
+						t.Errorf("%s, %s, %s: %s, want %s", info.ID, w.name, s.name, o, want)
+					}
+					if o == done && info.ID != consent.FileDedup {
+						m.kept++
+					}
+					row = append(row, o)
+				}
+				got[info.ID] = append(got[info.ID], row)
+			}
+			m.nothingElse(s.name)
+		}
 	}
+	rows(m.kid, wardStates())
+	for _, c := range m.clients {
+		c.Reconnect() // else the box would wait for them before it ends
+	}
+	rows(m.ada, consentStates())
 	// Accepted and granted once more, so that what runs can be stopped.
 	m.ada.Grant(m.available()...)
 	var cut []string
@@ -441,7 +479,7 @@ runs the box has files taken in for a person.
 			later = append(later, "`"+string(info.ID)+"`")
 			continue
 		}
-		for i, s := range consentStates() {
+		for i, s := range append(wardStates(), consentStates()...) {
 			line(append([]string{"`" + string(info.ID) + "`", s.name}, got[info.ID][i]...)...)
 		}
 	}

@@ -126,15 +126,18 @@ func (s *boxServer) present(ctx context.Context, kind, name string) string {
 }
 
 func (s *boxServer) observe(ctx context.Context, keys []string) map[string]string {
-	var files, others []string
+	var files, others, erasing []string
 	for _, key := range keys {
 		if strings.HasPrefix(key, "file:") {
 			files = append(files, key)
+		} else if kind, _, _ := strings.Cut(key, ":"); kind == "erasure" || kind == "cancellation" || kind == "stays" {
+			erasing = append(erasing, key)
 		} else {
 			others = append(others, key)
 		}
 	}
 	states := observeFiles(files, func(path string) (string, error) { return s.Hash(ctx, path) })
+	s.erased(ctx, erasing, states)
 	known, err := s.decisions(ctx)
 	if err == nil {
 		err = s.tokens(ctx, known)

@@ -33,7 +33,7 @@ replace and delete files by every gateway, decide on consents, sign in and out, 
 records every block write and every flush. From the recording it rebuilds the disk as it may be after a
 power cut at many moments, mounts it, starts yunboxd on it, and compares: each
 act that was acknowledged before the cut must have its effect, each file must
-have its bytes, "yunboxctl check --deep" and "yunboxctl audit verify" must be
+have its bytes, what was erased must be in no file, "yunboxctl check --deep" and "yunboxctl audit verify" must be
 content, and the box must take a new file. Needs root, /dev/fuse, loop devices.
 
 --long makes 200 cuts by each model on each file system, all at moments when files and
@@ -77,6 +77,7 @@ type settings struct {
 	eioAfter    int
 	eioCount    int
 	keep        bool
+	erasing     bool
 	watch       io.Writer
 	work        string
 	out         io.Writer
@@ -100,6 +101,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	eioAfter := flags.Int("eio-after", 0, "with --eio-count: block writes that succeed before they fail")
 	eioCount := flags.Int("eio-count", 0, "so many block writes fail: a dying disk")
 	selfTest := flags.Bool("self-test", false, "show that the test can fail: run it on a server that syncs all, and on ones that forget to sync the name, the data, the row")
+	erasing := flags.Bool("erase", false, "people also have data erased and accounts removed: what the box said is gone may be in no file of it")
 	keep := flags.Bool("keep", false, "keep the disks of bad cuts")
 	verbose := flags.Bool("v", false, "show what the server prints")
 	work := flags.String("work", "", "make the disks below this `directory` (default: a temporary one)")
@@ -111,7 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	}
 	s := settings{
 		fileSystems: strings.Split(*fileSystems, ","), rounds: 1, cuts: *cuts, record: *record, size: *size << 20,
-		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, out: out,
+		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, erasing: *erasing, out: out,
 	}
 	if *long {
 		s.rounds, s.cuts, s.early, s.record = 5, 40*len(blockdev.Models()), 4, 3*time.Second
@@ -161,7 +163,7 @@ func (s settings) all(ctx context.Context, programs box.Programs) (bad bool, err
 	var sum outcome
 	for round := 0; round < s.rounds && ctx.Err() == nil; round++ {
 		for i, fsType := range s.fileSystems {
-			t := &boxTarget{programs: programs, seed: s.seed + uint64(round*len(s.fileSystems)+i), work: s.work, watch: s.watch}
+			t := &boxTarget{programs: programs, seed: s.seed + uint64(round*len(s.fileSystems)+i), work: s.work, watch: s.watch, erasing: s.erasing}
 			o, err := s.cutOn(ctx, fsType, t)
 			sum.add(o)
 			if ctx.Err() != nil {

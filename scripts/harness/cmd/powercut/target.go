@@ -135,6 +135,7 @@ type boxTarget struct {
 	seed     uint64
 	work     string // for the folders that are watched; "": none are
 	watch    io.Writer
+	erasing  bool // people have data erased and accounts removed meanwhile
 	token    string
 }
 
@@ -222,7 +223,12 @@ func (s *boxServer) clients(ctx context.Context, hs *histories, pos func() int) 
 		func() { s.rows(ctx, rng(len(loops)+1), hs, pos) },
 		func() { s.decide(ctx, hs, pos) },
 		func() { s.admit(ctx, hs, pos) },
-		func() { s.purge(ctx, rng(len(loops)), hs, pos) })
+		func() { s.purge(ctx, rng(len(loops)), hs, pos) },
+		func() {
+			if s.target.erasing {
+				s.erase(ctx, rng(len(loops)+1), hs, pos)
+			}
+		})
 }
 
 func (s *boxServer) remove(ctx context.Context, path string) error {

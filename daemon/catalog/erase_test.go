@@ -5,23 +5,43 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/rights"
 	"yunbox.local/storage"
 )
 
-func (b *box) erase(u ident.UserID, sources []string) (e catalog.Erased) {
+// erase erases as a withdrawn consent of a child has it done, and returns how many records
+// of files went. "album" is a purpose with two sources.
+func (b *box) erase(u ident.UserID, w rights.Which) (files int64) {
 	b.t.Helper()
-	must(b.t.(*testing.T), b.EraseAll(context.Background(), u, sources, func(_ *db.Tx, part catalog.Erased) error {
-		e.Files += part.Files
-		e.Bytes += part.Bytes
-		return nil
-	}))
-	return e
+	register := b.register()
+	plan, err := register.Plan(context.Background(), u, "", w)
+	must(b.t.(*testing.T), err)
+	for _, f := range plan {
+		if slices.Contains([]string{"files", "versions", "trash"}, f.Category) {
+			files += f.Goes.Records
+		}
+	}
+	_, err = register.Erase(context.Background(), u, "", w)
+	must(b.t.(*testing.T), err)
+	return files
 }
+
+func (b *box) register() *rights.Register {
+	return rights.New(b.db, b.Held(func(p string) []string {
+		return map[string][]string{"album_backup": {"album", "screenshot"}, "qq_backup": {"qq"}}[p]
+	}))
+}
+
+var (
+	album = rights.Which{Purpose: "album_backup", End: true}
+	all   = rights.Which{Purpose: "storage", Whole: true, End: true}
+)
 
 func (b *box) left(query string, args ...any) (n int) {
 	b.t.Helper()
@@ -53,10 +73,9 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 	from("album", "again.jpg", "from a chat") // a content that stays
 	gone := from("album", "gone.jpg", "in the trash")
 	must(t, b.Trash(ctx, ann, gone.ID))
-	b.add(bob, "bob.jpg", "photo 1") // and bob's stays
-	e := b.erase(ann, []string{"album", "screenshot"})
-	if e.Files != 253 {
-		t.Errorf("erased: %+v", e)
+	b.add(bob, "bob.jpg", "photo 1")        // and bob's stays
+	if n := b.erase(ann, album); n != 253 { // again.jpg, and of both.jpg what it held before
+		t.Errorf("erased: %d", n)
 	}
 	for query, want := range map[string]int{
 		`SELECT count(*) FROM item WHERE user = ?`: 2, `SELECT count(*) FROM version WHERE user = ?`: 0,
@@ -66,6 +85,9 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 		if n := b.left(query, int64(ann)); n != want {
 			t.Errorf("%s: %d, want %d", query, n, want)
 		}
+	}
+	if b.left(`SELECT count(*) FROM folder WHERE path = 'photos'`) != 0 || b.left(`SELECT count(*) FROM folder WHERE path = 'qq'`) != 1 {
+		t.Error("the folder that was emptied is there, or the other is not")
 	}
 	if u, _ := b.Usage(ctx, ann); u.Items != 2 || u.Bytes != int64(len("from a chat")+len("the chat's")) || u.Distinct != u.Bytes {
 		t.Errorf("usage: %+v", u)
@@ -78,8 +100,8 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 	// It may come back at once: nobody said that it may not.
 	b.add(ann, "photos/2.jpg", "photo 2")
 
-	if e := b.erase(ann, nil); e.Files != 3 {
-		t.Errorf("all: %+v", e)
+	if n := b.erase(ann, all); n != 3 {
+		t.Errorf("all: %d", n)
 	}
 	for _, table := range []string{"item", "version", "tombstone", "tombstone_sha1", "ledger"} {
 		if n := b.left(`SELECT count(*) FROM `+table+` WHERE user = ?`, int64(ann)); n != 0 {
@@ -92,8 +114,8 @@ func TestWhatCameInFromASourceIsErased(t *testing.T) {
 	if u, _ := b.Usage(ctx, ann); u.Items != 0 || u.Bytes != 0 || u.Distinct != 0 {
 		t.Errorf("usage: %+v", u)
 	}
-	b.erase(ann, nil) // of nobody's files
-	b.erase(ident.UserID(99), nil)
+	b.erase(ann, all) // of nobody's files
+	b.erase(ident.UserID(99), all)
 	if _, err := b.Lookup(ctx, bob, "bob.jpg"); err != nil {
 		t.Error(err)
 	}
@@ -106,22 +128,25 @@ func TestAnErasureThatIsCutGoesOn(t *testing.T) {
 		b.add(ann, fmt.Sprintf("photos/%d.jpg", i), fmt.Sprint("photo ", i))
 	}
 	cut := errors.New("cut")
-	total, parts := 0, 0
-	count := func(_ *db.Tx, e catalog.Erased) error {
+	parts := 0
+	register := b.register()
+	register.Pace(func(context.Context) error {
 		if parts++; parts == 2 {
 			return cut
 		}
-		total += e.Files
 		return nil
-	}
-	if err := b.EraseAll(t.Context(), ann, []string{"album"}, count); !errors.Is(err, cut) {
+	})
+	n, err := register.Erase(t.Context(), ann, "", album)
+	if !errors.Is(err, cut) {
 		t.Fatalf("%v", err)
 	}
-	if n := b.left(`SELECT count(*) FROM item WHERE user = ?`, int64(ann)); n != 250-total || total == 0 {
-		t.Errorf("%d are left after %d were erased", n, total)
+	if left := b.left(`SELECT count(*) FROM item WHERE user = ?`, int64(ann)); left != 250-int(n) || n == 0 {
+		t.Errorf("%d are left after %d were erased", left, n)
 	}
-	must(t, b.EraseAll(t.Context(), ann, []string{"album"}, count))
-	if u, _ := b.Usage(t.Context(), ann); total != 250 || u.Items != 0 || u.Bytes != 0 || u.Distinct != 0 {
-		t.Errorf("%d were erased; usage: %+v", total, u)
+	if _, err := register.Erase(t.Context(), ann, "", album); err != nil {
+		t.Fatal(err)
+	}
+	if u, _ := b.Usage(t.Context(), ann); u.Items != 0 || u.Bytes != 0 || u.Distinct != 0 {
+		t.Errorf("usage: %+v", u)
 	}
 }
