@@ -122,9 +122,9 @@ func (h *Header) Describes(r Release) error {
 }
 
 // names lists the keys that may sign.
-func (k *KeyList) names() []KeyID {
-	list := make([]KeyID, 0, len(k.Keys))
-	for _, key := range k.Keys {
+func (l *KeyList) names() []KeyID {
+	list := make([]KeyID, 0, len(l.Keys))
+	for _, key := range l.Keys {
 		list = append(list, key.ID)
 	}
 	slices.Sort(list)
