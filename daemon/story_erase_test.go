@@ -264,7 +264,6 @@ func TestErasingGoesOnAfterAnyCut(t *testing.T) {
 	ahead := 10 * day
 	b.Pass(ahead) // nobody looks
 	b.Stop()
-	state := b.State
 	type seen struct{ users, items, granted, rows int64 }
 	// live starts the box with what a cut left, and cuts it off again after so many steps. It
 	// returns what it found, what is left, and whether all was done.
