@@ -29,6 +29,10 @@ const lockFile = "LOCK"
 // copy of them can be read by nobody.
 const shredded = "keys"
 
+// software is what the updater notes: nothing of anybody, but which release is the oldest
+// that may come back. A box that was reset takes no older one either.
+const software = "update"
+
 // known is everything else of a box, in the order in which it goes.
 func known() []string {
 	return []string{"blobs", "staging", "intent", "tree", "exports", "dedup", "box.db", "journal", "rebuild", "damaged", "backup",
@@ -131,7 +135,7 @@ func others(disk vfs.FS, keepVolume bool) (names []string, err error) {
 	list, err := disk.ReadDir(".")
 	for _, e := range list {
 		switch name := e.Name(); {
-		case name == lockFile || name == "lost+found" || like(name, Mark) || like(name, shredded) || keepVolume && like(name, "VOLUME"):
+		case name == lockFile || name == software || name == "lost+found" || like(name, Mark) || like(name, shredded) || keepVolume && like(name, "VOLUME"):
 		case slices.ContainsFunc(known(), func(k string) bool { return like(name, k) }):
 			return nil, fmt.Errorf("%s is still there", name)
 		default:
