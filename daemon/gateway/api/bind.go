@@ -17,7 +17,7 @@ func (a *API) registerBinding() {
 		Summary: "Make the first person of an unbound box its owner",
 		Description: "`secret` from the label's QR code, sent over a connection whose key was compared with the one in the code. " +
 			"`serial` and `code` as typed from the label are taken from the box's own page only, in a browser on the same network, where somebody " +
-			"has compared the six words of the key first: whoever answers in the box's place could pass them on. Apps use start-binding.",
+			"has compared the six words of the key first, and from programs on the box itself: whoever answers in the box's place could pass them on. Apps use start-binding.",
 	}, httpd.Public, a.bind)
 	register(a, route{
 		Method: "POST", Path: "/v1/bind/start", ID: "start-binding", Tag: "account",
@@ -119,7 +119,7 @@ func (a *API) bind(ctx context.Context, in *bindInput) (*sessionAnswer, error) {
 	r := exchangeOf(ctx).r
 	if typed && !a.accounts.Bound(ctx) {
 		switch {
-		case !httpd.FromPage(r):
+		case !httpd.FromPage(r) && !fromThisMachine(r): // here nobody is in between
 			return nil, &problem.Error{
 				Kind: problem.Forbidden, Op: "api.bind", Title: "The code of the label must not be sent",
 				Detail: "Whoever answers in the box's place could pass it on.",

@@ -95,7 +95,8 @@ func TestBindingRefusals(t *testing.T) {
 	w.ask(nil, "POST", "/v1/bind", `{"serial":"x",`+person+`}`).is(t, "half a proof", 400, "invalid")
 	w.ask(nil, "POST", "/v1/bind", `{"secret":"AAAAAAAAAAAAAAAAAAAAAA",`+person+`}`).is(t, "a wrong secret", 401, "unauthenticated")
 	const code = `{"serial":"YB26-FAJ6-D5JQ","code":"00000000",` + person + `}`
-	w.ask(nil, "POST", "/v1/bind", code).is(t, "a code that an app sends", 403, "forbidden")
+	w.ask(nil, "POST", "/v1/bind", code, "X-Forwarded-For", "192.0.2.7").is(t, "a code that an app elsewhere sends", 403, "forbidden")
+	w.ask(nil, "POST", "/v1/bind", code).is(t, "a wrong code from the box itself", 401, "unauthenticated")
 	w.ask(nil, "POST", "/v1/bind", code, "Sec-Fetch-Site", "same-origin").is(t, "a wrong code on the page", 401, "unauthenticated")
 	for name, body := range map[string]string{
 		"no share": `{"method":"code","username":"ada","share":""}`, "a point that is none": `{"method":"code","username":"ada","share":"BAAA"}`,
