@@ -49,7 +49,7 @@ daemon/gateway/inbox wait     once a minute, sooner while a file is being writte
 daemon/gateway/nextcloud take while a chunk waits for its turn
 daemon/guardian Run           every hour
 daemon/health Run             every hour, every five minutes while a portion is due
-daemon/httpd Shutdown         when the box stops
+daemon/httpd hangUp           when the box stops
 daemon/httpd linger           while a client is connected
 daemon/incident wait          while an e-mail waits for the mail server, or a notice for being published
 daemon/ingest Run             every hour

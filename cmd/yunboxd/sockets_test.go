@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -96,6 +99,52 @@ func TestSocketsOfTheServiceManagerAreUsed(t *testing.T) {
 	passing(t, state, []*os.File{https}, "https")
 	if err := <-answer; err != nil {
 		t.Errorf("who waited was not answered: %v", err)
+	}
+}
+
+// Whoever calls while the box is restarted, on a connection of its own, waits a moment: nobody is
+// refused or cut off.
+func TestARestartCutsNobodyOff(t *testing.T) {
+	state := t.TempDir()
+	https, at := socket(t)
+	p := passing(t, state, []*os.File{https}, "https")
+	c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the key is not the matter of this test
+	}}
+	var callers sync.WaitGroup
+	enough := make(chan struct{})
+	failed := make(chan error, 8)
+	var answered atomic.Int32
+	for range 8 {
+		callers.Go(func() {
+			for {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+				r, err := c.Get("https://" + at + "/.well-known/yunbox")
+				if err != nil {
+					failed <- err
+					return
+				}
+				r.Body.Close()
+				answered.Add(1)
+			}
+		})
+	}
+	for range 3 {
+		for before := answered.Load(); answered.Load() < before+20 && len(failed) == 0; {
+			time.Sleep(time.Millisecond)
+		}
+		p.end(t, syscall.SIGTERM)
+		p = passing(t, state, []*os.File{https}, "https")
+	}
+	close(enough)
+	callers.Wait()
+	if len(failed) > 0 {
+		t.Errorf("%d of 8 callers were not answered; one: %v", len(failed), <-failed)
 	}
 }
 

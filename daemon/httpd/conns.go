@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -27,6 +28,7 @@ type conn struct {
 	source string
 	busy   bool // a request is being answered
 	known  bool // somebody signed in has used it
+	begun  bool // it has brought a request
 	since  time.Time
 	once   sync.Once
 }
@@ -35,18 +37,36 @@ func newConns(max, perSource int) *conns {
 	return &conns{max: max, perSource: perSource, open: map[*conn]struct{}{}, sources: map[string]int{}}
 }
 
+// A listener ends in two steps. After hangUp it takes no connections, and the loop that
+// accepts waits; after Close, which is net/http's, that loop ends. In between, who
+// connected before can still bring the request for which that was done: net/http drops
+// what it reads once it shuts down.
 type listener struct {
 	net.Listener
-	conns *conns
+	conns    *conns
+	quiet    chan struct{} // closed by hangUp
+	drained  chan struct{} // closed when the last connection was taken in
+	closed   chan struct{} // closed by Close
+	quietly  sync.Once
+	closing  sync.Once
+	draining sync.Once
 }
 
-func (c *conns) listen(ln net.Listener) net.Listener { return listener{ln, c} }
+func (c *conns) listen(ln net.Listener) *listener {
+	return &listener{Listener: ln, conns: c, quiet: make(chan struct{}), drained: make(chan struct{}), closed: make(chan struct{})}
+}
 
 // Accept implements net.Listener.
-func (l listener) Accept() (net.Conn, error) {
+func (l *listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
 		if err != nil {
+			select {
+			case <-l.quiet:
+				l.draining.Do(func() { close(l.drained) })
+				<-l.closed
+			default:
+			}
 			return nil, err
 		}
 		c, evicted := l.conns.add(raw)
@@ -58,6 +78,27 @@ func (l listener) Accept() (net.Conn, error) {
 		}
 		raw.Close() // people who are signed in use them all
 	}
+}
+
+// hangUp takes no more connections.
+func (l *listener) hangUp() {
+	l.quietly.Do(func() {
+		close(l.quiet)
+		l.Listener.Close()
+	})
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	l.closing.Do(func() { close(l.closed) })
+	return ignoreClosed(l.Listener.Close())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // add takes a connection in. evicted has to be closed; a nil conn means that
@@ -85,11 +126,16 @@ func (c *conns) add(raw net.Conn) (added, evicted *conn) {
 	return added, evicted
 }
 
-// none reports whether no connection is open.
-func (c *conns) none() bool {
+// expected reports whether a connection is open that has not brought a request yet.
+func (c *conns) expected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.open) == 0
+	for k := range c.open {
+		if !k.begun {
+			return true
+		}
+	}
+	return false
 }
 
 // dispensable is the connection of that source, "" any, that has to make room.
@@ -170,4 +216,5 @@ func (c *conns) state(nc net.Conn, s http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k.busy, k.since = s == http.StateActive, time.Now()
+	k.begun = k.begun || k.busy
 }

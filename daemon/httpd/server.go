@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path"
@@ -135,6 +136,8 @@ type Server struct {
 	visits   map[string]bool // see LetVisit
 
 	secure, plain *http.Server
+	listening     map[*listener]bool // under mu
+	mu            sync.Mutex
 	conns         *conns
 	crowd         *crowd
 
@@ -166,6 +169,7 @@ func New(opt Options) *Server {
 		s.limited = func(ident.UserID) error { return nil }
 	}
 	s.base, s.end = context.WithCancelCause(context.WithValue(context.Background(), stoppingKey{}, s.stopping))
+	s.listening = map[*listener]bool{}
 	s.conns = newConns(s.limits.Conns, s.limits.ConnsPerSource)
 	s.crowd = newCrowd(s.limits.Strangers, s.limits.StrangersPerSource)
 	s.secure = s.newHTTPServer()
@@ -258,17 +262,21 @@ func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 // Serve answers HTTPS on ln until Shutdown, or until ctx ends, which begins a
 // Shutdown that takes at most Limits.Drain. It returns nil after a shutdown.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	return s.serve(ctx, func() error { return s.secure.ServeTLS(s.conns.listen(ln), "", "") })
+	return s.serve(ctx, ln, func(ln net.Listener) error { return s.secure.ServeTLS(ln, "", "") })
 }
 
 // ServePlain answers HTTP without TLS on ln, for networks that are protected by
 // other means. Everything that is sent can be read on the way. Browsers do not
 // get a session there: the cookie is for TLS only.
 func (s *Server) ServePlain(ctx context.Context, ln net.Listener) error {
-	return s.serve(ctx, func() error { return s.plain.Serve(s.conns.listen(ln)) })
+	return s.serve(ctx, ln, s.plain.Serve)
 }
 
-func (s *Server) serve(ctx context.Context, run func() error) error {
+func (s *Server) serve(ctx context.Context, ln net.Listener, run func(net.Listener) error) error {
+	l := s.conns.listen(ln)
+	s.mu.Lock()
+	s.listening[l] = true
+	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Drain)
 		defer cancel()
@@ -277,7 +285,11 @@ func (s *Server) serve(ctx context.Context, run func() error) error {
 		}
 	})
 	defer stop()
-	if err := run(); !errors.Is(err, http.ErrServerClosed) {
+	err := run(l)
+	s.mu.Lock()
+	delete(s.listening, l)
+	s.mu.Unlock()
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	<-s.stopped
@@ -292,15 +304,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		close(s.stopping)
 		defer close(s.stopped)
-		for {
-			err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
-			// One that was accepted in the moment in which the listener was closed is not
-			// among those that net/http waited for.
-			if err != nil || s.conns.none() {
-				break
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		s.hangUp(ctx)
+		err = errors.Join(s.secure.Shutdown(ctx), s.plain.Shutdown(ctx))
 		s.end(&problem.Error{Kind: problem.Canceled, Op: "httpd.shutdown",
 			Detail: "The box is shutting down.", Hint: "Go on when it is back."})
 		if err != nil {
@@ -309,6 +314,29 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	<-s.stopped
 	return err
+}
+
+// hangUp takes no more connections, and gives those that were made a moment ago, for
+// patience at most, the time to bring the request that they were made for.
+func (s *Server) hangUp(ctx context.Context) {
+	const patience = time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.listening))
+	s.mu.Unlock()
+	for _, l := range all {
+		l.hangUp()
+	}
+	for _, l := range all {
+		select {
+		case <-l.drained:
+		case <-ctx.Done():
+		}
+	}
+	for s.conns.expected() && ctx.Err() == nil {
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 type stoppingKey struct{}
