@@ -63,7 +63,7 @@ func used(t *testing.T, dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	return int64(st.Blocks-st.Bfree) * st.Bsize
+	return int64(st.Blocks-st.Bfree) * int64(st.Bsize)
 }
 
 // On file systems that can, equal files share storage, room is freed, a change of one
@@ -152,7 +152,7 @@ func TestReflinks(t *testing.T) {
 func TestReflinkWhereItCannotBe(t *testing.T) {
 	p := newPlace(t)
 	var st unix.Statfs_t
-	if err := unix.Statfs(p.root, &st); err != nil || st.Type == unix.BTRFS_SUPER_MAGIC || st.Type == unix.XFS_SUPER_MAGIC {
+	if err := unix.Statfs(p.root, &st); err != nil || uint32(st.Type) == unix.BTRFS_SUPER_MAGIC || uint32(st.Type) == unix.XFS_SUPER_MAGIC {
 		t.Skip("storage can be shared here")
 	}
 	p.put("a", []byte("same"))
