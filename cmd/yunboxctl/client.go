@@ -73,10 +73,16 @@ func newClient(base *url.URL, p pin, token string) *client {
 	}
 }
 
-// local returns a client for the daemon of --state.
+// packagedState is where the package keeps the box of a computer that is one.
+const packagedState = "/var/lib/yunbox"
+
+// local returns a client for the daemon of --state, which is packagedState where that is.
 func (a *app) local() (*client, error) {
 	if a.state == "" {
-		return nil, usagef("this command speaks to the box on this machine: name its state directory with --state DIR")
+		if info, err := os.Stat(packagedState); err != nil || !info.IsDir() {
+			return nil, usagef("this command speaks to the box on this machine: name its state directory with --state DIR")
+		}
+		a.state = packagedState
 	}
 	socket := filepath.Join(a.state, "run", "yunboxd.sock")
 	return &client{

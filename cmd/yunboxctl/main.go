@@ -94,7 +94,7 @@ func (a *app) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.state, "state", "", "state directory of the box on this machine: speak to it over its socket")
+	f.StringVar(&a.state, "state", "", "state directory of the box on this machine: speak to it over its socket [/var/lib/yunbox, where that is]")
 	f.BoolVar(&a.json, "json", false, "write results and errors as JSON")
 	f.StringVar(&a.box, "box", os.Getenv("YUNBOX_BOX"), "address of the box, https://host:port [$YUNBOX_BOX, else the profile's]")
 	f.StringVar(&a.fingerprint, "fingerprint", os.Getenv("YUNBOX_FINGERPRINT"), "fingerprint of the box's key, from its label [$YUNBOX_FINGERPRINT]")

@@ -12,6 +12,7 @@ port80() { in_house curl -sS -o /dev/null -w '%{http_code} %{redirect_url}' "htt
 check "port 80 shows the way to HTTPS" port80
 check "port 21 is closed: FTP is off" refused in_house curl -sS --max-time 5 "ftp://$box_ip/"
 check "the version is the package's" in_box sh -c "yunboxctl version | grep -Fx 'yunboxctl $version'"
+check "yunboxctl finds the box by itself" in_box yunboxctl status
 check "manual pages, completion, settings" in_box test -e /etc/yunbox/yunbox.toml -a -e /usr/share/bash-completion/completions/yunboxctl
 ready() {
 	local from to
