@@ -41,6 +41,7 @@ daemon refuseHalfRestored        a fixed name in the state directory
 daemon authorities               a file that the settings name
 daemon openTree                  a fixed name in the state directory
 daemon openRights                the settings that the daemon was started with
+daemon scour                     a fixed name in the state directory
 daemon forgetCopies              a fixed name in the state directory
 daemon otherPlaces               likewise
 daemon openBackup                the settings that the daemon was started with

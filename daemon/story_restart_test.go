@@ -149,7 +149,8 @@ func TestAStartDoesNotLookAtEveryFile(t *testing.T) { // R05
 	for i := range 150 {
 		put(t, ada, fmt.Sprintf("%d.jpg", i), strconv.Itoa(i))
 	}
-	if many := calls(); many != few {
+	// What a box does beside its start, a look or two, may come before or after it is ready.
+	if many := calls(); many > few+10 {
 		t.Errorf("a start makes %d calls with one file and %d with 151", few, many)
 	}
 }

@@ -31,6 +31,7 @@ daemon/db keeper              once after the start, and after a commit
 daemon/duplicates take        while somebody waits for an answer
 daemon/erasure Wait           while somebody waits for an answer
 daemon/export Run             every hour
+daemon/gateway/api Interrupt  while a file comes in whose consent ended
 daemon/gateway/api listen     while somebody listens
 daemon/gateway/api scrub      while somebody watches the scrub
 daemon/gateway/api verify     while somebody waits for an answer
@@ -58,6 +59,9 @@ daemon/ingest settle          while an upload is taken over
 daemon/tree Rebuild           while somebody watches it
 daemon/tree rest              while uploads come
 daemon/tree wait              after something changed
+daemon/update Run             every second while an update is installed
+daemon/update pause           while a new version is on trial
+daemon/update/install New     in the updater, a program of its own
 discovery Close               when the box stops
 discovery receive             after a socket failed
 discovery run                 once a minute it looks at the network: what the kernel tells may get lost; sooner while it probes or answers

@@ -182,10 +182,10 @@ func TestMasking(t *testing.T) {
 	}
 }
 
-// commands walks all that the program can do.
+// everyCommand walks all that the program can do, but for what writes pages and completions.
 func everyCommand(c *cobra.Command, path []string, each func(path []string, c *cobra.Command)) {
 	for _, sub := range c.Commands() {
-		if sub.Name() == "completion" || sub.Name() == "help" {
+		if sub.Name() == "completion" || sub.Name() == "help" || sub.Name() == "man" {
 			continue
 		}
 		p := append(slices.Clone(path), sub.Name())

@@ -54,6 +54,8 @@ func Places() []Place {
 		{"exports", false,
 			Words{"The list of the files of an export that was asked for, not the files themselves.", "所请求的导出的文件清单，不含文件本身。"},
 			Words{"After seven days, or when it is removed or another one is made.", "七天后移除；手动移除或生成新的导出时也会移除。"}},
+		{"update", false, none, box},
+		{"RESET", false, none, box},
 		{"run", false, none, box},
 		{"RESTORING", false, none, box},
 		{"RESTORED", false, none, box},
