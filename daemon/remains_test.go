@@ -41,6 +41,8 @@ POST /v1/items/{id}/restore              use
 PUT /v1/files/{path...}                  takes in
 POST /v1/files                           likewise
 PUT /v1/handovers/{id}                   has files come
+POST /v1/ownership                       manages the box
+PUT /v1/ownership                        likewise
 POST /v1/uploads                         likewise
 POST /v1/uploads/{$}                     likewise
 PATCH /v1/uploads/{id}                   likewise

@@ -51,6 +51,7 @@ DELETE /v1/guardianship/requests/{id}    takes it back
 DELETE /v1/children/{id}                 as easy as withdrawing: it gives no power, and nothing is deleted
 DELETE /v1/me/cancellation               keeps what there is
 DELETE /v1/users/{id}/removal            likewise
+DELETE /v1/ownership                     keeps what there is
 PUT /v1/handovers/{id}                   can be decided anew until the files come
 PUT /v1/requests/{id}/answer             words
 POST /v1/me/incidents/{id}/seen          news that was seen
@@ -81,6 +82,7 @@ var strict = map[string]account.When{
 	"POST /v1/users/{id}/guardians": account.Always, "DELETE /v1/users/{id}/guardians/{user}": account.Always,
 	"DELETE /v1/me/data/{category}": account.Always, "DELETE /v1/me/data": account.Always,
 	"POST /v1/me/cancellation": account.Always, "POST /v1/me/cancellation/code": account.Always, "POST /v1/users/{id}/removal": account.Always, "PUT /v1/retention/{category}": account.Always,
+	"POST /v1/ownership": account.Always, "PUT /v1/ownership": account.Always,
 	"PUT /v1/update/bundle": account.Always, "POST /v1/update/install": account.Always, "POST /v1/update/rollback": account.Always,
 	"POST /v1/incidents/{id}/send": account.Always, "POST /v1/me/links/{service}": account.Always,
 }

@@ -59,8 +59,8 @@ var bodies = map[string]string{
 	"sign-in":               `{"username":"eve","password":"` + daemontest.Password + `"}`,
 	"confirm-second-factor": `{"otp":"123456"}`, "judge-password": `{"password":"a password"}`,
 	"prove-identity":  `{"password":"` + daemontest.Password + `"}`,
-	"answer-handover": `{"accept":true}`,
-	"ask-guardian":    `{"purpose":"album_backup"}`, "answer-child": `{"answer":"yes","policy_revision":"1"}`, "become-guardian": `{"accepted":true}`,
+	"answer-handover": `{"accept":true}`, "offer-box": `{"to":"bob"}`,
+	"ask-guardian": `{"purpose":"album_backup"}`, "answer-child": `{"answer":"yes","policy_revision":"1"}`, "become-guardian": `{"accepted":true}`,
 	"share-child": `{"username":"bob"}`, "name-guardian": `{"username":"bob"}`, "grant-child-consent": `{"granted":true,"policy_revision":"1"}`,
 }
 

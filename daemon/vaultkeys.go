@@ -15,7 +15,7 @@ import (
 )
 
 func (b *Box) openVault(ctx context.Context, keys vfs.FS) (err error) {
-	b.vault, err = vault.Open(ctx, b.db, vault.Options{Keys: keys, Columns: account.Sealed(), Log: b.log})
+	b.vault, err = vault.Open(ctx, b.db, vault.Options{Keys: keys, Columns: account.Sealed(), Value: account.Indexed, Hashed: account.Hashed(), Log: b.log})
 	return err
 }
 

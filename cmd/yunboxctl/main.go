@@ -105,7 +105,7 @@ func (a *app) root() *cobra.Command {
 		a.bindCommand(), a.inviteCommand(), a.joinCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.factorCommand(), a.sessionCommand(), a.meCommand(), a.securityCommand(), a.keysCommand(),
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
 		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),
-		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.receiptCommand(), a.requestCommand(), a.disclosureCommand(), a.incidentCommand(), a.secretCommand(),
+		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.ownerCommand(), a.receiptCommand(), a.requestCommand(), a.disclosureCommand(), a.incidentCommand(), a.secretCommand(),
 		a.updateCommand(), a.releaseCommand(), a.statisticsCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(), a.manCommand(),
 	)
 	return root

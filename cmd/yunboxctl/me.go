@@ -254,9 +254,9 @@ func (a *app) keysCommand() *cobra.Command {
 	top := &cobra.Command{Use: "keys", Short: "Handle the keys that personal details are encrypted with"}
 	rotate := &cobra.Command{
 		Use: "rotate", Short: "Change all of them, and encrypt everything anew", Args: cobra.NoArgs,
-		Long: `rotate makes another master key and other keys for everybody, and encrypts what people
-told about themselves anew. Cut off, it goes on by itself. The keys before stay until the
-next rotation, so that a second copy that is being written can be read: run it twice, with a
+		Long: `rotate makes another master key, other keys for everybody and another one by which people
+are found, and encrypts what they told about themselves anew. Cut off, it goes on by itself;
+nobody is missed meanwhile. The keys that encrypted it before stay until the next rotation, so that a second copy that is being written can be read: run it twice, with a
 second copy in between, if somebody may know the keys.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.eachLine(cmd.Context(), "/local/vault/rotate", "{}", "change of keys", func(event string, line []byte) error {

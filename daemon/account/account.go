@@ -131,7 +131,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 		return nil, fmt.Errorf("account: %w", err)
 	}
 	if a.vault = opt.Vault; a.vault == nil {
-		if a.vault, err = vault.Open(ctx, d, vault.Options{Keys: opt.Keys, Columns: Sealed(), Log: a.slog}); err != nil {
+		if a.vault, err = vault.Open(ctx, d, vault.Options{Keys: opt.Keys, Columns: Sealed(), Value: Indexed, Hashed: Hashed(), Log: a.slog}); err != nil {
 			return nil, fmt.Errorf("account: %w", err)
 		}
 	}

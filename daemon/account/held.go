@@ -17,16 +17,20 @@ func (a *Accounts) Held() rights.Holder {
 	return rights.Holder{Package: "account", Categories: append([]rights.Category{
 		{
 			ID: "account", Title: rights.Words{EN: "Account", ZH: "账户"},
-			What: rights.Words{EN: "Your name on the box, your role and your share of the disk. Your password is kept as a hash that nobody can turn back; it is shown nowhere.",
-				ZH: "您在盒子上的名字、角色和存储份额。密码只保存不可还原的哈希，任何地方都不会显示。"},
+			What: rights.Words{EN: "Your name on the box, your role and your share of the disk; while the owner offers the box to somebody, that they do. Your password is kept as a hash that nobody can turn back; it is shown nowhere.",
+				ZH: "您在盒子上的名字、角色和存储份额；主人正在转让盒子时，包括该转让。密码只保存不可还原的哈希，任何地方都不会显示。"},
 			From: rights.Words{EN: "From you, or from whoever added you.", ZH: "由您或添加您的人提供。"}, Kept: untilAccount,
 			Fix:   rights.Words{EN: "The name: Correct, at the record. The password: Account. Role and share: whoever manages the box.", ZH: "名字：在记录处点“更正”；密码：在“账户”中修改；角色和份额：由管理者修改。"},
 			Erase: rights.Erase{Rows: true, After: signOut, Last: rights.Words{EN: "It is your account: cancel it to have it erased.", ZH: "这就是您的账户：如需删除请注销账户。"}},
-			Tables: []rights.Table{{
-				Name: "user", Kind: "account", Where: "t.id = +?1", Key: []string{"t.id"},
-				Columns: []rights.Column{rights.ID("id"), rights.Text("username").Of("t.shown"), rights.Text("sign_in_name").Of("t.username"), rights.Text("role"),
-					rights.Text("quota_bytes"), rights.Time("disabled"), rights.Time("created"), rights.Text("decline_deleted_days").Of("t.decline_days")},
-			}},
+			Tables: []rights.Table{
+				{Name: "user", Kind: "account", Where: "t.id = +?1", Key: []string{"t.id"}, Columns: []rights.Column{
+					rights.ID("id"), rights.Text("username").Of("t.shown"), rights.Text("sign_in_name").Of("t.username"), rights.Text("role"),
+					rights.Text("quota_bytes"), rights.Time("disabled"), rights.Time("created"), rights.Text("decline_deleted_days").Of("t.decline_days")}},
+				{Name: "ownership_offer", Kind: "offer_of_the_box", Where: "t.user = +?1", Key: []string{"t.user"}, Columns: []rights.Column{
+					rights.ID("from").Of("t.user"), rights.ID("to").Of("t.person"), rights.Time("asked"), rights.Time("due")}},
+				{Name: "ownership_offer", Kind: "offer_of_the_box", Where: "t.person = +?1", Key: []string{"t.user"}, Columns: []rights.Column{
+					rights.ID("from").Of("t.user"), rights.ID("to").Of("t.person"), rights.Time("asked"), rights.Time("due")}},
+			},
 		},
 		{
 			ID: "devices", Title: rights.Words{EN: "Devices", ZH: "设备"},

@@ -140,13 +140,17 @@ func (a *Accounts) people(ctx context.Context, query string) (list []ident.UserI
 func (a *Accounts) Expire(ctx context.Context) error {
 	var due bool
 	err := a.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sign_in WHERE ends <= ?1) OR EXISTS (SELECT 1 FROM usage_log WHERE ends <= ?1)`, tx.Sure.UnixMilli()).Scan(&due)
+		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sign_in WHERE ends <= ?1) OR EXISTS (SELECT 1 FROM usage_log WHERE ends <= ?1)
+			OR EXISTS (SELECT 1 FROM ownership_offer WHERE due <= ?1)`, tx.Sure.UnixMilli()).Scan(&due)
 	})
 	if err != nil || !due {
 		return err
 	}
 	return a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := forgetSignIns(tx); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM ownership_offer WHERE due <= ?`, tx.Sure.UnixMilli()); err != nil {
 			return err
 		}
 		return forgetUses(tx)

@@ -92,7 +92,7 @@ func MayRemove(by Actor, u User) error {
 		return notAdmin(op)
 	case u.Role == ident.Owner:
 		return &problem.Error{Kind: problem.Forbidden, Op: op,
-			Detail: "The owner of the box cannot be removed.", Hint: "Every box has an owner; only a factory reset changes that."}
+			Detail: "The owner of the box cannot be removed.", Hint: "Every box has an owner, who can hand it over to somebody else."}
 	case u.Role == ident.Admin && !by.owner():
 		return &problem.Error{Kind: problem.Forbidden, Op: op,
 			Detail: "Only the owner may remove an admin.", Hint: "Ask the owner of the box."}

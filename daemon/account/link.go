@@ -44,14 +44,33 @@ func linkColumn() vault.Column {
 	return vault.Column{Table: "link", Name: "shown", Row: "id", Class: vault.General}
 }
 
-// subject is what is kept of an account elsewhere: who has the database cannot tell
-// which one it is, nor find it in another box's. Each part stands after its length.
-func (a *Accounts) subject(e Elsewhere) []byte {
+// linkKind is the kind of fingerprint of an account elsewhere: it is all that is kept of
+// its id. Who has the database cannot tell which one it is, nor find it in another box's.
+// It is under the key that was in use when somebody connected it or signed in last.
+const linkKind = "link"
+
+// subject is what the fingerprint is of: each part stands after its length.
+func (e Elsewhere) subject() string {
 	var b strings.Builder
 	for _, part := range []string{e.Service, e.Issuer, e.Subject} {
 		fmt.Fprintf(&b, "%d:%s", len(part), part)
 	}
-	return a.vault.Fingerprint("link", b.String())
+	return b.String()
+}
+
+// linked finds who connected an account elsewhere; sql.ErrNoRows: nobody did.
+func (a *Accounts) linked(tx *db.Tx, e Elsewhere) (id LinkID, user ident.UserID, err error) {
+	err = a.vault.Lookup(linkKind, e.subject(), func(f []byte) (bool, error) {
+		err := tx.QueryRow(`SELECT id, user FROM link WHERE subject = ?`, f).Scan(&id, &user)
+		if isNoRows(err) {
+			return false, nil
+		}
+		return true, err
+	})
+	if err == nil && id == 0 {
+		err = sql.ErrNoRows
+	}
+	return id, user, err
 }
 
 // Linked is what else happens in the transaction that makes or uses a link.
@@ -67,7 +86,6 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 	if g.User() != p.User || e.Service == "" || e.Issuer == "" || e.Subject == "" {
 		return Link{}, invalid(op, "It is not known which account that is.", "Begin again.")
 	}
-	subject := a.subject(e)
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := requireSession(tx, p, op); err != nil {
 			return err
@@ -75,11 +93,11 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 		if err := g.Check(tx, consent.ThirdPartyLogin); err != nil {
 			return err
 		}
-		var taken bool
-		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM link WHERE subject = ? AND user <> ?)`, subject, int64(p.User)).Scan(&taken); err != nil {
+		_, who, err := a.linked(tx, e)
+		if err != nil && !isNoRows(err) {
 			return err
 		}
-		if taken {
+		if err == nil && who != p.User {
 			return &problem.Error{Kind: problem.Conflict, Op: op, Title: "That account is connected to another person of the box",
 				Detail: "An account elsewhere opens one account here.", Hint: "Choose another one there, or have the other person cut the connection."}
 		}
@@ -94,7 +112,7 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 			}
 		}
 		if _, err := tx.Exec(`INSERT INTO link (id, user, service, subject, shown, created) VALUES (?,?,?,?,?,?)`,
-			int64(l.ID), int64(p.User), e.Service, subject, shown, tx.Now.UnixMilli()); err != nil {
+			int64(l.ID), int64(p.User), e.Service, a.vault.Fingerprint(linkKind, e.subject()), shown, tx.Now.UnixMilli()); err != nil {
 			return err
 		}
 		if err := also(tx, p.User); err != nil {
@@ -225,10 +243,14 @@ func (a *Accounts) LoginLinked(ctx context.Context, req LinkedLogin, grant func(
 	if err != nil {
 		return Session{}, err
 	}
-	subject := a.subject(req.Elsewhere)
 	var folded string
+	var link LinkID
 	err = a.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT u.username FROM link l JOIN user u ON u.id = l.user WHERE l.subject = ?`, subject).Scan(&folded)
+		var user ident.UserID
+		if link, user, err = a.linked(tx, req.Elsewhere); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `SELECT username FROM user WHERE id = ?`, int64(user)).Scan(&folded)
 	})
 	if isNoRows(err) {
 		return Session{}, notLinked(op)
@@ -268,7 +290,8 @@ func (a *Accounts) LoginLinked(ctx context.Context, req LinkedLogin, grant func(
 		if err := g.Check(tx, consent.ThirdPartyLogin); err != nil {
 			return err
 		}
-		res, err := tx.Exec(`UPDATE link SET last_used = ? WHERE subject = ? AND user = ?`, tx.Now.UnixMilli(), subject, int64(l.id))
+		res, err := tx.Exec(`UPDATE link SET last_used = ?, subject = ? WHERE id = ? AND user = ?`,
+			tx.Now.UnixMilli(), a.vault.Fingerprint(linkKind, req.subject()), int64(link), int64(l.id))
 		if err != nil {
 			return err
 		}

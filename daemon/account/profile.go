@@ -61,6 +61,27 @@ func Sealed() []vault.Column {
 	return []vault.Column{profileGeneral(), profileSensitive(), aboutColumn(), signInColumn(), useColumn(), totpColumn(secretName), totpColumn(pendingName), linkColumn()}
 }
 
+// Indexed is what vault.Options.Value wants: a detail in the form by which it is found.
+func Indexed(v *vault.Vault, tx *db.Tx, u ident.UserID, kind string) (string, error) {
+	d := Detail(kind)
+	if d != Email && d != Phone {
+		return "", nil
+	}
+	var sealed []byte
+	err := tx.QueryRow(`SELECT sealed FROM `+d.column().Table+` WHERE user = ? AND field = ?`, int64(u), kind).Scan(&sealed)
+	if isNoRows(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	value, err := v.Open(u, d.column(), kind, sealed)
+	return d.indexed(string(value)), err
+}
+
+// Hashed lists the columns with fingerprints of what the box does not keep.
+func Hashed() []vault.Column { return []vault.Column{{Table: "link", Name: "subject"}} }
+
 // A Masked value prints masked; only its owner's explicit act reveals it.
 type Masked interface {
 	fmt.Stringer

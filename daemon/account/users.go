@@ -199,7 +199,7 @@ func (a *Accounts) SetDisabled(ctx context.Context, by Actor, id ident.UserID, d
 			return err
 		case u.Role == ident.Owner:
 			return &problem.Error{Kind: problem.Forbidden, Op: op,
-				Detail: "The owner of the box cannot be switched off.", Hint: "Every box has an owner; only a factory reset changes that."}
+				Detail: "The owner of the box cannot be switched off.", Hint: "Every box has an owner, who can hand it over to somebody else."}
 		case u.Role == ident.Admin && !by.owner():
 			return &problem.Error{Kind: problem.Forbidden, Op: op,
 				Detail: "Only the owner may switch off an admin.", Hint: "Ask the owner of the box."}

@@ -84,9 +84,7 @@ func (r *Room) Cancel(ctx context.Context, p ident.Principal, c Choice) (Cancell
 		return Cancellation{}, "", err
 	}
 	if u.Role == ident.Owner {
-		return Cancellation{}, "", &problem.Error{Kind: problem.Conflict, Op: op, Title: "The owner's account cannot be cancelled",
-			Detail: "A box has an owner as long as it is in use, and this version cannot hand it to another one.",
-			Hint:   "Erase your data under “What the box holds about you”, or reset the box to the state in which it came: that erases everybody's."}
+		return Cancellation{}, "", isOwner(op)
 	}
 	var heir account.User
 	if c.Heir != "" {
@@ -99,6 +97,13 @@ func (r *Room) Cancel(ctx context.Context, p ident.Principal, c Choice) (Cancell
 		}
 	}
 	return r.begin(ctx, p.User, p, p.User, "http", heir.ID, r.opt.Days, account.NoticeCancelled)
+}
+
+func isOwner(op string) error {
+	return &problem.Error{Kind: problem.Conflict, Op: op, Title: "The owner's account cannot be cancelled",
+		Detail: "A box has an owner as long as it is in use.",
+		Hint: "Hand the box over to another adult who has an account on it: under “Erase, cancel, ask” on the box's page, or with `yunboxctl owner offer NAME`. " +
+			"When they have accepted, your account can be cancelled."}
 }
 
 // Remove has the account of a person cancelled by whoever manages the box. The person is
@@ -123,6 +128,12 @@ func (r *Room) Remove(ctx context.Context, by account.Actor, u ident.UserID, day
 func (r *Room) begin(ctx context.Context, u ident.UserID, p ident.Principal, actor ident.UserID, via string, heir ident.UserID, days int, notice string) (c Cancellation, code string, err error) {
 	code, hash := newCode()
 	err = r.opt.DB.Write(ctx, func(tx *db.Tx) error {
+		// Somebody may have become the owner a moment ago.
+		if now, err := r.opt.Accounts.UserIn(tx, u); err != nil {
+			return err
+		} else if now.Role == ident.Owner {
+			return isOwner("erasure.cancel")
+		}
 		old, err := one(tx, u)
 		switch {
 		case err == nil && (stage(old.Stage) != waiting || old.Actor != u && actor == u):

@@ -12,7 +12,7 @@ import (
 // cancelled: keep it, take all of it away, see to who is signed in, say no.
 func whileLeaving() []string {
 	return []string{
-		"DELETE /v1/me/cancellation", "POST /v1/me/cancellation",
+		"DELETE /v1/me/cancellation", "POST /v1/me/cancellation", "DELETE /v1/ownership",
 		"POST /v1/me/exports", "DELETE /v1/me/exports/{id}", "DELETE /v1/me/notices", "POST /v1/requests", "POST /v1/requests/read", "POST /v1/deletion-receipt", "POST /v1/me/cancellation/code",
 		"POST /v1/session/proof", "DELETE /v1/session", "DELETE /v1/sessions", "DELETE /v1/sessions/{id}", "DELETE /v1/tokens/{id}",
 		"DELETE /v1/consents/{purpose}",

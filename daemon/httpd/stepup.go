@@ -32,6 +32,8 @@ func stepUps() map[string]account.When {
 		"PUT /v1/retention/{category}":             account.Always, // what is older goes
 		"POST /v1/me/links/{service}":              account.Always, // one signs in with it from then on
 		"POST /v1/incidents/{id}/send":             account.Always, // cannot be taken back
+		"POST /v1/ownership":                       account.Always, // who decides for everybody
+		"PUT /v1/ownership":                        account.Always, // likewise
 		"PUT /v1/update/bundle":                    account.Always, // what the box will run
 		"POST /v1/update/install":                  account.Always, // likewise
 		"POST /v1/update/rollback":                 account.Always, // likewise

@@ -1,23 +1,88 @@
 package vault
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
+	"slices"
 
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 )
 
-// Fingerprint finds a sealed value again without opening any: HMAC-SHA-256 under a key
-// of its own. kind keeps an address of one sort from being found as another ("email");
-// value is in the one form that equal values have. Who has the disk and its keys can try
-// values that are easy to guess, so Destroy removes it.
+const (
+	// keyID is how many bytes of a fingerprint say under which key it is; the other 24 are
+	// of the HMAC. Those of before the first rotation have 32 of it.
+	keyID = 8
+	// maxLinkKeys bounds the keys that are kept for values that nobody can tell the box
+	// anew but who comes with them.
+	maxLinkKeys = 64
+)
+
+func idOf(key []byte) []byte {
+	sum := sha256.Sum256(append([]byte("yunbox vault index id\x00"), key...))
+	return sum[:keyID]
+}
+
+func mac(key []byte, kind, value string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("yunbox vault index 1\x00" + kind + "\x00" + value))
+	return h.Sum(nil)
+}
+
+func fingerprint(key []byte, kind, value string) []byte {
+	return append(idOf(key), mac(key, kind, value)[:sha256.Size-keyID]...)
+}
+
+// Fingerprint finds a value again without opening any: HMAC-SHA-256 under a key of its
+// own, the one in use. kind keeps an address of one sort from being found as another
+// ("email"); value is in the one form that equal values have. Who has the disk and its keys
+// can try values that are easy to guess, so Destroy removes it. Write it in the transaction
+// in which it was asked for: Rotate waits for those that began under the key before.
 func (v *Vault) Fingerprint(kind, value string) []byte {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	h := hmac.New(sha256.New, v.box.Index)
-	h.Write([]byte("yunbox vault index 1\x00" + kind + "\x00" + value))
-	return h.Sum(nil)
+	if !v.box.Tagged {
+		return mac(v.box.Index, kind, value)
+	}
+	return fingerprint(v.box.Index, kind, value)
+}
+
+// Lookup calls find with each fingerprint that value may have been written with, the one
+// of the key in use first, until find says that it has found it. Keys that change meanwhile
+// are tried, too.
+func (v *Vault) Lookup(kind, value string, find func(fingerprint []byte) (found bool, err error)) error {
+	tried := map[string]bool{}
+	for more := true; more; {
+		more = false
+		for _, key := range v.indexKeys() {
+			for _, f := range [][]byte{fingerprint(key, kind, value), mac(key, kind, value)} {
+				if tried[string(f)] {
+					continue
+				}
+				tried[string(f)], more = true, true
+				if found, err := find(f); err != nil || found {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// indexKeys are the key in use and those before it, the newest first.
+func (v *Vault) indexKeys() [][]byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([][]byte{v.box.Index}, v.box.Before...)
+}
+
+// indexID is what fingerprints under the key in use begin with; false: with nothing.
+func (v *Vault) indexID() ([]byte, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return idOf(v.box.Index), v.box.Tagged
 }
 
 // SetIndex has u found by value, and by no earlier value of that kind; "": by none.
@@ -31,17 +96,148 @@ func (v *Vault) SetIndex(tx *db.Tx, u ident.UserID, kind, value string) error {
 
 // Find returns who has that value, ten at most.
 func (v *Vault) Find(tx *db.Tx, kind, value string) (list []ident.UserID, err error) {
-	rows, err := tx.Query(`SELECT user FROM vault_index WHERE kind = ? AND hash = ? ORDER BY user LIMIT 10`, kind, v.Fingerprint(kind, value))
-	if err != nil {
+	err = v.Lookup(kind, value, func(f []byte) (bool, error) {
+		rows, err := tx.Query(`SELECT user FROM vault_index WHERE kind = ? AND hash = ? ORDER BY user LIMIT 10`, kind, f)
+		if err != nil {
+			return false, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return false, err
+			}
+			list = append(list, ident.UserID(id))
+		}
+		return false, rows.Err()
+	})
+	slices.Sort(list)
+	return list[:min(len(list), 10)], err
+}
+
+// reindex makes each fingerprint anew that is not under the key in use, a batch at a time.
+// Of a value that no key opens it stays, in case that key comes back.
+func (v *Vault) reindex(ctx context.Context, p *Progress, report func(Progress)) error {
+	id, tagged := v.indexID()
+	if v.value == nil || !tagged {
+		return nil
+	}
+	type row struct {
+		kind          string
+		user          ident.UserID
+		before, after []byte // after: nil if there is nothing to be found by
+		lost          bool
+	}
+	for last := (row{}); ; {
+		var list []row
+		if err := v.db.Read(ctx, func(tx *db.Tx) error {
+			list = nil
+			rows, err := tx.QueryContext(ctx, `SELECT kind, user, hash FROM vault_index WHERE substr(hash, 1, 8) <> ?1 AND (kind, user) > (?2, ?3)
+				ORDER BY kind, user LIMIT ?4`, id, last.kind, int64(last.user), batch)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var r row
+				if err := rows.Scan(&r.kind, &r.user, &r.before); err != nil {
+					return err
+				}
+				list = append(list, r)
+			}
+			return rows.Err()
+		}); err != nil || len(list) == 0 {
+			return err
+		}
+		last = list[len(list)-1]
+		if err := v.db.Read(ctx, func(tx *db.Tx) error {
+			for i := range list {
+				r := &list[i]
+				value, err := v.value(v, tx, r.user, r.kind)
+				switch {
+				case errors.Is(err, ErrLost) || errors.Is(err, ErrChanged):
+					r.lost = true
+				case err != nil:
+					return err
+				case value != "":
+					r.after = v.Fingerprint(r.kind, value)
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		var done int64
+		if err := v.db.Write(ctx, func(tx *db.Tx) error {
+			done = 0
+			for _, r := range list {
+				if r.lost {
+					continue
+				}
+				// What was told anew meanwhile has another fingerprint already.
+				const where = ` WHERE kind = ? AND user = ? AND hash = ?`
+				query, args := `DELETE FROM vault_index`+where, []any{r.kind, int64(r.user), r.before}
+				if r.after != nil {
+					query, args = `UPDATE OR REPLACE vault_index SET hash = ?`+where, append([]any{r.after}, args...)
+				}
+				res, err := tx.Exec(query, args...)
+				if err != nil {
+					return err
+				}
+				n, err := res.RowsAffected()
+				if err != nil {
+					return err
+				}
+				done += n
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		p.Found += done
+		report(*p)
+	}
+}
+
+// stillUsed returns which of the keys before the one in use some value may be under that
+// is known only to who comes with it. The newest is kept until the next rotation if
+// there is any such value: the newest rows may be lost with a power cut.
+func (v *Vault) stillUsed(ctx context.Context, keys [][]byte) (used [][]byte, err error) {
+	ids := map[string]bool{}
+	if err := v.db.Read(ctx, func(tx *db.Tx) error {
+		for _, c := range v.hashed {
+			rows, err := tx.QueryContext(ctx, `SELECT DISTINCT substr(`+c.Name+`, 1, 8) FROM `+c.Table)
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				var id []byte
+				if err := rows.Scan(&id); err != nil {
+					rows.Close()
+					return err
+				}
+				ids[string(id)] = true
+			}
+			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+	known := 0
+	for _, k := range v.indexKeys() {
+		if ids[string(idOf(k))] {
+			known++
 		}
-		list = append(list, ident.UserID(id))
 	}
-	return list, rows.Err()
+	for i, k := range keys {
+		// What does not say it was written before fingerprints did, under the first of all.
+		first := i == len(keys)-1 && known < len(ids)
+		if ids[string(idOf(k))] || first || i == 0 && len(ids) > 0 {
+			used = append(used, k)
+		}
+	}
+	return used, nil
 }

@@ -32,8 +32,14 @@ type boxFile struct {
 	// Masters wrap the keys of people; the last one is in use, and another is there only
 	// until Rotate has ended.
 	Masters []master `json:"masters"`
-	// Index is the key of the blind indexes.
+	// Index is the key of fingerprints that is in use.
 	Index []byte `json:"index"`
+	// Tagged: fingerprints under Index begin with its id. It is so from the first rotation on;
+	// an earlier version of the program finds by those of before.
+	Tagged bool `json:"index_tagged,omitempty"`
+	// Before are keys under which some may still be, the newest first: that of before a
+	// rotation until it has ended, and see stillUsed.
+	Before [][]byte `json:"index_before,omitempty"`
 }
 
 type master struct {
@@ -99,11 +105,16 @@ func parseBox(data []byte) (f boxFile, err error) {
 	if f.Version > 1 {
 		return f, errors.New("it is of a newer version of yunbox")
 	}
-	if f.Version != 1 || len(f.Masters) == 0 || len(f.Masters) > 16 || len(f.Index) != keySize {
+	if f.Version != 1 || len(f.Masters) == 0 || len(f.Masters) > 16 || len(f.Index) != keySize || len(f.Before) > maxLinkKeys {
 		return f, errDamaged
 	}
 	for _, m := range f.Masters {
 		if m.ID == "" || len(m.Key) != keySize {
+			return f, errDamaged
+		}
+	}
+	for _, k := range f.Before {
+		if len(k) != keySize {
 			return f, errDamaged
 		}
 	}

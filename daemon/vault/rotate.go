@@ -15,6 +15,7 @@ type Progress struct {
 	Done   int   `json:"done"`   // of them
 	Values int64 `json:"values"` // that were sealed anew
 	Lost   int64 `json:"lost"`   // that no key opens: they stay as they are
+	Found  int64 `json:"found"`  // fingerprints that were made anew
 }
 
 // ErrRotating is returned by Rotate while it is running already.
@@ -23,17 +24,17 @@ var ErrRotating = errors.New("vault: the keys are being changed already")
 // batch is how many values one transaction seals anew: 4 MiB if all are pictures.
 const batch = 16
 
-// Rotate makes another master key and other keys for everybody, and seals every value
-// anew, a few at a time. Cut off at any moment, it goes on where it was when it is
+// Rotate makes another master key, other keys for everybody and another one for
+// fingerprints, seals every value and makes every fingerprint anew, a few at a time. Cut off at any moment, it goes on where it was when it is
 // called again: see Unfinished. The keys before stay until the next rotation, so that a
 // second copy that is being written meanwhile can be read: whoever fears that keys are
-// known calls it twice. report is called after each person and each batch.
+// known calls it twice. The key of fingerprints before goes at the end (see stillUsed). report is called after each person and each batch.
 func (v *Vault) Rotate(ctx context.Context, report func(Progress)) (p Progress, err error) {
 	if !v.rotating.TryLock() {
 		return p, ErrRotating
 	}
 	defer v.rotating.Unlock()
-	if err := v.beginRotation(); err != nil {
+	if err := v.beginRotation(ctx); err != nil {
 		return p, fmt.Errorf("vault: %w", err)
 	}
 	people, err := v.people()
@@ -49,10 +50,17 @@ func (v *Vault) Rotate(ctx context.Context, report func(Progress)) (p Progress, 
 		p.Done++
 		report(p)
 	}
+	if err := v.reindex(ctx, &p, report); err != nil {
+		return p, fmt.Errorf("vault: %w", err)
+	}
+	before, err := v.stillUsed(ctx, v.indexKeys()[1:])
+	if err != nil {
+		return p, fmt.Errorf("vault: %w", err)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	done := v.box
-	done.Masters = []master{v.box.current()}
+	done.Masters, done.Before = []master{v.box.current()}, before
 	if err := v.writeTwice(boxName, done); err != nil {
 		return p, fmt.Errorf("vault: %w", err)
 	}
@@ -67,20 +75,38 @@ func (v *Vault) Unfinished() bool {
 	return len(v.box.Masters) > 1
 }
 
-// beginRotation makes the next master key, unless a rotation was cut off.
-func (v *Vault) beginRotation() error {
+// beginRotation makes the next master key and the next one of fingerprints, unless a
+// rotation was cut off.
+func (v *Vault) beginRotation(ctx context.Context) error {
+	next, err := v.nextKeys()
+	if err != nil || next == nil {
+		return err
+	}
+	// As a writer among the others: who writes a fingerprint under the key before has
+	// written it when this returns, and reindex finds it.
+	return v.db.Write(ctx, func(*db.Tx) error {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.box = *next
+		return nil
+	})
+}
+
+// nextKeys writes the file with which a rotation begins; nil: one has begun.
+func (v *Vault) nextKeys() (*boxFile, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.box.Masters) > 1 {
-		return nil
+		return nil, nil
 	}
 	next := v.box
 	next.Masters = []master{v.box.current(), newMaster()}
-	if err := v.writeTwice(boxName, next); err != nil {
-		return err
+	if v.value != nil {
+		next.Before = append([][]byte{v.box.Index}, v.box.Before...)
+		next.Before = next.Before[:min(len(next.Before), maxLinkKeys)]
+		next.Index, next.Tagged = random(keySize), true
 	}
-	v.box = next
-	return nil
+	return &next, v.writeTwice(boxName, next)
 }
 
 func (v *Vault) rotatePerson(ctx context.Context, u ident.UserID, p *Progress, report func(Progress)) error {
@@ -205,9 +231,17 @@ func (v *Vault) reseal(ctx context.Context, u ident.UserID, c Column, current ui
 	}
 }
 
-// Run ends a rotation that was cut off.
+// Run ends a rotation that was cut off. Where none was, it makes fingerprints anew that
+// are under a key that is gone: the records can have come back from a time before it.
 func (v *Vault) Run(ctx context.Context) {
 	if !v.Unfinished() {
+		if !v.rotating.TryLock() {
+			return
+		}
+		defer v.rotating.Unlock()
+		if err := v.reindex(ctx, &Progress{}, func(Progress) {}); err != nil && ctx.Err() == nil {
+			v.log.Error("somebody may not be found by what they told", "err", err)
+		}
 		return
 	}
 	p, err := v.Rotate(ctx, func(Progress) {})

@@ -66,6 +66,11 @@ type Options struct {
 	Keys vfs.FS
 	// Columns are all that hold sealed values: Rotate needs to know them.
 	Columns []Column
+	// Value opens the value that SetIndex wrote a fingerprint of, in the form that it had
+	// there; "": there is none any more. nil: nobody calls SetIndex.
+	Value func(v *Vault, tx *db.Tx, u ident.UserID, kind string) (string, error)
+	// Hashed are columns with fingerprints of values that the box does not have.
+	Hashed []Column
 	// Log receives what is worth knowing; nil discards it.
 	Log *slog.Logger
 }
@@ -89,6 +94,9 @@ type Vault struct {
 	cols []Column
 	log  *slog.Logger
 
+	value  func(*Vault, *db.Tx, ident.UserID, string) (string, error)
+	hashed []Column
+
 	rotating sync.Mutex // held by Rotate
 	mu       sync.Mutex // of all below, and of the files
 	box      boxFile
@@ -108,7 +116,7 @@ const maxRings = 64
 // Open reads the master key, making it at the first start, and removes the keys of
 // people whose destruction was cut off.
 func Open(ctx context.Context, d *db.DB, opt Options) (*Vault, error) {
-	v := &Vault{db: d, keys: opt.Keys, cols: opt.Columns, log: opt.Log,
+	v := &Vault{db: d, keys: opt.Keys, cols: opt.Columns, log: opt.Log, value: opt.Value, hashed: opt.Hashed,
 		rings: map[ident.UserID]*ring{}, gone: map[ident.UserID]bool{}}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)

@@ -54,7 +54,7 @@ func openIn(t testing.TB, dir string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keys.Close() })
-	v, err := Open(t.Context(), d, Options{Keys: keys, Columns: []Column{details, secrets, logged}})
+	v, err := Open(t.Context(), d, Options{Keys: keys, Columns: []Column{details, secrets, logged}, Value: told, Hashed: []Column{{Table: "link", Name: "subject"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestRotation(t *testing.T) {
 	cuts := 0
 	for {
 		ctx, cancel := context.WithCancel(t.Context())
-		left := cuts%3 + 1
+		left := cuts%4 + 1
 		_, err := w.Rotate(ctx, func(Progress) {
 			if left--; left == 0 {
 				cancel()

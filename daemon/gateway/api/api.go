@@ -152,6 +152,7 @@ func New(o Options) *API {
 	a.registerRecord()
 	a.registerRights()
 	a.registerErasing()
+	a.registerOwnership()
 	a.registerRequests()
 	a.registerCorrections()
 	a.registerProfile()

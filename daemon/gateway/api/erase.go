@@ -53,7 +53,7 @@ func (a *API) registerErasing() {
 		Summary: "Cancel the asker's account, or choose anew what becomes of its files",
 		Description: "The files are offered to somebody on the box, or erased; an export can be asked for before. Until `due` the account can be read, exported and kept, " +
 			"and nothing is taken in; its app tokens rest, and all other sessions have ended. Then it is erased by itself, from everywhere, without a way back. " +
-			"With the `code`, which is shown once, the receipt of that is fetched when nobody can sign in any more. The owner of a box cannot cancel.",
+			"With the `code`, which is shown once, the receipt of that is fetched when nobody can sign in any more. The owner of a box hands it over first (POST /v1/ownership).",
 	}, httpd.SignedIn, a.cancelAccount)
 	register(a, route{
 		Method: "DELETE", Path: cancel, ID: "keep-account", Tag: "rights", Status: 204, Summary: "Keep the account after all",

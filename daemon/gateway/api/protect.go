@@ -240,7 +240,7 @@ func (a *API) removeFactor(ctx context.Context, _ *struct{}) (*struct{}, error) 
 type NoticeEntry struct {
 	ID     string          `json:"id" pattern:"^[0-9a-hjkmnp-tv-z]{13}$"`
 	Time   moment          `json:"time"`
-	Kind   string          `json:"kind" enum:"device,factor_on,factor_off,factor_reset,recovery_code,code_guessing,password,password_set,guardian_asked,guardian_new,guardian_ends,guardian_gone,ward_asks,ward_answer,ward_says_no,ward_erasure,ward_erased,of_age,ward_of_age,cancellation,removal,cancellation_no,handover,handover_yes,handover_no,handover_done,request,request_answer,incident,linked,unlinked"`
+	Kind   string          `json:"kind" enum:"device,factor_on,factor_off,factor_reset,recovery_code,code_guessing,password,password_set,guardian_asked,guardian_new,guardian_ends,guardian_gone,ward_asks,ward_answer,ward_says_no,ward_erasure,ward_erased,of_age,ward_of_age,cancellation,removal,cancellation_no,handover,handover_yes,handover_no,handover_done,owner_offer,owner_no,owner_new,request,request_answer,incident,linked,unlinked"`
 	Device *ident.DeviceID `json:"device" doc:"Where it happened; null: not known. It may be removed by now"`
 	Name   *string         `json:"name" doc:"Of that device, as it was then; where it is about a guardian or a child, their user name"`
 	Own    bool            `json:"own" doc:"It happened on the device that asks"`

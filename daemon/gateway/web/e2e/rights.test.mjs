@@ -90,3 +90,28 @@ test('the owner answers; a stranger asks and reads the answer', async () => {
   await stranger.getByText('It is gone.').waitFor();
   assert.deepEqual([...page.faults, ...stranger.faults], []);
 });
+
+test('the owner hands the box over, and the other accepts it', async () => {
+  const page = await open(browser, box, { viewport: { width: 390, height: 860 } }, (c) => c.addInitScript(() => localStorage.setItem('yunbox.lang', 'en')));
+  await signIn(page, owner);
+  await visit(page, 'rights');
+  await page.getByText("The owner's account cannot be cancelled").waitFor();
+  await page.getByLabel("The new owner's name").fill(member.name);
+  await page.getByRole('button', { name: 'Hand the box over' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Hand the box over' }).click();
+  await page.getByText('You offer the box to mei').waitFor();
+  await sound(page, 'the box is offered');
+
+  const other = await open(browser, box, { viewport: { width: 390, height: 860 } }, (c) => c.addInitScript(() => localStorage.setItem('yunbox.lang', 'zh')));
+  await signIn(other, member);
+  await visit(other, 'rights');
+  await other.getByText('lin 要把这台盒子转让给您').waitFor();
+  await sound(other, 'the box is offered to somebody');
+  await other.getByRole('button', { name: '接受盒子' }).click();
+  await other.getByLabel('新主人的名字').waitFor();
+
+  await page.reload();
+  await page.getByRole('button', { name: 'Cancel the account' }).waitFor();
+  assert.deepEqual([...page.faults, ...other.faults], []);
+  for (const p of [page, other]) await p.context().close();
+});

@@ -207,7 +207,7 @@ const said: Record<string, Key> = {
   ward_asks: 'guardian.asks', ward_answer: 'guardian.answer', ward_says_no: 'guardian.saysNo', ward_erasure: 'guardian.erasure', ward_erased: 'guardian.erased',
   of_age: 'guardian.ofAge', ward_of_age: 'guardian.wardOfAge',
   cancellation: 'rights.nCancelled', removal: 'rights.nRemoved', cancellation_no: 'rights.nKept', handover: 'rights.nOffer', handover_yes: 'rights.nTaken',
-  handover_no: 'rights.nRefused', handover_done: 'rights.nHanded', request: 'rights.nRequest', request_answer: 'rights.nAnswered',
+  handover_no: 'rights.nRefused', handover_done: 'rights.nHanded', owner_offer: 'rights.nOwner', owner_no: 'rights.nOwner', owner_new: 'rights.nOwner', request: 'rights.nRequest', request_answer: 'rights.nAnswered',
   incident: 'notices.incident', update_kept: 'notices.updateKept', update_failed: 'notices.updateFailed', linked: 'notices.linked', unlinked: 'notices.unlinked',
 };
 

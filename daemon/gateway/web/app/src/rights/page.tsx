@@ -10,6 +10,7 @@ import en from './en.json';
 import zh from './zh.json';
 import server from './server.zh.json';
 import { Ask, type Request } from './ask';
+import { Owner } from './owner';
 
 export { Outside } from './outside';
 
@@ -43,6 +44,7 @@ export default function RightsPage() {
   return (
     <>
       <Head title={r('title')} text={r('text')} />
+      <Owner />
       <Offers />
       <Erase chosen={rest} />
       <Cancel />
