@@ -40,8 +40,8 @@ const (
 	maxManyHead = 16 << 10
 	// manyAhead is how many files of one request may wait for their answer, and
 	// manyAheadOfAll those of all requests: each is an open file.
-	manyAhead      = 16
-	manyAheadOfAll = 32
+	manyAhead      = 20
+	manyAheadOfAll = 40
 	// manyPatience is how long the bytes of a file whose consent ended meanwhile may
 	// not come before the whole request ends.
 	manyPatience = 500 * time.Millisecond
