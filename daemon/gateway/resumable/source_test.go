@@ -47,6 +47,10 @@ func TestFoundSourceOfAnUpload(t *testing.T) {
 	p.who.Withdraw("wechat_backup")
 	p.patch(location, 3, "def").is(t, "after a withdrawal", 403, "consent-required")
 	p.who.Grant("wechat_backup")
+	p.patch(location, 3, "def").is(t, "the second half of what went with the consent", 404, "not-found")
+	location = p.create(6, "path "+b64("old/a.jpg")+",source_path "+b64("Pictures/WeiXin/a.jpg"))
+	p.patch(location, 0, "abc").is(t, "the first half again", 204, "")
+	p.box.Restart()
 	p.patch(location, 3, "def").is(t, "the second half", 204, "")
 	var page struct {
 		Items []struct {
