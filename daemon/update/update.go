@@ -86,7 +86,7 @@ func New(opt Options) (*Room, error) {
 	if err := opt.State.Mkdir(install.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("update: %w", err)
 	}
-	if _, err := read(opt.State, install.TrialFile, &r.trial); err != nil {
+	if _, err := install.ReadJSON(opt.State, install.TrialFile, &r.trial); err != nil {
 		return nil, fmt.Errorf("update: %w", err)
 	}
 	if !r.trial.Closed {
@@ -183,7 +183,7 @@ const (
 // settle records how the last request ended, once, and tells who manages the box.
 func (r *Room) settle(ctx context.Context) error {
 	var res install.Result
-	if ok, err := read(r.opt.State, install.ResultFile, &res); err != nil || !ok {
+	if ok, err := install.ReadJSON(r.opt.State, install.ResultFile, &res); err != nil || !ok {
 		return err
 	}
 	if told, err := r.value(ctx, toldKey); err != nil || told == res.ID {
@@ -245,7 +245,7 @@ func (r *Room) fit(ctx context.Context) (b bundle.Box, err error) {
 }
 
 func (r *Room) kept() (k install.Kept, err error) {
-	_, err = read(r.opt.State, install.KeptFile, &k)
+	_, err = install.ReadJSON(r.opt.State, install.KeptFile, &k)
 	return k, err
 }
 
@@ -385,7 +385,7 @@ func (r *Room) free() error {
 // pending is what was asked for and has not ended, "" if nothing.
 func (r *Room) pending() string {
 	var req install.Request
-	if ok, err := read(r.opt.State, install.RequestFile, &req); err != nil || !ok {
+	if ok, err := install.ReadJSON(r.opt.State, install.RequestFile, &req); err != nil || !ok {
 		return ""
 	}
 	return req.Action
@@ -458,7 +458,7 @@ func (r *Room) Discard(ctx context.Context, by Who) error {
 
 func (r *Room) waiting() (*Waiting, error) {
 	var w Waiting
-	ok, err := read(r.opt.State, waitingFile, &w)
+	ok, err := install.ReadJSON(r.opt.State, waitingFile, &w)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -513,7 +513,7 @@ func (r *Room) State(ctx context.Context) (s State, err error) {
 		}
 	}
 	var last install.Result
-	if ok, err := read(r.opt.State, install.ResultFile, &last); err != nil {
+	if ok, err := install.ReadJSON(r.opt.State, install.ResultFile, &last); err != nil {
 		return s, err
 	} else if ok {
 		s.Last = &last
@@ -576,19 +576,6 @@ func (r *Room) Fetch(ctx context.Context, by Who, address string, fromBox bool) 
 			Detail: fmt.Sprintf("%s answers %d.", at.Host, resp.StatusCode), Hint: "Look at the address. The box follows no forwarding."}
 	}
 	return r.Take(ctx, by, resp.Body)
-}
-
-func read(fsys vfs.FS, name string, into any) (ok bool, err error) {
-	b, err := vfs.ReadFile(fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return false, fmt.Errorf("%s: %w", name, err)
-	}
-	return true, nil
 }
 
 func write(fsys vfs.FS, name string, v any) error {

@@ -300,7 +300,7 @@ func (u *Updater) lock() (unlock func(), err error) {
 // begin does what is asked for.
 func (u *Updater) begin(ctx context.Context) error {
 	var req Request
-	if ok, err := readJSON(u.State, RequestFile, &req); err != nil || !ok {
+	if ok, err := ReadJSON(u.State, RequestFile, &req); err != nil || !ok {
 		return err
 	}
 	s := step{Request: req}
@@ -342,7 +342,7 @@ func (u *Updater) count(req Request) error {
 		ID string `json:"id"`
 		N  int    `json:"n"`
 	}
-	if _, err := readJSON(u.Base, triesOf, &tries); err != nil {
+	if _, err := ReadJSON(u.Base, triesOf, &tries); err != nil {
 		return err
 	}
 	if tries.ID != req.ID {
@@ -396,7 +396,7 @@ func (u *Updater) release(dir string) (bundle.Release, error) {
 }
 
 func (u *Updater) kept() (k Kept, err error) {
-	_, err = readJSON(u.Base, keptFile, &k)
+	_, err = ReadJSON(u.Base, keptFile, &k)
 	return k, err
 }
 
@@ -603,7 +603,7 @@ func (u *Updater) note(s step) error {
 // have written or removed the file without the name's being so, and what is done next
 // must not outlive what it rests on.
 func (u *Updater) readStep() (s step, err error) {
-	if _, err := readJSON(u.Base, stepFile, &s); err != nil {
+	if _, err := ReadJSON(u.Base, stepFile, &s); err != nil {
 		return s, err
 	}
 	return s, u.Base.SyncDir(own)
@@ -646,7 +646,8 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-func readJSON(fsys vfs.FS, name string, into any) (ok bool, err error) {
+// ReadJSON reads what was noted under name into into; false: there is no such file.
+func ReadJSON(fsys vfs.FS, name string, into any) (ok bool, err error) {
 	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -83,7 +83,7 @@ func (u *Updater) watch(ctx context.Context, s step) string {
 			return "crashed"
 		}
 		var h Health
-		if ok, err := readJSON(u.State, HealthFile, &h); err != nil {
+		if ok, err := ReadJSON(u.State, HealthFile, &h); err != nil {
 			u.Log.Warn("the daemon's word cannot be read", "err", err)
 		} else if ok && h.ID == s.ID && h.Counter == s.Counter {
 			switch {
