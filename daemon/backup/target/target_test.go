@@ -167,7 +167,7 @@ func TestCutsAroundTheSeal(t *testing.T) {
 	m, before := begin()
 	must(t, m.tryGeneration(state))
 	calls, sealed, not := m.disk.Calls(vfstest.OpAny)-before, 0, 0
-	for range 3 {
+	for round := 0; round < 3 || min(sealed, not) < 3 && round < 50; round++ { // the dice may fall one way for long
 		for _, back := range []int{0, 1, 1, 1, 1, 2, 3} { // right before the last call most of all: that makes the seal's name durable
 			m, _ := begin()
 			m.disk.CutIn(calls + 1 - back)
