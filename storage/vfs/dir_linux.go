@@ -76,11 +76,46 @@ func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		return nil, err
 	}
 	// os.Root, unlike os.OpenFile, does not ask for files over 2 GiB on 32 bits.
-	f, err := d.root.OpenFile(name, flag|unix.O_LARGEFILE, perm)
+	f, err := d.open(name, flag|unix.O_LARGEFILE, perm)
+	if errors.Is(err, errUndecided) {
+		f, err = d.root.OpenFile(name, flag|unix.O_LARGEFILE, perm)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &file{f}, nil
+}
+
+var errUndecided = errors.New("vfs: os.Root decides")
+
+// open does by one call what os.Root does by two for each directory on the way: openat2(2),
+// since Linux 5.6. Where the kernel has not, or refuses for a reason of its own, the error
+// is errUndecided.
+func (d *Dir) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	how := unix.OpenHow{Flags: uint64(flag) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	if flag&os.O_CREATE != 0 {
+		how.Mode = uint64(perm.Perm())
+	}
+	var fd int
+	err := control(d.top, "openat2", func(top int) (err error) {
+		fd, err = unix.Openat2(top, name, &how)
+		return err
+	})
+	switch {
+	case err == nil:
+		return os.NewFile(uintptr(fd), filepath.Join(d.Name(), name)), nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST):
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errno(err)}
+	}
+	return nil, errUndecided
+}
+
+func errno(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
 }
 
 func (d *Dir) Rename(oldname, newname string) error {
@@ -115,7 +150,14 @@ func (d *Dir) Stat(name string) (fs.FileInfo, error) {
 	if err := valid("stat", name); err != nil {
 		return nil, err
 	}
-	return d.root.Stat(name)
+	f, err := d.open(name, unix.O_PATH, 0)
+	if errors.Is(err, errUndecided) {
+		return d.root.Stat(name)
+	} else if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	return info, errors.Join(err, f.Close())
 }
 
 func (d *Dir) SyncDir(name string) error {

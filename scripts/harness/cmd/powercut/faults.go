@@ -54,7 +54,7 @@ func faults() (list []fault) {
 		{[]string{"pwrite64"}, []string{"EIO", "ENOSPC", "EDQUOT", "EINTR"}},
 		{[]string{"pread64"}, []string{"EIO", "EINTR"}},
 		{[]string{"fdatasync", "fsync", "syncfs"}, []string{"EIO", "ENOSPC", "EDQUOT", "EINTR"}},
-		{[]string{"openat"}, []string{"EMFILE", "EIO", "ENOSPC", "EROFS", "EINTR"}},
+		{[]string{"openat", "openat2"}, []string{"EMFILE", "EIO", "ENOSPC", "EROFS", "EINTR"}},
 		{[]string{"ftruncate", "fallocate"}, []string{"EIO", "ENOSPC", "EDQUOT", "EINTR"}},
 		{[]string{"renameat", "renameat2", "linkat"}, []string{"EIO", "ENOSPC", "EDQUOT", "EROFS"}},
 		{[]string{"unlink", "unlinkat"}, []string{"EIO", "EROFS"}},
