@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,8 @@ type conns struct {
 	mu      sync.Mutex
 	open    map[*conn]struct{}
 	sources map[string]int
+
+	long atomic.Int32 // handlers that have long reads
 }
 
 type conn struct {
@@ -31,6 +34,10 @@ type conn struct {
 	begun  bool // it has brought a request
 	since  time.Time
 	once   sync.Once
+
+	long atomic.Int32 // handlers that want long reads; what follows belongs to whoever reads
+	buf  []byte
+	read []byte // part of buf: what came and was not taken yet
 }
 
 func newConns(max, perSource int) *conns {
@@ -217,4 +224,51 @@ func (c *conns) state(nc net.Conn, s http.ConnState) {
 	defer c.mu.Unlock()
 	k.busy, k.since = s == http.StateActive, time.Now()
 	k.begun = k.begun || k.busy
+}
+
+const (
+	longRead      = 128 << 10 // bytes
+	mostLongReads = 8         // handlers: who comes later reads as ever
+)
+
+// LongReads lets all that has come by the connection of r be read in one call, until the
+// function that it returns is called. It is for bodies of many records, while they are
+// read: TLS asks for one at a time, and each of these calls tells the sender how much
+// was taken. It may be in vain, where many do so.
+func LongReads(r *http.Request) (end func()) {
+	k, _ := r.Context().Value(connKey{}).(*conn)
+	if k == nil {
+		return func() {}
+	}
+	if k.owner.long.Add(1) > mostLongReads {
+		k.owner.long.Add(-1)
+		return func() {}
+	}
+	k.long.Add(1)
+	return func() {
+		k.long.Add(-1)
+		k.owner.long.Add(-1)
+	}
+}
+
+// Read implements net.Conn.
+func (k *conn) Read(p []byte) (int, error) {
+	if len(k.read) == 0 {
+		switch wanted := k.long.Load() > 0 && len(p) < longRead; {
+		case wanted && k.buf == nil:
+			k.buf = make([]byte, longRead)
+		case !wanted:
+			k.buf, k.read = nil, nil
+		}
+		if k.buf == nil {
+			return k.Conn.Read(p)
+		}
+		n, err := k.Conn.Read(k.buf)
+		if k.read = k.buf[:n]; n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, k.read)
+	k.read = k.read[n:]
+	return n, nil
 }

@@ -40,8 +40,8 @@ const (
 	maxManyHead = 16 << 10
 	// manyAhead is how many files of one request may wait for their answer, and
 	// manyAheadOfAll those of all requests: each is an open file.
-	manyAhead      = 20
-	manyAheadOfAll = 40
+	manyAhead      = 64
+	manyAheadOfAll = 128
 	// manyPatience is how long the bytes of a file whose consent ended meanwhile may
 	// not come before the whole request ends.
 	manyPatience = 500 * time.Millisecond
@@ -143,6 +143,7 @@ func (a *API) putMany(w http.ResponseWriter, r *http.Request) {
 	ctx, end := context.WithCancelCause(r.Context())
 	defer end(nil)
 	m.end = end
+	defer httpd.LongReads(r)()
 	m.body = bufio.NewReaderSize(httpd.ProgressReader(w, r.WithContext(ctx)), maxManyHead)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
