@@ -358,22 +358,60 @@ func (r *race) rsync() contender {
 	}}
 }
 
-func (r *race) startRsync(ctx context.Context, dir string, wrap []string) (*running, string, error) {
-	if err := makeDirs(dir, "data"); err != nil {
-		return nil, "", err
-	}
-	var confErr error
-	s, port, err := launch(ctx, wrap, func(port int) []string {
-		conf := filepath.Join(dir, "rsyncd.conf")
-		confErr = os.WriteFile(conf, fmt.Appendf(nil, "use chroot = no\nuid = root\ngid = root\nlog file = /dev/null\n[bench]\n\tpath = %s/data\n\tread only = no\n", dir), 0o600)
-		return []string{"rsync", "--daemon", "--no-detach", "--config", conf, "--address", "127.0.0.1", "--port", fmt.Sprint(port)}
-	})
-	return s, fmt.Sprintf("rsync://127.0.0.1:%d/bench/", port), errors.Join(err, confErr)
+// rsyncTLS is the same with what rsync brings for a network that others use: rsync-ssl(1)
+// here and stunnel, as its manual says, before the daemon.
+func (r *race) rsyncTLS() contender {
+	return contender{name: "rsync-ssl --fsync", how: "rsync daemon behind stunnel", start: func(ctx context.Context, dir string, wrap []string) (*running, error) {
+		conf, err := rsyncConf(dir)
+		if err != nil {
+			return nil, err
+		}
+		var confErr error
+		s, port, err := launch(ctx, wrap, func(port int) []string {
+			name := filepath.Join(dir, "stunnel.conf")
+			confErr = os.WriteFile(name, fmt.Appendf(nil, "foreground = yes\nsyslog = no\ndebug = 3\npid =\n[rsync]\naccept = 127.0.0.1:%d\ncert = %s\nkey = %s\nexec = /usr/bin/rsync\nexecArgs = rsync --server --daemon --config=%s .\n", port, r.cert, r.key, conf), 0o600)
+			return []string{"stunnel", name}
+		})
+		if err := errors.Join(err, confErr); err != nil {
+			return nil, err
+		}
+		s.folder = func(ctx context.Context, from string) error {
+			return rsync(ctx, from, fmt.Sprintf("rsync://localhost:%d/bench/", port), "RSYNC_SSL_CA_CERT="+r.cert)
+		}
+		return s, nil
+	}}
 }
 
-func rsync(ctx context.Context, from, url string) error {
-	if out, err := exec.CommandContext(ctx, "rsync", "-rt", "--fsync", from+"/", url).CombinedOutput(); err != nil {
-		return fmt.Errorf("rsync: %w: %s", err, lastLine(out))
+// rsyncConf is the configuration of a daemon that keeps its files below dir.
+func rsyncConf(dir string) (name string, err error) {
+	if err := makeDirs(dir, "data"); err != nil {
+		return "", err
+	}
+	name = filepath.Join(dir, "rsyncd.conf")
+	return name, os.WriteFile(name, fmt.Appendf(nil, "use chroot = no\nuid = root\ngid = root\nlog file = /dev/null\n[bench]\n\tpath = %s/data\n\tread only = no\n", dir), 0o600)
+}
+
+func (r *race) startRsync(ctx context.Context, dir string, wrap []string) (*running, string, error) {
+	conf, err := rsyncConf(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	s, port, err := launch(ctx, wrap, func(port int) []string {
+		return []string{"rsync", "--daemon", "--no-detach", "--config", conf, "--address", "127.0.0.1", "--port", fmt.Sprint(port)}
+	})
+	return s, fmt.Sprintf("rsync://127.0.0.1:%d/bench/", port), err
+}
+
+// rsync sends a folder; with a setting for rsync-ssl it uses that.
+func rsync(ctx context.Context, from, url string, tls ...string) error {
+	program := "rsync"
+	if len(tls) > 0 {
+		program = "rsync-ssl"
+	}
+	cmd := exec.CommandContext(ctx, program, "-rt", "--fsync", from+"/", url)
+	cmd.Env = append(os.Environ(), tls...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, lastLine(out))
 	}
 	return nil
 }

@@ -219,7 +219,7 @@ func (b *bench) all() []contender {
 }
 
 func (b *bench) peers() []contender {
-	return []contender{b.rcloneWebDAV(), b.rcloneRestic(), b.nginx(), b.tus(), b.samba(), b.rsync()}
+	return []contender{b.rcloneWebDAV(), b.rcloneRestic(), b.nginx(), b.tus(), b.samba(), b.rsync(), b.rsyncTLS()}
 }
 
 func (b *bench) admitted(all ...contender) []contender {
