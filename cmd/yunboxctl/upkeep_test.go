@@ -271,3 +271,28 @@ func TestExitCodesAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+func TestJobsAreDrawn(t *testing.T) {
+	at := time.Date(2027, 1, 10, 3, 4, 0, 0, time.Local)
+	var b strings.Builder
+	drawJobs(&b, "now", []boxJob{
+		{Kind: "export", State: "running", Phase: "sending", Count: 1, Bytes: 1.5e9, Size: 3e9, Since: &at, Left: 90},
+		{Kind: "erasure", State: "running", Count: 3, Done: 512, Total: 2048, Phase: "erasing"},
+		{Kind: "second-copy", State: "failed", Ended: &at, Says: "The disk\x1b[2J is not there.", Do: "Attach it."},
+		{Kind: "scrub", State: "done", Total: 12, Size: 5e6, Ended: &at, Stop: "never shown"},
+		{Kind: "cancellation", State: "waiting", Until: &at, Stop: "yunboxctl user keep NAME"},
+	})
+	want := `now
+  export        running  since 01-10 03:04  1.5 GB of 3.0 GB, sending, about 1m30s left
+  erasure       running                     3 of them, 512 of 2048 (25 %), erasing
+  second-copy   failed   ended 01-10 03:04
+    ! The disk�[2J is not there.
+      Attach it.
+  scrub         done     ended 01-10 03:04  12, 5.0 MB
+  cancellation  waiting  until 01-10 03:04
+    ends by: yunboxctl user keep NAME
+`
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
+}
