@@ -34,7 +34,7 @@ func (b *Box) works(ctx context.Context) (list []api.Work, err error) {
 	if w, ok := b.duplicates.Work(); ok {
 		list = append(list, api.Work{Kind: "duplicates", State: api.WorkRuns, Phase: string(w.Stage), Whose: w.User, Since: w.Began,
 			Done: w.Files, Total: w.OfFiles, Bytes: w.Bytes, Size: w.OfBytes, Left: time.Duration(w.Progress.Left) * time.Second,
-			Stop: "end the yunboxctl dedup that began it, or close its page"})
+			Stop: "end the `yunboxctl dedup` that began it, or close its page"})
 	}
 	for _, w := range b.exports.Work() {
 		list = append(list, exportWork(w, now))
@@ -52,7 +52,7 @@ func (b *Box) scrubWork(ctx context.Context, now time.Time) ([]api.Work, error) 
 	}
 	switch {
 	case p.Running:
-		w.Left, w.Stop, w.Ended = api.Remaining(p.Begun, now, p.Bytes, p.Size-p.Bytes), "yunboxctl jobs stop scrub", time.Time{}
+		w.Left, w.Stop, w.Ended = api.Remaining(p.Begun, now, p.Bytes, p.Size-p.Bytes), "`yunboxctl jobs stop scrub`", time.Time{}
 	case p.Number == 0 || p.Total == 0 && p.Error == "":
 		if cover.Last.IsZero() {
 			return nil, nil
@@ -94,7 +94,7 @@ func copyWork(c backup.Status, now time.Time) []api.Work {
 	switch p := c.Progress; {
 	case p != nil:
 		w.State, w.Phase, w.Done, w.Total, w.Bytes, w.Since = api.WorkRuns, p.Phase, p.Done, p.All, p.Bytes, c.Since()
-		w.Left, w.Stop = api.Remaining(c.Since(), now, p.Done, p.All-p.Done), "yunboxctl jobs stop second-copy"
+		w.Left, w.Stop = api.Remaining(c.Since(), now, p.Done, p.All-p.Done), "`yunboxctl jobs stop second-copy`"
 		return []api.Work{w}
 	case !c.FailedAt().IsZero():
 		w.State, w.Ended, w.Do = api.WorkFailed, c.FailedAt(), "`yunboxctl backup list` says more; it is tried again by itself."
@@ -152,7 +152,7 @@ func (b *Box) erasureWork(ctx context.Context) (list []api.Work, err error) {
 		}
 		switch {
 		case !e.Due.IsZero():
-			w.State, w.Until, w.Stop = api.WorkWaits, e.Due, "yunboxctl user keep NAME, while it waits"
+			w.State, w.Until, w.Stop = api.WorkWaits, e.Due, "`yunboxctl user keep NAME`, while it waits"
 		case e.Tidying:
 			w.Phase = "tidying"
 		case e.Began.IsZero():
