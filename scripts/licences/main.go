@@ -84,6 +84,7 @@ func others() []component {
 		{name: "zxcvbn", version: "4.4.2", files: "daemon/account/passwords.txt daemon/account/words.txt", kind: "Expat",
 			holders: []string{"2012-2016 Dan Wheeler and Dropbox, Inc."}, note: "Lists of words and passwords."},
 		{name: "the English words of BIP-39", files: "daemon/ident/words.txt", kind: "Expat", holders: []string{"2013 Pavol Rusnak"}, note: "As in python-mnemonic."},
+		{name: "Noto Sans CJK SC", files: "cmd/yunboxctl/labelglyphs.txt", kind: "OFL-1.1", holders: []string{"2014-2021 Adobe (http://www.adobe.com/)"}, note: "32 signs of it, as dots, for the label."},
 		{name: "json2yaml", files: "third_party/huma/yaml/*", kind: "Expat", holders: []string{"2022 itchyny"}, note: "In huma."},
 		{name: "github.com/google/uuid", files: "third_party/huma/validate.go", kind: "BSD-3-Clause", holders: []string{"2009, 2014 Google Inc."}, note: "One function, in huma."},
 		{name: "SQLite", files: "lib/sqlite3/*", kind: "public-domain", holders: []string{"none: in the public domain, https://www.sqlite.org/copyright.html"}, note: "In github.com/mattn/go-sqlite3."},
@@ -152,10 +153,8 @@ func components(root string) ([]component, error) {
 			if c.texts, err = licencesIn(filepath.Join(root, "daemon/gateway/web/app/vendor/preact")); err == nil {
 				err = c.read()
 			}
-		case c.kind == "Expat":
-			c.texts = []string{"Copyright (c) " + c.holders[0] + "\n\n" + expat}
-		case c.kind == "BSD-3-Clause":
-			c.texts = []string{"Copyright (c) " + c.holders[0] + "\n\n" + bsd3}
+		case c.kind == "Expat" || c.kind == "BSD-3-Clause" || c.kind == "OFL-1.1":
+			c.texts = []string{"Copyright (c) " + c.holders[0] + "\n\n" + paragraph(c.kind)}
 		case c.kind == "public-domain":
 			c.texts = []string{"In the public domain: https://www.sqlite.org/copyright.html\n"}
 		default:
