@@ -60,6 +60,9 @@ func TestStatusFitsAScreen(t *testing.T) {
 	for range 5 {
 		s.SecondCopies = append(s.SecondCopies, secondCopy{Name: long, Time: &old, State: "complete"})
 	}
+	for _, kind := range []string{"scrub", "view", "second-copy", "duplicates", "export", "erasure", "cancellation"} {
+		s.Jobs = append(s.Jobs, boxJob{Kind: kind, State: "running"}, boxJob{Kind: kind, State: "failed", Says: strings.Repeat("It failed. ", 20), Do: "Try again."})
+	}
 	attention := s.attention(time.Now())
 	if len(attention) < 6 || attention[0].State != doctor.Fail {
 		t.Errorf("%+v", attention)
@@ -93,6 +96,14 @@ func TestStatusFitsAScreen(t *testing.T) {
 	s.draw(screen{w: &b, width: 80, terminal: true, colour: true}, s.attention(time.Now()), time.Now())
 	if !strings.HasPrefix(b.String(), green+"Yunbox, version , up 0s: all is well") {
 		t.Errorf("%s", b.String())
+	}
+	s.Jobs = []boxJob{{Kind: "export", State: "running"}, {Kind: "scrub", State: "done"}, {Kind: "erasure", State: "waiting", Says: "It is still there.", Do: "Look at the disk."}}
+	b.Reset()
+	s.draw(screen{w: &b, width: 80}, s.attention(time.Now()), time.Now())
+	for _, want := range []string{"uploads      0 running; in the background: export\n", "! erasure: It is still there.\n   Look at the disk.\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
 	}
 }
 
