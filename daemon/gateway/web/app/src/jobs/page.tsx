@@ -66,7 +66,7 @@ export default function Jobs() {
     };
   }, [runs]);
   if (list.problem && !list.value) return <ProblemNote problem={list.problem} />;
-  if (!list.value || (!admin && list.value.length === 0)) return null;
+  if (!list.value || (!admin && list.value.length === 0)) return <></>;
   return (
     <section class="card" aria-labelledby="jobs-title">
       <h2 id="jobs-title">{j('jobs.title')}</h2>
