@@ -15,8 +15,8 @@ import (
 
 // works lists what the box does in the background, and how it ended what it did last.
 func (b *Box) works(ctx context.Context) (list []api.Work, err error) {
-	now := b.clock.sure()
-	scrub, err := b.scrubWork(ctx, now)
+	now := b.now() // by which exports, copies and the view count
+	scrub, err := b.scrubWork(ctx, b.clock.sure())
 	if err != nil {
 		return nil, err
 	}
