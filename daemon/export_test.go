@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/vault"
@@ -36,3 +37,6 @@ func Database(b *Box) *db.DB { return b.db }
 
 // Vault is b's.
 func Vault(b *Box) *vault.Vault { return b.vault }
+
+// Works is what b does in the background.
+func Works(ctx context.Context, b *Box) ([]api.Work, error) { return b.works(ctx) }

@@ -136,7 +136,7 @@ func (b *Box) openFront() error {
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
 			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Metrics: b.metrics, Reset: b.askReset,
+			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Works: b.works, Metrics: b.metrics, Reset: b.askReset,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0

@@ -15,9 +15,9 @@ import (
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/doctor"
+	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/httpd"
 	figures "yunbox.local/daemon/metrics"
-	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/vault"
 )
 
@@ -112,15 +112,15 @@ func (b *Box) metrics(ctx context.Context) ([]byte, error) {
 	p.Set("yunbox_second_copies", "", float64(len(copies)))
 	p.Set("yunbox_second_copies_complete", "", float64(complete))
 	p.Set("yunbox_second_copy_timestamp_seconds", "", seconds(newest))
-	jobs, err := b.jobs(ctx)
+	works, err := b.works(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, kind := range figures.Jobs() {
 		n := 0
-		for _, j := range jobs {
-			if j.Kind == kind {
-				n += j.Count
+		for _, w := range works {
+			if w.Kind == kind && !w.Over() {
+				n += max(w.Count, 1)
 			}
 		}
 		p.Set("yunbox_jobs", kind, float64(n))
@@ -135,93 +135,6 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.Unix())
-}
-
-// job is something that the box does in the background.
-type job struct {
-	Kind  string `json:"kind"`  // one of figures.Jobs
-	State string `json:"state"` // running, waiting
-	Count int    `json:"count"` // of things that are alike
-	// Done of Total is how far it is; 0 of 0: that is not known.
-	Done  int64 `json:"done"`
-	Total int64 `json:"total"`
-	Bytes int64 `json:"bytes"`
-	// Stop says how it is ended; "": not at all.
-	Stop string `json:"stop"`
-}
-
-const (
-	jobRunning = "running"
-	jobWaiting = "waiting"
-)
-
-// jobs lists what the box does in the background, without a word about whose it is.
-func (b *Box) jobs(ctx context.Context) (list []job, err error) {
-	if p := b.health.Progress(); p.Running {
-		list = append(list, job{Kind: "scrub", State: jobRunning, Count: 1, Done: p.Blobs, Total: p.Total, Bytes: p.Bytes, Stop: "yunboxctl jobs stop scrub"})
-	}
-	if b.tree != nil {
-		if p := b.tree.Progress(); p.Running {
-			list = append(list, job{Kind: "view", State: jobRunning, Count: 1, Done: p.Done, Total: p.Total})
-		}
-	}
-	copies, err := b.backup.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range copies {
-		if p := c.Progress; p != nil {
-			list = append(list, job{Kind: "second-copy", State: jobRunning, Count: 1, Done: p.Done, Total: p.All, Bytes: p.Bytes, Stop: "yunboxctl jobs stop second-copy"})
-		}
-	}
-	if b.duplicates.Busy() {
-		list = append(list, job{Kind: "duplicates", State: jobRunning, Count: 1, Stop: "end the yunboxctl dedup that began it"})
-	}
-	if n := b.exports.Preparing(); n > 0 {
-		list = append(list, job{Kind: "export", State: jobRunning, Count: n})
-	}
-	categories, accounts, err := b.erasure.Waiting(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if categories > 0 {
-		list = append(list, job{Kind: "erasure", State: jobRunning, Count: categories})
-	}
-	if accounts > 0 {
-		list = append(list, job{Kind: "cancellation", State: jobWaiting, Count: accounts, Stop: "yunboxctl user keep NAME, while it waits"})
-	}
-	return list, nil
-}
-
-func (b *Box) serveJobs(w http.ResponseWriter, r *http.Request) error {
-	list, err := b.jobs(r.Context())
-	if err != nil {
-		return err
-	}
-	httpd.WriteJSON(w, http.StatusOK, map[string][]job{"jobs": append([]job{}, list...)})
-	return nil
-}
-
-// stopJob ends what can be ended from here. What was done counts.
-func (b *Box) stopJob(w http.ResponseWriter, r *http.Request) error {
-	var in struct {
-		Kind string `json:"kind"`
-	}
-	if err := httpd.ReadJSON(w, r, &in, 1<<10); err != nil {
-		return err
-	}
-	stopped := false
-	switch in.Kind {
-	case "scrub":
-		stopped = b.health.Stop()
-	case "second-copy":
-		stopped = b.backup.Stop()
-	default:
-		return &problem.Error{Kind: problem.Invalid, Op: "daemon.jobs", Title: "That cannot be stopped from here",
-			Detail: "A scrub and a second copy can.", Hint: "`yunboxctl jobs` says how each job ends."}
-	}
-	httpd.WriteJSON(w, http.StatusOK, map[string]bool{"stopped": stopped})
-	return nil
 }
 
 // lookTime is how long the database may take to be looked through: on a slow disk it
@@ -322,7 +235,7 @@ type support struct {
 	Schema   int              `json:"schema"`
 	Rows     map[string]int64 `json:"rows"` // by table
 	Settings []config.Setting `json:"settings"`
-	Jobs     []job            `json:"jobs"`
+	Jobs     []api.Job        `json:"jobs"`
 }
 
 // rowTime is how long the rows of all tables may take to be counted.
@@ -342,9 +255,11 @@ func (b *Box) serveSupport(w http.ResponseWriter, r *http.Request) error {
 		}
 		s.Settings = append(s.Settings, x)
 	}
-	if s.Jobs, err = b.jobs(ctx); err != nil {
+	works, err := b.works(ctx)
+	if err != nil {
 		return err
 	}
+	s.Jobs = api.Jobs(works, 0, true)
 	counting, cancel := context.WithTimeout(ctx, rowTime)
 	defer cancel()
 	s.Schema, s.Rows, err = rows(counting, b.db)

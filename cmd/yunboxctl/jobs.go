@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,27 +13,89 @@ import (
 
 // boxJob is an entry of GET /local/jobs.
 type boxJob struct {
-	Kind  string `json:"kind"`
-	State string `json:"state"`
-	Count int64  `json:"count"`
-	Done  int64  `json:"done"`
-	Total int64  `json:"total"`
-	Bytes int64  `json:"bytes"`
-	Stop  string `json:"stop"`
+	Kind  string     `json:"kind"`
+	State string     `json:"state"`
+	Phase string     `json:"phase"`
+	Count int64      `json:"count"`
+	Done  int64      `json:"done"`
+	Total int64      `json:"total"`
+	Bytes int64      `json:"bytes"`
+	Size  int64      `json:"size"`
+	Since *time.Time `json:"since"`
+	Until *time.Time `json:"until"`
+	Ended *time.Time `json:"ended"`
+	Left  int64      `json:"seconds_left"`
+	Stop  string     `json:"stop"`
+	Says  string     `json:"says"`
+	Do    string     `json:"do"`
 }
 
+// over reports whether the job has ended.
+func (j boxJob) over() bool { return j.State != "running" && j.State != "waiting" }
+
 func (j boxJob) progress() string {
-	text := ""
-	if j.Total > 0 {
-		text = fmt.Sprintf("%d of %d (%d %%)", j.Done, j.Total, j.Done*100/j.Total)
-	}
-	if j.Bytes > 0 {
-		text += " " + problem.Bytes(j.Bytes)
-	}
+	var parts []string
+	say := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if j.Count > 1 {
-		text += fmt.Sprintf(" %d of them", j.Count)
+		say("%d of them", j.Count)
 	}
-	return text
+	switch {
+	case j.over() && j.Total > 0:
+		say("%d", j.Total)
+	case j.Total > 0:
+		say("%d of %d (%d %%)", j.Done, j.Total, j.Done*100/j.Total)
+	}
+	switch {
+	case j.over() && j.Size > 0:
+		say("%s", problem.Bytes(j.Size))
+	case j.Size > 0:
+		say("%s of %s", problem.Bytes(j.Bytes), problem.Bytes(j.Size))
+	case j.Bytes > 0:
+		say("%s", problem.Bytes(j.Bytes))
+	}
+	if j.Phase != "" {
+		say("%s", j.Phase)
+	}
+	if j.Left > 0 {
+		say("about %s left", clock(time.Duration(j.Left)*time.Second))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// when is the time that matters most of a job.
+func (j boxJob) when() string {
+	at := func(word string, t *time.Time) string { return word + " " + t.Local().Format("01-02 15:04") }
+	switch {
+	case j.Ended != nil:
+		return at("ended", j.Ended)
+	case j.Until != nil:
+		return at("until", j.Until)
+	case j.Since != nil:
+		return at("since", j.Since)
+	}
+	return ""
+}
+
+// drawJobs lists jobs, each with what is wrong with it below.
+func drawJobs(w io.Writer, title string, jobs []boxJob) {
+	fmt.Fprintln(w, title)
+	var rows [][]string
+	for _, j := range jobs {
+		rows = append(rows, []string{"  " + j.Kind, j.State, j.when(), j.progress()})
+	}
+	var text strings.Builder
+	columns(&text, rows)
+	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
+		fmt.Fprintln(w, line)
+		if j := jobs[i]; j.Says != "" {
+			fmt.Fprintln(w, "    ! "+shown(j.Says))
+			if j.Do != "" {
+				fmt.Fprintln(w, "      "+shown(j.Do))
+			}
+		} else if j.Stop != "" && !j.over() {
+			fmt.Fprintln(w, "    ends by: "+j.Stop)
+		}
+	}
 }
 
 func (a *app) jobsCommand() *cobra.Command {
@@ -40,35 +103,36 @@ func (a *app) jobsCommand() *cobra.Command {
 		Use: "jobs", Short: "List what the box does in the background", Args: cobra.NoArgs,
 		Long: `jobs lists what runs or waits in the background: scrub (contents are read back), view
 (the readable view is made anew), second-copy, duplicates (a folder is looked through),
-export, erasure, and cancellation (accounts in their days of cooling off). It says how far
-each is, and how it can be ended. Whose they are is not told.
+export, erasure, and cancellation (accounts on their way out). It says how far each is and
+for how long it will go on, as far as that is known, what is wrong with it, and how it can
+be ended; below that, how the box's own work ended last. Exports and erasures are told
+without a word about whose they are, those of several people as one.
 
-With --json it is {"jobs":[{"kind","state","count","done","total","bytes","stop"},…]}.`,
+With --json it is {"jobs":[{"kind","state","phase","count","done","total","bytes","size",
+"since","until","ended","seconds_left","stop","says","do"},…]}; state is running, waiting,
+done, failed or stopped, total and size are 0 where they are not known.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.local()
+			list, err := a.listJobs(cmd.Context())
 			if err != nil {
 				return err
 			}
-			var out struct {
-				Jobs []boxJob `json:"jobs"`
-			}
-			if err := c.call(cmd.Context(), "GET", "/local/jobs", nil, &out); err != nil {
-				return err
-			}
-			return a.print(out, func(w io.Writer) {
-				if len(out.Jobs) == 0 {
-					fmt.Fprintln(w, "nothing runs in the background")
-					return
-				}
-				rows := make([][]string, 0, len(out.Jobs))
-				for _, j := range out.Jobs {
-					stop := ""
-					if j.Stop != "" {
-						stop = "ends by: " + j.Stop
+			return a.print(map[string][]boxJob{"jobs": list}, func(w io.Writer) {
+				var now, last []boxJob
+				for _, j := range list {
+					if j.over() {
+						last = append(last, j)
+					} else {
+						now = append(now, j)
 					}
-					rows = append(rows, []string{j.Kind, j.State, j.progress(), stop})
 				}
-				columns(w, rows)
+				if len(now) == 0 {
+					fmt.Fprintln(w, "nothing runs in the background")
+				} else {
+					drawJobs(w, "now", now)
+				}
+				if len(last) > 0 {
+					drawJobs(w, "before", last)
+				}
 			})
 		},
 	}

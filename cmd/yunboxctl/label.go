@@ -32,8 +32,8 @@ six words of its key, and the QR code. --pdf and --png write it as a label of 10
 owner can become that; so the file can be read by nobody else. Once the box has an
 owner its code and QR code are spent, and the label shows the number and the words.
 
-The PDF has English and Chinese texts, the Chinese ones in a font of the program that
-shows it; the picture has English ones.`,
+Both have English and Chinese texts, and say how large they are: print them without
+"fit to page". What was printed on a larger sheet is cut along the thin line.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if pdf != "" && png != "" {
 				return usagef("one of --pdf and --png at a time")

@@ -2,21 +2,28 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
+	"slices"
 	"strings"
-	"unicode/utf16"
 
 	"rsc.io/qr"
 )
 
-// The size of a printed label, in points (PDF) of 1/72 inch.
+// The size of a printed label: 100 by 70 mm, a common one of label printers.
 const (
-	labelWidth  = 283 // 100 mm
-	labelHeight = 198 // 70 mm
+	labelWidth, labelHeight = 100 / 25.4 * 72, 70 / 25.4 * 72 // points (PDF)
+	labelDots               = 300                             // an inch (PNG)
+	pictureWidth            = 1181
+	pictureHeight           = 827
 )
 
 // A line of the label: a caption in two languages, and what it names.
@@ -37,6 +44,12 @@ func linesOf(l boxLabel) []labelLine {
 	return append(lines, words)
 }
 
+// What stands below the code.
+const (
+	scanEnglish, scanChinese = "Scan it to make the box yours", "扫码认领这台盒子"
+	keepEnglish, keepChinese = "Whoever reads this can become the owner", "看到此标签的人就可以认领，请妥善保管"
+)
+
 // codeOf is the label's QR code, nil once it is spent.
 func codeOf(l boxLabel) (*qr.Code, error) {
 	if l.PairURI == nil {
@@ -45,8 +58,29 @@ func codeOf(l boxLabel) (*qr.Code, error) {
 	return qr.Encode(*l.PairURI, qr.M) // paper gets scratched
 }
 
-// labelPDF writes the label as a page of PDF 1.4 with the fonts that every program has,
-// and for Chinese the one that PDF names for that (Adobe-GB1), which is not embedded.
+// hanDots is the side of a Chinese sign in dots.
+const hanDots = 32
+
+// hanText has the Chinese signs that are on a label, one a line: the sign, and its dots row by
+// row in base64. They are those of Noto Sans CJK SC. Many programs that print have no
+// Chinese font, and leave out what is not in the file.
+//
+//go:embed labelglyphs.txt
+var hanText string
+
+// hanOf returns the dots of a sign: hanDots rows of hanDots/8 bytes, the highest bit on the left.
+func hanOf(r rune) ([]byte, error) {
+	_, line, ok := strings.Cut(hanText, string(r)+" ")
+	if !ok {
+		return nil, fmt.Errorf("label: there are no dots for %q", r)
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	return base64.StdEncoding.DecodeString(line)
+}
+
+// labelPDF writes the label as a page of PDF 1.4, with the fonts that every program has
+// and Chinese signs as pictures. A thin line says where to cut what was printed on
+// a larger sheet.
 func labelPDF(w io.Writer, l boxLabel) error {
 	code, err := codeOf(l)
 	if err != nil {
@@ -57,16 +91,19 @@ func labelPDF(w io.Writer, l boxLabel) error {
 		fmt.Fprintf(&page, "BT /%s %g Tf %g %g Td (%s) Tj ET\n", font, size, x, y, strings.NewReplacer(`\`, `\\`, "(", `\(`, ")", `\)`).Replace(s))
 	}
 	chinese := func(size, x, y float64, s string) {
-		var hex strings.Builder
-		for _, u := range utf16.Encode([]rune(s)) {
-			fmt.Fprintf(&hex, "%04X", u)
+		for _, r := range s {
+			dots, herr := hanOf(r)
+			err = errors.Join(err, herr)
+			fmt.Fprintf(&page, "q %g 0 0 %g %g %g cm BI /W %d /H %d /IM true /BPC 1 /D [1 0] /F /AHx ID %x> EI Q\n", size, size, x, y-size/8, hanDots, hanDots, dots)
+			x += size
 		}
-		fmt.Fprintf(&page, "BT /C %g Tf %g %g Td <%s> Tj ET\n", size, x, y, hex.String())
 	}
+	const edge = 1.0
+	fmt.Fprintf(&page, "q 0.25 w 0.6 G %g %g %.2f %.2f re S Q\n", edge, edge, labelWidth-2*edge, labelHeight-2*edge)
 	left := 14.0
 	text("B", 15, left, 176, "yunbox")
 	if code != nil {
-		side := 124.0 / float64(code.Size)
+		side := 118.0 / float64(code.Size) // and four of them white around it
 		for y := range code.Size {
 			for x := range code.Size {
 				if code.Black(x, y) {
@@ -75,8 +112,8 @@ func labelPDF(w io.Writer, l boxLabel) error {
 			}
 		}
 		page.WriteString("f\n")
-		text("H", 7, left, 18, "Scan it to make the box yours")
-		chinese(7, left, 8, "扫码认领这台盒子")
+		text("H", 7, left, 26, scanEnglish)
+		chinese(7, left, 15, scanChinese)
 		left = 154
 	}
 	y := 156.0
@@ -90,21 +127,21 @@ func labelPDF(w io.Writer, l boxLabel) error {
 		y -= 16
 	}
 	if code != nil {
-		text("H", 6, 154, 18, "Whoever reads this can become the owner")
-		chinese(6, 154, 8, "见到此标签者即可认领，请妥善保管")
+		text("H", 6, left, 26, keepEnglish)
+		chinese(6, left, 15, keepChinese)
+	}
+	if err != nil {
+		return err
 	}
 	font := func(name string) string {
 		return "<< /Type /Font /Subtype /Type1 /BaseFont /" + name + " /Encoding /WinAnsiEncoding >>"
 	}
 	objects := []string{
-		"<< /Type /Catalog /Pages 2 0 R >>",
+		"<< /Type /Catalog /Pages 2 0 R /ViewerPreferences << /PrintScaling /None >> >>", // it has its size
 		"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-		fmt.Sprintf("<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] /Contents 4 0 R /Resources << /Font << /H 5 0 R /B 6 0 R /M 7 0 R /C 8 0 R >> >> >>", labelWidth, labelHeight),
+		fmt.Sprintf("<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %.2f %.2f] /Contents 4 0 R /Resources << /Font << /H 5 0 R /B 6 0 R /M 7 0 R >> >> >>", labelWidth, labelHeight),
 		fmt.Sprintf("<< /Length %d >>\nstream\n%sendstream", page.Len(), page.String()),
 		font("Helvetica"), font("Helvetica-Bold"), font("Courier-Bold"),
-		"<< /Type /Font /Subtype /Type0 /BaseFont /STSong-Light-UniGB-UCS2-H /Encoding /UniGB-UCS2-H /DescendantFonts [9 0 R] >>",
-		"<< /Type /Font /Subtype /CIDFontType0 /BaseFont /STSong-Light /CIDSystemInfo << /Registry (Adobe) /Ordering (GB1) /Supplement 2 >> /DW 1000 /FontDescriptor 10 0 R >>",
-		"<< /Type /FontDescriptor /FontName /STSong-Light /Flags 6 /FontBBox [-25 -254 1000 880] /ItalicAngle 0 /Ascent 880 /Descent -120 /CapHeight 880 /StemV 93 >>",
 	}
 	var out bytes.Buffer
 	out.WriteString("%PDF-1.4\n")
@@ -123,42 +160,80 @@ func labelPDF(w io.Writer, l boxLabel) error {
 	return err
 }
 
-// labelPNG writes the label as a picture of 300 dots an inch. Its letters are small and
-// built in, so there are no Chinese ones.
+// labelPNG writes the label as a picture that says how large it is to be printed.
 func labelPNG(w io.Writer, l boxLabel) error {
 	code, err := codeOf(l)
 	if err != nil {
 		return err
 	}
-	const width, height = labelWidth * 300 / 72, labelHeight * 300 / 72
-	p := image.NewPaletted(image.Rect(0, 0, width, height), color.Palette{color.White, color.Black})
-	drawText(p, 60, 50, 8, "yunbox")
+	p := image.NewPaletted(image.Rect(0, 0, pictureWidth, pictureHeight), color.Palette{color.White, color.Black})
+	// both draws a text in small letters, and the Chinese one behind it.
+	both := func(x, y int, english, chinese string) {
+		drawText(p, x, y, 3, english)
+		if english != "" {
+			x += 18*len(english) + 18
+		}
+		for _, r := range chinese {
+			dots, herr := hanOf(r)
+			if herr != nil {
+				err = errors.Join(err, herr)
+				continue
+			}
+			for i := range hanDots * hanDots {
+				if dots[i/8]>>(7-i%8)&1 == 1 {
+					p.SetColorIndex(x+i%hanDots, y-6+i/hanDots, 1)
+				}
+			}
+			x += hanDots
+		}
+	}
+	drawText(p, 60, 34, 7, "yunbox")
 	left := 60
 	if code != nil {
-		module := 560 / code.Size
+		module := 500 / code.Size
 		for y := range code.Size * module {
 			for x := range code.Size * module {
 				if code.Black(x/module, y/module) {
-					p.SetColorIndex(left+x, 150+y, 1)
+					p.SetColorIndex(left+x, pictureTop+y, 1)
 				}
 			}
 		}
-		drawText(p, left, 765, 3, "Scan it to make the box yours")
-		drawText(p, left, 797, 3, "Whoever reads this can become the owner")
+		both(left, 690, scanEnglish, scanChinese)
+		both(left, 729, keepEnglish, "")
+		both(left, 768, "", keepChinese)
 		left = 670
 	}
-	y := 160
+	y := pictureTop + 10
 	for _, line := range linesOf(l) {
-		drawText(p, left, y, 3, line.english)
-		y += 35
+		both(left, y, line.english, line.chinese)
+		y += 38
+		scale := 5
+		if slices.ContainsFunc(line.value, func(v string) bool { return len(v) > 16 }) {
+			scale = 4 // two words of eight letters
+		}
 		for _, v := range line.value {
-			drawText(p, left, y, 5, v)
+			drawText(p, left, y, scale, v)
 			y += 50
 		}
 		y += 30
 	}
-	return png.Encode(w, p)
+	var b bytes.Buffer
+	if err = errors.Join(err, png.Encode(&b, p)); err != nil {
+		return err
+	}
+	// How many dots a metre has is a chunk (pHYs) that image/png does not write; it stands
+	// behind the first one, which is as long in every picture.
+	const head = 8 + 25
+	chunk := binary.BigEndian.AppendUint32([]byte("pHYs"), labelDots*10000/254)
+	chunk = append(binary.BigEndian.AppendUint32(chunk, labelDots*10000/254), 1)
+	size := binary.BigEndian.AppendUint32(nil, 9)
+	sum := binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(chunk))
+	_, err = w.Write(slices.Concat(b.Bytes()[:head], size, chunk, sum, b.Bytes()[head:]))
+	return err
 }
+
+// pictureTop is where the code begins: it needs four modules of white around it.
+const pictureTop = 132
 
 // drawText draws capital letters, digits, hyphens and dots, five by seven dots of a scale.
 func drawText(p *image.Paletted, x, y, scale int, s string) {

@@ -17,6 +17,8 @@ import (
 
 // boxStatus is GET /local/status.
 type boxStatus struct {
+	Jobs []boxJob `json:"-"` // asked by themselves; nil: not said
+
 	Name        string   `json:"name"`
 	ID          string   `json:"id"`
 	Version     string   `json:"version"`

@@ -106,7 +106,7 @@ func (a *app) root() *cobra.Command {
 		a.policyCommand(), a.consentCommand(), a.cameraCommand(),
 		a.pushCommand(), a.verifyCommand(), a.getCommand(), a.lsCommand(), a.rmCommand(),
 		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.ownerCommand(), a.receiptCommand(), a.requestCommand(), a.disclosureCommand(), a.incidentCommand(), a.secretCommand(),
-		a.updateCommand(), a.releaseCommand(), a.statisticsCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(), a.manCommand(),
+		a.updateCommand(), a.releaseCommand(), a.statisticsCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(), a.licensesCommand(), a.manCommand(),
 	)
 	return root
 }

@@ -350,6 +350,9 @@ func (a *app) requestCommand() *cobra.Command {
 				return err
 			}
 			return a.print(out, func(w io.Writer) {
+				if len(out.Requests) == 0 {
+					fmt.Fprintln(w, "there is none")
+				}
 				for _, q := range out.Requests {
 					from, late := "somebody without an account", ""
 					if q.From != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use: "status", Short: "Show how the box is, and what to do", Args: cobra.NoArgs,
 		Long: `status says on one screen whether something needs looking after, and what to do
 then; below that how the box is. It looks at nothing that takes long: doctor does.
-With --json it is all that the box says, and "attention", a list of
-{"check","state","says","do"}.`,
+With --json it is all that the box says, "attention", a list of
+{"check","state","says","do"}, and "jobs" as the command of that name has them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.local()
 			if err != nil {
@@ -36,6 +37,13 @@ With --json it is all that the box says, and "attention", a list of
 			var s boxStatus
 			if err := json.Unmarshal(text, &s); err != nil {
 				return err
+			}
+			// A box that tries out a new version answers that later: then it is not said.
+			if jobs, err := a.listJobs(cmd.Context()); err == nil {
+				s.Jobs = jobs
+				if raw["jobs"], err = json.Marshal(jobs); err != nil {
+					return err
+				}
 			}
 			attention := s.attention(time.Now())
 			if raw["attention"], err = json.Marshal(attention); err != nil {
@@ -93,7 +101,28 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 	case len(s.SecondCopies) > 0 && now.Sub(newest) > 14*24*time.Hour:
 		find(doctor.Warn, "second-copy", "The newest second copy is "+days(now.Sub(newest))+" old.", "Attach its disk, then `yunboxctl backup run`.")
 	}
+	for _, j := range s.Jobs {
+		// What damage there is was said above.
+		if j.Says != "" && (j.State == "failed" || j.Kind == "erasure" || j.Kind == "cancellation") {
+			find(doctor.Warn, "jobs", j.Kind+": "+j.Says, j.Do)
+		}
+	}
 	return append(worst, rest...)
+}
+
+// runs says what the box does beside answering.
+func (s *boxStatus) runs() string {
+	text := fmt.Sprintf("%d running", s.Uploads)
+	var kinds []string
+	for _, j := range s.Jobs {
+		if j.State == "running" && !slices.Contains(kinds, j.Kind) {
+			kinds = append(kinds, j.Kind)
+		}
+	}
+	if len(kinds) > 0 {
+		text += "; in the background: " + strings.Join(kinds, ", ")
+	}
+	return text
 }
 
 // shownAttention is how much fits above what always stands there, on 24 lines.
@@ -170,6 +199,6 @@ func (s *boxStatus) rows(now time.Time) [][2]string {
 		{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
 		{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
 		{"read back", s.Scrub.coverage(now)}, {"damage", s.Scrub.damage()},
-		{"uploads", fmt.Sprintf("%d running", s.Uploads)}, {"second copy", second},
+		{"uploads", s.runs()}, {"second copy", second},
 	}
 }

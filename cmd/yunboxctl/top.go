@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,6 +158,7 @@ func (a *app) top(ctx context.Context, x screen, every time.Duration, once bool)
 			if l.Jobs, err = a.listJobs(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
+			l.Jobs = slices.DeleteFunc(l.Jobs, boxJob.over)
 			if err := a.print(l, func(io.Writer) { l.draw(x, once) }); err != nil || once {
 				return err
 			}
@@ -179,7 +181,7 @@ func (a *app) listJobs(ctx context.Context) ([]boxJob, error) {
 		Jobs []boxJob `json:"jobs"`
 	}
 	err = c.call(ctx, "GET", "/local/jobs", nil, &out)
-	return out.Jobs, err
+	return append([]boxJob{}, out.Jobs...), err
 }
 
 // draw shows it on one screen, in place of what was there.

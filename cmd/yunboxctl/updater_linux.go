@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os/exec"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/update/bundle"
 	"yunbox.local/daemon/update/install"
 	"yunbox.local/storage/vfs"
@@ -45,7 +47,10 @@ func (a *app) updaterCommands() []*cobra.Command {
 
 func (a *app) updater(base string, patience, stay time.Duration, run func(*install.Updater) error) error {
 	software, err := vfs.OpenDir(base)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &problem.Error{Kind: problem.NotFound, Op: "update.apply", Title: "No release is installed in " + base, Err: err,
+			Hint: "This is run by yunbox-update.service, where the box was installed from a package."}
+	} else if err != nil {
 		return err
 	}
 	defer software.Close()

@@ -60,6 +60,9 @@ func TestStatusFitsAScreen(t *testing.T) {
 	for range 5 {
 		s.SecondCopies = append(s.SecondCopies, secondCopy{Name: long, Time: &old, State: "complete"})
 	}
+	for _, kind := range []string{"scrub", "view", "second-copy", "duplicates", "export", "erasure", "cancellation"} {
+		s.Jobs = append(s.Jobs, boxJob{Kind: kind, State: "running"}, boxJob{Kind: kind, State: "failed", Says: strings.Repeat("It failed. ", 20), Do: "Try again."})
+	}
 	attention := s.attention(time.Now())
 	if len(attention) < 6 || attention[0].State != doctor.Fail {
 		t.Errorf("%+v", attention)
@@ -93,6 +96,14 @@ func TestStatusFitsAScreen(t *testing.T) {
 	s.draw(screen{w: &b, width: 80, terminal: true, colour: true}, s.attention(time.Now()), time.Now())
 	if !strings.HasPrefix(b.String(), green+"Yunbox, version , up 0s: all is well") {
 		t.Errorf("%s", b.String())
+	}
+	s.Jobs = []boxJob{{Kind: "export", State: "running"}, {Kind: "scrub", State: "done"}, {Kind: "erasure", State: "waiting", Says: "It is still there.", Do: "Look at the disk."}}
+	b.Reset()
+	s.draw(screen{w: &b, width: 80}, s.attention(time.Now()), time.Now())
+	for _, want := range []string{"uploads      0 running; in the background: export\n", "! erasure: It is still there.\n   Look at the disk.\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
 	}
 }
 
@@ -269,5 +280,30 @@ func TestExitCodesAreDocumented(t *testing.T) {
 		if !strings.Contains(exitCodes, fmt.Sprintf("\n  %d  ", code)) {
 			t.Errorf("--help does not say what %d is", code)
 		}
+	}
+}
+
+func TestJobsAreDrawn(t *testing.T) {
+	at := time.Date(2027, 1, 10, 3, 4, 0, 0, time.Local)
+	var b strings.Builder
+	drawJobs(&b, "now", []boxJob{
+		{Kind: "export", State: "running", Phase: "sending", Count: 1, Bytes: 1.5e9, Size: 3e9, Since: &at, Left: 90},
+		{Kind: "erasure", State: "running", Count: 3, Done: 512, Total: 2048, Phase: "erasing"},
+		{Kind: "second-copy", State: "failed", Ended: &at, Says: "The disk\x1b[2J is not there.", Do: "Attach it."},
+		{Kind: "scrub", State: "done", Total: 12, Size: 5e6, Ended: &at, Stop: "never shown"},
+		{Kind: "cancellation", State: "waiting", Until: &at, Stop: "yunboxctl user keep NAME"},
+	})
+	want := `now
+  export        running  since 01-10 03:04  1.5 GB of 3.0 GB, sending, about 1m30s left
+  erasure       running                     3 of them, 512 of 2048 (25 %), erasing
+  second-copy   failed   ended 01-10 03:04
+    ! The disk�[2J is not there.
+      Attach it.
+  scrub         done     ended 01-10 03:04  12, 5.0 MB
+  cancellation  waiting  until 01-10 03:04
+    ends by: yunboxctl user keep NAME
+`
+	if b.String() != want {
+		t.Errorf("%s", b.String())
 	}
 }

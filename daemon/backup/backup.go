@@ -95,6 +95,7 @@ type Backup struct {
 	giveWay context.CancelFunc   // ends what the box does by itself; nil: nothing
 	now     *Progress            // of what runs; nil: nothing
 	of      string               // id of its copy
+	since   time.Time            // when it began
 	held    map[string]time.Time // by id: no try by itself before then
 }
 

@@ -43,8 +43,14 @@ type Status struct {
 
 	Progress *Progress `json:"progress"` // null: nothing runs
 
-	newest time.Time
+	newest, failed, since time.Time
 }
+
+// Since is when what Progress tells of began.
+func (s Status) Since() time.Time { return s.since }
+
+// FailedAt is Failed as a time; zero: the newest run did not fail.
+func (s Status) FailedAt() time.Time { return s.failed }
 
 // Newest is Time as a time; zero: there is no generation.
 func (s Status) Newest() time.Time { return s.newest }
@@ -73,7 +79,7 @@ func (b *Backup) List(ctx context.Context) ([]Status, error) {
 		s := Status{
 			ID: t.ID, Name: t.Name, Path: t.Path, Every: int64(t.Every / time.Second), Created: *text(t.Created), State: stateComplete,
 			Current: string(now) == string(t.mark), Time: text(t.Run), newest: t.Run, Generation: t.Generation, Contents: t.Contents, Bytes: t.Bytes,
-			Missing: t.Missing, Damaged: t.Damaged, Verified: text(t.Verified), Failed: text(t.Failed),
+			Missing: t.Missing, Damaged: t.Damaged, Verified: text(t.Verified), Failed: text(t.Failed), failed: t.Failed,
 		}
 		switch {
 		case t.Run.IsZero():
@@ -88,7 +94,7 @@ func (b *Backup) List(ctx context.Context) ([]Status, error) {
 		}
 		b.mu.Lock()
 		if b.of == t.ID {
-			s.Progress = b.now
+			s.Progress, s.since = b.now, b.since
 		}
 		b.mu.Unlock()
 		out = append(out, s)

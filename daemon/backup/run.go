@@ -79,6 +79,9 @@ func (b *Backup) run(ctx context.Context, t Target, via string, step func(Progre
 func (b *Backup) told(id string, p *Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.of != id {
+		b.since = b.opt.Now()
+	}
 	b.of, b.now = id, p
 }
 

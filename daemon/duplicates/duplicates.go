@@ -62,6 +62,7 @@ type Room struct {
 	running context.Context // ends when the box stops; nil: it does not run
 	notes   *vfs.Dir        // Dir, once it was needed
 	watched map[ident.UserID]bool
+	now     *Work // nil: nothing is done
 }
 
 // New makes the room. It touches no disk.
@@ -296,7 +297,8 @@ func (r *Room) begin(ctx context.Context, who Asker, t Task, need needs) (_ *ses
 		if err := r.take(s.ctx); err != nil {
 			return nil, nil, err
 		}
-		undo = append(undo, func() { <-r.busy })
+		r.at(&Work{User: s.user, Began: time.Now()})
+		undo = append(undo, func() { r.at(nil); <-r.busy })
 	}
 	within, cancel := context.WithCancelCause(s.ctx)
 	s.ctx = within

@@ -134,7 +134,7 @@ func (l *lines) emit(v any) {
 func (s *session) options(emit func(any)) dedup.ScanOptions {
 	return dedup.ScanOptions{
 		OtherMounts: s.task.OtherMounts, All: s.task.All, Known: s.known(),
-		Progress: func(p dedup.Progress) { emit(progressEvent{"progress", p}) },
+		Progress: s.told(emit),
 	}
 }
 
@@ -204,7 +204,7 @@ func (s *session) apply(who Asker, emit func(any)) (done doneEvent, err error) {
 	if err := s.audited(who, "dedup.apply", info.ID, map[string]string{"action": string(info.Action), "files": strconv.FormatInt(info.Files, 10)}); err != nil {
 		return done, err
 	}
-	r, err := s.folder.Apply(s.ctx, info.ID, func(p dedup.Progress) { emit(progressEvent{"progress", p}) })
+	r, err := s.folder.Apply(s.ctx, info.ID, s.told(emit))
 	done.Plan, done.Fold = &info, &r
 	return done, err
 }
@@ -217,7 +217,7 @@ func (s *session) undo(who Asker, emit func(any)) (done doneEvent, err error) {
 	if err := s.audited(who, "dedup.undo", info.ID, map[string]string{"action": string(info.Action)}); err != nil {
 		return done, err
 	}
-	r, err := s.folder.Undo(s.ctx, info.ID, func(p dedup.Progress) { emit(progressEvent{"progress", p}) })
+	r, err := s.folder.Undo(s.ctx, info.ID, s.told(emit))
 	done.Plan, done.Undo = &info, &r
 	return done, err
 }

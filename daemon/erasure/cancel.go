@@ -397,9 +397,7 @@ func (r *Room) goOn(ctx context.Context, c Cancellation) (err error) {
 				return err
 			}
 		case clearing:
-			if err = r.opt.Rights().Clear(ctx, c.User); err == nil {
-				err = r.opt.Sweep(ctx)
-			}
+			err = r.clear(ctx, c)
 			next = forgetting
 		case forgetting:
 			return r.forget(ctx, c)
@@ -413,6 +411,20 @@ func (r *Room) goOn(ctx context.Context, c Cancellation) (err error) {
 			return err
 		}
 	}
+}
+
+// clear erases everything of an account.
+func (r *Room) clear(ctx context.Context, c Cancellation) error {
+	s, err := r.stepOfAccount(ctx, c)
+	if err != nil {
+		return err
+	}
+	r.at(s)
+	defer r.at(nil)
+	if err := r.opt.Rights().Clear(ctx, c.User, &s.gone); err != nil {
+		return err
+	}
+	return r.opt.Sweep(ctx)
 }
 
 // enter writes down that a stage begins.

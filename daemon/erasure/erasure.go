@@ -75,6 +75,7 @@ type Room struct {
 	due     time.Time     // when the next cooling-off ends; zero: none runs
 	failed  bool          // something did not go on
 	turned  chan struct{} // closed when something has ended; nil: nobody waits
+	now     *step         // what is being erased; nil: nothing
 }
 
 // New reads who is leaving.

@@ -188,7 +188,13 @@ func (r *Room) erase(ctx context.Context) error {
 }
 
 func (r *Room) eraseOne(ctx context.Context, u ident.UserID, j Job) error {
-	n, err := r.opt.Rights().Erase(ctx, u, j.Category, rights.Which{Purpose: j.Purpose, Trash: j.Trash})
+	s, err := r.stepOf(ctx, u, j)
+	if err != nil {
+		return err
+	}
+	r.at(s)
+	defer r.at(nil)
+	n, err := r.opt.Rights().Erase(ctx, u, j.Category, rights.Which{Purpose: j.Purpose, Trash: j.Trash, Gone: &s.gone})
 	werr := r.opt.DB.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
 		var gone any
 		if err == nil {

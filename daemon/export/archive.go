@@ -78,6 +78,7 @@ func (r *Room) Open(ctx context.Context, p ident.Principal, id string) (*Archive
 	if err != nil {
 		return nil, info, err
 	}
+	r.told(e, func(p *progress) { p.readers++ })
 	return &Archive{room: r, e: e, ctx: ctx, head: head}, info, nil
 }
 
@@ -102,6 +103,7 @@ func (r *Room) Fetched(ctx context.Context, p ident.Principal, id string, part b
 // Close ends the reading.
 func (a *Archive) Close() error {
 	a.leave()
+	a.room.told(a.e, func(p *progress) { p.readers-- })
 	return a.head.Close()
 }
 

@@ -243,6 +243,11 @@ func (b *builder) items(ctx context.Context, tx *db.Tx, f *facts) (err error) {
 		return err
 	}
 	f.Person.ID = u.String()
+	total, err := b.count(ctx, tx)
+	if err != nil {
+		return err
+	}
+	b.room.told(b.e, func(p *progress) { p.total = total })
 	b.e.Items = b.at + block
 	f.Items, err = b.entry(itemsFile, func(w io.Writer) error {
 		if err := c.EachFolder(ctx, tx, u, func(p string) error {
@@ -285,6 +290,19 @@ func (b *builder) items(ctx context.Context, tx *db.Tx, f *facts) (err error) {
 	})
 	b.e.ItemsOf = f.Counts.Folders + f.Counts.Files + f.Counts.Versions + f.Counts.Trash
 	return err
+}
+
+// count says how many entries the list will have.
+func (b *builder) count(ctx context.Context, tx *db.Tx) (n int64, err error) {
+	query := `SELECT (SELECT count(*) FROM folder WHERE user = ?1 AND path > '') + (SELECT count(*) FROM item WHERE user = ?1 AND folder IS NOT NULL)`
+	if b.e.Choice.Versions {
+		query += ` + (SELECT count(*) FROM version WHERE user = ?1)`
+	}
+	if b.e.Choice.Trash {
+		query += ` + (SELECT count(*) FROM item WHERE user = ?1 AND trashed IS NOT NULL)`
+	}
+	err = tx.QueryRowContext(ctx, query, int64(b.e.User)).Scan(&n)
+	return n, err
 }
 
 func lineOf(it catalog.Item, kind string) Line {

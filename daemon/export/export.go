@@ -110,6 +110,8 @@ type Export struct {
 	state   atomic.Pointer[State]
 	failure atomic.Pointer[problem.Error]
 	missing missing
+
+	progress // the room's mu guards it
 }
 
 // plan is what is kept of an export, in plan.json.
@@ -449,6 +451,8 @@ func (r *Room) prepare(ctx context.Context, e *Export) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(e.gone, stop)()
+	r.told(e, func(p *progress) { p.began = r.now() })
+	defer r.told(e, func(p *progress) { p.ended = r.now() })
 	err := r.build(ctx, e)
 	if err == nil && e.gone.Err() == nil {
 		e.is(Ready)

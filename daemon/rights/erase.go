@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"yunbox.local/daemon/db"
@@ -48,6 +49,8 @@ type Which struct {
 	End bool
 	// Before takes only what is older, by the category's Period; zero: all.
 	Before time.Time
+	// Gone counts the records while they go; nil: nobody asks.
+	Gone *atomic.Int64
 }
 
 // eraseAtOnce is how many rows one transaction deletes, so that uploads need not wait.
@@ -116,6 +119,9 @@ func (r *Register) erase(ctx context.Context, c *Category, u ident.UserID, w Whi
 			n, err = c.deleteRows(ctx, r.db, u, eraseAtOnce)
 		}
 		total += int64(n)
+		if w.Gone != nil {
+			w.Gone.Add(int64(n))
+		}
 		if err != nil || n == 0 {
 			return total, err
 		}
@@ -228,9 +234,11 @@ func (c *Category) stays() Words {
 }
 
 // Clear erases everything of a person, what goes with the account at the end. What
-// Stays remains, and nothing else. It can be cut off at any moment and called again.
-func (r *Register) Clear(ctx context.Context, u ident.UserID) error {
-	if _, err := r.Erase(ctx, u, "", Which{End: true}); err != nil {
+// Stays remains, and nothing else. It can be cut off at any moment and called again. gone
+// counts the records while they go; nil: nobody asks.
+func (r *Register) Clear(ctx context.Context, u ident.UserID, gone *atomic.Int64) error {
+	w := Which{End: true, Gone: gone}
+	if _, err := r.Erase(ctx, u, "", w); err != nil {
 		return err
 	}
 	list := r.Categories()
@@ -247,7 +255,7 @@ func (r *Register) Clear(ctx context.Context, u ident.UserID) error {
 				return err
 			}
 		}
-		if _, err := r.erase(ctx, c, u, Which{End: true}); err != nil {
+		if _, err := r.erase(ctx, c, u, w); err != nil {
 			return fmt.Errorf("rights: erase %s: %w", c.ID, err)
 		}
 	}

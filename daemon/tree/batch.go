@@ -102,7 +102,9 @@ func (t *Tree) pass(ctx context.Context) error {
 	}
 	totals, err := t.opt.Catalog.Totals(ctx)
 	if err == nil {
-		t.at(func(p *Progress) { p.Running, p.Done, p.Total, p.LeftOut, p.Error = true, 0, totals.Items, 0, "" })
+		t.at(func(p *Progress) {
+			p.Running, p.Began, p.Done, p.Total, p.LeftOut, p.Error = true, t.opt.Now(), 0, totals.Items, 0, ""
+		})
 		for ended := false; err == nil && !ended; {
 			ended, err = t.passOnce(ctx)
 		}

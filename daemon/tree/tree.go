@@ -97,6 +97,7 @@ type Tree struct {
 type Progress struct {
 	Number  int64 // of the rebuild, since the start of the box; 0: there was none
 	Running bool
+	Began   time.Time
 	Done    int64 // items that were looked at, and
 	Total   int64 // of about how many
 	LeftOut int64 // items that could not be shown: their content is damaged, or the file system refuses the name

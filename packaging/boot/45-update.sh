@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2016
 # Updates by signed bundles: good ones, broken ones that the box comes back from by itself,
 # and a power cut in the middle. What was taken in stays, whatever happens.
+# Needs: 10 30
 scene "Updated by a signed bundle"
 updates=$work/updates
 packaged=$root/usr/lib/yunbox/releases/packaged
@@ -90,5 +91,6 @@ check "the version before comes back by itself" within 60 settled
 check "it runs" within 20 current_is 106
 check "everything is safe, by its hashes" within 20 safe "$photos" "$during"
 figure "how it ended" "$(box update status 2>/dev/null | sed -n 's/^last *//p')"
+kept+=("$work/house/during" "$during")
 in_box rm -rf /etc/systemd/system/yunbox-update.service.d
 in_box systemctl daemon-reload

@@ -79,6 +79,8 @@ type Box struct {
 	Records func() RecordsState // how the catalogue and its journal stand; nil: not said
 	// Metrics returns what the box tells in figures, as package metrics writes it.
 	Metrics func(context.Context) ([]byte, error)
+	// Works lists what it does in the background, and what it did last.
+	Works func(context.Context) ([]Work, error)
 	// SecondCopies lists those that are kept on other disks; nil: none are.
 	SecondCopies func(context.Context) ([]SecondCopy, error)
 	// Reset makes it certain that the box is erased, and closes it; the serial number stays.
@@ -161,6 +163,7 @@ func New(o Options) *API {
 	a.registerElsewhere()
 	a.registerMaker()
 	a.registerCare()
+	a.registerJobs()
 	a.registerReset()
 	a.registerEvents()
 

@@ -188,7 +188,7 @@ func (l *Local) answerRequest(w http.ResponseWriter, r *http.Request) error {
 	}
 	id, err := ident.Parse[requests.ID](r.PathValue("id"))
 	if err != nil {
-		return err
+		return &problem.Error{Kind: problem.NotFound, Op: "api.local", Title: "There is no such request", Hint: "`yunboxctl request list` lists them."}
 	}
 	if err := l.api.requests.Answer(r.Context(), actor(), id, in.Refuse, in.Text); err != nil {
 		return err

@@ -246,7 +246,7 @@ func TestTextsAreComplete(t *testing.T) {
 		return slices.Compact(names)
 	}
 	source := sources(t)
-	for _, dir := range []string{"i18n/", "me/", "guardian/", "rights/", "outside/", "duplicates/", "binding/"} { // of the page, and of what is fetched later
+	for _, dir := range []string{"i18n/", "me/", "guardian/", "rights/", "outside/", "duplicates/", "binding/", "jobs/", "update/"} { // of the page, and of what is fetched later
 		en, zh := load(dir+"en"), load(dir+"zh")
 		for key, text := range en {
 			other, ok := zh[key]

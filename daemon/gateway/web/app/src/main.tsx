@@ -47,6 +47,9 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
 const FirstRun = later(async () => ({ default: (await import('./firstrun')).FirstRun }));
 const Join = later(async () => ({ default: (await import('./binding/page')).Join }));
 
+/** What runs in the background, below what is stored. */
+const Jobs = later(() => import('./jobs/page'));
+
 /** What is open to whoever has no account, or none any more. */
 const Outside = later(async () => ({ default: (await import('./rights/page')).Outside }));
 
@@ -136,6 +139,7 @@ function Shell() {
       <main id="main" class="content" key={page}>
         {page !== 'duplicates' && <WorkBar />}
         <View />
+        {page === 'storage' && <Jobs />}
       </main>
     </div>
   );

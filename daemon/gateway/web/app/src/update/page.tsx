@@ -89,11 +89,11 @@ export default function UpdatePage() {
 }
 
 function Last({ of }: { of: NonNullable<State['last']> }) {
-  if (of.outcome === 'kept') return <Note kind="good" icon="check"><p>{u('update.last')}: {u('update.kept', { version: of.version })}</p></Note>;
-  if (of.outcome === 'back') return <Note kind="warn" icon="warn"><p>{u('update.last')}: {u('update.gaveUp', { version: of.version, runs: of.runs })}</p></Note>;
+  if (of.outcome === 'kept') return <Note kind="good" icon="check"><p>{u('update.last')} {u('update.kept', { version: of.version })}</p></Note>;
+  if (of.outcome === 'back') return <Note kind="warn" icon="warn"><p>{u('update.last')} {u('update.gaveUp', { version: of.version, runs: of.runs })}</p></Note>;
   return (
     <Note kind="warn" icon="warn">
-      <p>{u('update.last')}: {u('update.refused')}</p>
+      <p>{u('update.last')} {u('update.refused')}</p>
       {[of.title, of.detail, of.hint].map((x) => x && <p><Said of={x} /></p>)}
     </Note>
   );
