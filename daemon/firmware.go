@@ -219,9 +219,9 @@ func (b *Box) proveHTTPS(ctx context.Context) error {
 
 const (
 	askTime = 1500 * time.Millisecond // for an answer on every link, before the version is changed
-	// mdnsTime is how long a version may take to answer: three probes, a second for one that
-	// lost against another, and time for a busy box.
-	mdnsTime = 8 * time.Second
+	// mdnsTime is how long a version may take to answer, in each of its three tries: it
+	// probes for a second, and a busy box on a slow disk comes to that late.
+	mdnsTime = 20 * time.Second
 )
 
 // answered are the links on which the box is announced and answers, now. That it is not
