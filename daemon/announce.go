@@ -111,7 +111,7 @@ func (b *Box) network() api.NetworkState {
 		n.Seen = &seen
 	}
 	if s.Err != nil {
-		text := s.Err.Error()
+		text := strings.ReplaceAll(s.Err.Error(), "\n", "; ")
 		n.Error = &text
 	}
 	return n

@@ -429,6 +429,21 @@ func (v *viewer) after(since time.Time, patience time.Duration, parts ...string)
 	}
 }
 
+// box waits for a box that was resolved to an address with that number, by a line that has
+// all of the parts. Avahi shows the address that it hears first, of whatever family.
+func (v *viewer) box(since time.Time, patience time.Duration, number int, parts ...string) (time.Duration, bool) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		for _, address := range []string{"192.0.2.", "2001:db8::"} {
+			if d, ok := v.after(since, 0, append([]string{"=;lan0;", fmt.Sprintf(";%s%d;8443;", address, number)}, parts...)...); ok {
+				return d, true
+			}
+		}
+		if time.Now().After(deadline) {
+			return 0, false
+		}
+	}
+}
+
 func (v *viewer) String() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
