@@ -5,9 +5,12 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
+	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/db"
+	"yunbox.local/daemon/gateway/api"
 	"yunbox.local/daemon/gateway/webdav"
 	"yunbox.local/discovery"
 )
@@ -24,7 +27,7 @@ func (b *Box) announce(ctx context.Context) {
 		b.log.Warn("the name that the box had on the network is not known", "err", err)
 	}
 	s := b.service()
-	a, err := discovery.Announce(ctx, s, discovery.Options{Log: b.log, Kept: kept, Keep: func(n discovery.Names) {
+	a, err := discovery.Announce(ctx, s, discovery.Options{Log: b.log, Backend: backend(b.conf.MDNS), Kept: kept, Keep: func(n discovery.Names) {
 		b.called.Store(&n)
 		if n == s.Names() {
 			n = discovery.Names{} // nothing to be kept
@@ -71,7 +74,47 @@ func (b *Box) service() discovery.Service {
 	if b.accounts.Bound(context.Background()) {
 		s.State, s.SerialTail = discovery.Bound, ""
 	}
+	if b.updates.Closed() != nil {
+		s.State, s.SerialTail = discovery.Maintenance, ""
+	}
 	return s
+}
+
+func backend(m config.MDNS) discovery.Backend {
+	switch m {
+	case config.MDNSOwn:
+		return discovery.Own
+	case config.MDNSAvahi:
+		return discovery.Avahi
+	}
+	return discovery.Auto
+}
+
+// network says how it is with the announcement, for who maintains the box.
+func (b *Box) network() api.NetworkState {
+	n := api.NetworkState{MDNS: config.Off, Links: []string{}}
+	if !b.conf.MDNS.Announces() {
+		return n
+	}
+	s, ok := b.Announced()
+	if !ok {
+		n.MDNS = string(discovery.Own)
+		return n
+	}
+	n.MDNS, n.Name, n.Host, n.Announced = string(s.Backend), s.Names.Instance, s.Names.Host+".local", s.Held
+	n.Links = append(n.Links, s.Links...)
+	if !s.Looked.IsZero() {
+		seen := len(s.Links) > 0
+		for _, l := range s.Links {
+			seen = seen && slices.Contains(s.Answered, l)
+		}
+		n.Seen = &seen
+	}
+	if s.Err != nil {
+		text := strings.ReplaceAll(s.Err.Error(), "\n", "; ")
+		n.Error = &text
+	}
+	return n
 }
 
 // Announced tells how the announcement on the network is doing; false if there is

@@ -9,6 +9,7 @@ import (
 	"yunbox.local/daemon/httpd"
 	"yunbox.local/daemon/rights"
 	"yunbox.local/daemon/vault"
+	"yunbox.local/discovery"
 )
 
 // Routes lists what the network can ask of b over HTTP.
@@ -28,6 +29,21 @@ func EraseNow(ctx context.Context, b *Box) error {
 	defer func() { stop(); <-ended }()
 	return b.erasure.Work(ctx)
 }
+
+// Answered are the links on which b is announced and answers.
+func Answered(ctx context.Context, b *Box) []string { return b.answered(ctx) }
+
+// ProveMDNS is the check of a trial whether b is found.
+func ProveMDNS(ctx context.Context, b *Box) error { return b.proveMDNS(ctx) }
+
+// Excused reports whether others may be why the box is not found.
+func Excused(s discovery.Status) bool { return excused(s) }
+
+// ID is b's public one.
+func ID(b *Box) string { return b.identity.ID() }
+
+// Network is what b says about its announcement.
+func Network(b *Box) api.NetworkState { return b.network() }
 
 // Front answers the network for b.
 func Front(b *Box) http.Handler { return b.front }

@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"yunbox.local/daemon/db"
@@ -21,6 +23,7 @@ import (
 	"yunbox.local/daemon/update"
 	"yunbox.local/daemon/update/bundle"
 	"yunbox.local/daemon/update/install"
+	"yunbox.local/discovery"
 	"yunbox.local/storage"
 )
 
@@ -33,7 +36,7 @@ func (b *Box) openUpdates() error {
 	}
 	opt := update.Options{
 		DB: b.db, Audit: b.audit, Outside: b.outside, Log: b.log, State: b.dir, Version: Version, Roots: roots,
-		Roll: b.db.Roll, Notify: b.accounts.NotifyAdmins, Test: b.proveItself,
+		Roll: b.db.Roll, Notify: b.accounts.NotifyAdmins, Test: b.proveItself, Answered: b.answered,
 	}
 	if opt.Authorities, err = authorities(b.conf.Maker.CA); err != nil {
 		return err
@@ -89,7 +92,11 @@ func (b *Box) tryOut(ctx context.Context, ready func()) bool {
 	}
 	b.log.Warn("a new version is tried out; nothing is taken in until it has proved itself")
 	ready()
-	return b.updates.Await(ctx)
+	if !b.updates.Await(ctx) {
+		return false
+	}
+	b.onBound() // the network hears that it is no longer in maintenance
+	return true
 }
 
 // whileClosed is what root may ask of a box that is tried out.
@@ -110,7 +117,10 @@ func (b *Box) proveItself(ctx context.Context) (failed string) {
 	for _, check := range []struct {
 		word string
 		do   func(context.Context) error
-	}{{"database", b.proveDatabase}, {"blob", b.proveBlob}, {"https", b.proveHTTPS}, {"disk", func(context.Context) error { return b.store.Err() }}} {
+	}{
+		{"database", b.proveDatabase}, {"blob", b.proveBlob}, {"https", b.proveHTTPS},
+		{"disk", func(context.Context) error { return b.store.Err() }}, {"mdns", b.proveMDNS},
+	} {
 		if err := check.do(ctx); err != nil {
 			b.log.Error("the box cannot do what it is for", "check", check.word, "err", err)
 			return check.word
@@ -205,4 +215,66 @@ func (b *Box) proveHTTPS(ctx context.Context) error {
 		return fmt.Errorf("the box answers %d: %w", resp.StatusCode, err)
 	}
 	return nil
+}
+
+const (
+	askTime = 1500 * time.Millisecond // for an answer on every link, before the version is changed
+	// mdnsTime is how long a version may take to answer, in each of its three tries: it
+	// probes for a second, and a busy box on a slow disk comes to that late.
+	mdnsTime = 20 * time.Second
+)
+
+// answered are the links on which the box is announced and answers, now. That it is not
+// known on some of them is no reason to stay with a version.
+func (b *Box) answered(ctx context.Context) []string {
+	s, ok := b.Announced()
+	if !ok || len(s.Links) == 0 {
+		return nil
+	}
+	on, err := discovery.Answered(ctx, b.identity.ID(), askTime)
+	if err != nil {
+		b.log.Warn("the network cannot be asked for the box", "err", err)
+	}
+	return slices.DeleteFunc(s.Links, func(link string) bool { return !on[link] })
+}
+
+// proveMDNS asks for the box on every link on which the version before answered and which
+// is still there. Where Avahi speaks for it, Avahi's word is enough. A version need not
+// answer where it is not its doing that there is no answer: see excused.
+func (b *Box) proveMDNS(ctx context.Context) error {
+	before := b.updates.AnsweredBefore()
+	if len(before) == 0 || !b.conf.MDNS.Announces() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, mdnsTime)
+	defer cancel()
+	for {
+		on, err := discovery.Answered(ctx, b.identity.ID(), askTime)
+		if err != nil {
+			b.log.Warn("the network cannot be asked for the box: whether it is found is not known", "err", err)
+			return nil
+		}
+		s, _ := b.Announced()
+		silent := slices.DeleteFunc(slices.Clone(before), func(link string) bool {
+			answers, here := on[link]
+			return answers || !here || s.Backend == discovery.Avahi && slices.Contains(s.Links, link)
+		})
+		switch {
+		case len(silent) == 0:
+			return nil
+		case ctx.Err() == nil:
+			continue
+		case excused(s):
+			b.log.Warn("the box is not found on the network, and others are why", "links", silent, "disturbed", s.Disturbed, "err", s.Err)
+			return nil
+		}
+		return fmt.Errorf("no answer on %s, where the version before gave one", strings.Join(silent, ", "))
+	}
+}
+
+// excused reports whether others may be why the box is not found: somebody claims its names
+// or floods the network, the port is another program's, or Avahi is gone. Without that,
+// anybody on the network could make the box go back to the version before.
+func excused(s discovery.Status) bool {
+	return s.Disturbed || errors.Is(s.Err, syscall.EADDRINUSE) || s.Backend == discovery.Avahi && s.Err != nil
 }

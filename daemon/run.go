@@ -135,8 +135,9 @@ func (b *Box) openFront() error {
 		Outside: b.outside, Incidents: b.incidents, Elsewhere: b.elsewhere, Maker: b.maker,
 		Box: api.Box{
 			Version: Version, Name: b.Name, Addresses: b.URLs, Resident: resident,
-			Uptime: func() int64 { return int64(time.Since(b.started).Seconds()) },
-			Clock:  b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Works: b.works, Metrics: b.metrics, Reset: b.askReset,
+			Uptime:  func() int64 { return int64(time.Since(b.started).Seconds()) },
+			Network: b.network,
+			Clock:   b.clock.shown, Uploads: b.ingest.Active, Records: b.recordsState, SecondCopies: b.secondCopies, Works: b.works, Metrics: b.metrics, Reset: b.askReset,
 			FTPPort: func() int {
 				if b.ftp == nil {
 					return 0
@@ -262,6 +263,9 @@ func (b *Box) Run(ctx context.Context, ready func()) error {
 	serve("disk", func() error { return b.watchVolume(ctx) })
 	parts.Go(func() { b.keepTime(ctx) })
 	parts.Go(func() { b.updates.Run(ctx) })
+	if b.conf.MDNS.Announces() { // on trial, too: whether it can is one of the checks
+		parts.Go(func() { b.announce(ctx) })
+	}
 	if once := sync.OnceFunc(ready); b.tryOut(ctx, once) {
 		b.serveRest(ctx, &parts, serve, cancel)
 		once()
@@ -306,9 +310,6 @@ func (b *Box) serveRest(ctx context.Context, parts *sync.WaitGroup, serve func(s
 	parts.Go(func() { b.erasure.Run(ctx) })
 	parts.Go(func() { b.incidents.Run(ctx) })
 	parts.Go(func() { b.elsewhere.Run(ctx) })
-	if b.conf.MDNS {
-		parts.Go(func() { b.announce(ctx) })
-	}
 	parts.Go(func() {
 		select {
 		case <-b.rebuild:
@@ -348,7 +349,7 @@ func (b *Box) URLs() []string {
 		return []string{url(at.IP.String())}
 	}
 	var urls []string
-	if b.conf.MDNS {
+	if b.conf.MDNS.Announces() {
 		urls = append(urls, url(b.hostName()))
 	}
 	addrs, err := net.InterfaceAddrs()

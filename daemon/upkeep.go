@@ -61,6 +61,15 @@ func (b *Box) metrics(ctx context.Context) ([]byte, error) {
 
 	p.Flag("yunbox_volume_healthy", errors.Join(b.store.Err(), b.db.Err()) == nil)
 	p.Flag("yunbox_records_healthy", b.recordsState().OK)
+	network := b.network()
+	for _, by := range []string{"own", "avahi"} {
+		n := 0
+		if network.MDNS == by {
+			n = len(network.Links)
+		}
+		p.Set("yunbox_mdns_links", by, float64(n))
+	}
+	p.Flag("yunbox_mdns_seen", network.Seen != nil && *network.Seen)
 	space, err := b.store.Space()
 	if err != nil {
 		return nil, err

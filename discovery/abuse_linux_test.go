@@ -97,8 +97,8 @@ func (b *bench) conflicts(t *testing.T) {
 	at = time.Now()
 	b.run(l, "a", labID)
 	b.run(l, "b", "B"+labID[1:])
-	one, ok1 := view.after(at, patience, "=;lan0;IPv4;", "192.0.2.1;8443;", "id="+labID)
-	two, ok2 := view.after(at, patience, "=;lan0;IPv4;", "192.0.2.2;8443;", "id=B"+labID[1:])
+	one, ok1 := view.box(at, patience, 1, "id="+labID)
+	two, ok2 := view.box(at, patience, 2, "id=B"+labID[1:])
 	b.check("D32", ok1 && ok2, "avahi-browse says\n%s", view)
 	if ok1 && ok2 {
 		b.time("D32", max(one, two), 4*time.Second)

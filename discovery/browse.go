@@ -76,29 +76,30 @@ func Check(ctx context.Context, id string, d time.Duration) (Found, error) {
 }
 
 // browse asks in rounds and calls each with what is found, also several times with
-// the same, until ctx ends or each returns false.
+// the same, until ctx ends or each returns false. Where another program has the port of
+// mDNS for itself, which the library needs, it asks as simple resolvers do.
 func browse(ctx context.Context, kind string, each func(Found) bool) error {
 	links, err := currentLinks()
 	if err != nil || len(links) == 0 {
 		return err
 	}
 	for ctx.Err() == nil {
-		if more, err := browseOnce(ctx, kind, links, each); err != nil || !more {
+		r, err := zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)))
+		if err != nil { // the library wants both families; one is enough
+			if r, err = zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)), zeroconf.SelectIPTraffic(zeroconf.IPv4)); err != nil {
+				return ask(ctx, links, kind, func(_ link, _ netip.Addr, f Found) bool { return each(f) })
+			}
+		}
+		if more, err := browseOnce(ctx, r, kind, each); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
-func browseOnce(ctx context.Context, kind string, links []link, each func(Found) bool) (more bool, err error) {
+func browseOnce(ctx context.Context, r *zeroconf.Resolver, kind string, each func(Found) bool) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, round)
 	defer cancel()
-	r, err := zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)))
-	if err != nil { // the library wants both families; one is enough
-		if r, err = zeroconf.NewResolver(zeroconf.SelectIfaces(interfaces(links)), zeroconf.SelectIPTraffic(zeroconf.IPv4)); err != nil {
-			return false, err
-		}
-	}
 	entries := make(chan *zeroconf.ServiceEntry)
 	failed := r.Browse(ctx, kind, domain, entries)
 	more = true

@@ -35,6 +35,7 @@ func (r *responder) simultaneous(l *linkState, m *dns.Msg, now time.Time) {
 			}
 			if slices.CompareFunc(rdata(records, fold(name)), theirs, bytes.Compare) < 0 {
 				c.restart(now.Add(loserWait))
+				r.trouble = now
 			}
 			break
 		}
@@ -134,13 +135,9 @@ func (l *linkState) find(rr dns.RR) *record {
 	return nil
 }
 
-// conflict remembers one; fifteen in ten seconds make us slow (§ 8.1).
+// conflict remembers one; too many make us slow (§ 8.1).
 func (r *responder) conflict(now time.Time) {
-	if len(r.recent) == stormSize {
-		r.recent = r.recent[1:]
-	}
-	r.recent = append(r.recent, now)
-	if len(r.recent) == stormSize && now.Sub(r.recent[0]) < stormTime {
+	if r.naming.conflict(now) {
 		r.storm = true
 	}
 }
@@ -153,15 +150,7 @@ func (r *responder) rename(lost [2]bool, now time.Time) {
 	}
 	r.conflict(now)
 	before := r.names()
-	for which := range lost {
-		switch {
-		case !lost[which]:
-		case r.number[which] == 1 && r.kept[which] > 1:
-			r.number[which] = r.kept[which] // the name it had when it ran last
-		default:
-			r.number[which]++
-		}
-	}
+	r.lose(lost)
 	for _, l := range r.links {
 		r.leave(l, lost)
 	}

@@ -145,6 +145,10 @@ func TestOfTwoProbesAtOnceTheLaterDataWin(t *testing.T) { // RFC 6762 § 8.2
 				}
 				cable.put(t, peer, probe)
 				lost := time.Now()
+				synctest.Wait()
+				if s := b.Status(); s.Disturbed == c.wins {
+					t.Errorf("disturbed: %v", s.Disturbed)
+				}
 				time.Sleep(5 * time.Second)
 				var said time.Time // the first time that the name of the box is used
 				for _, p := range cable.since(began, true) {

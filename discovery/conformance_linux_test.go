@@ -113,6 +113,8 @@ func TestSeenByAvahiFromAnotherMachine(t *testing.T) {
 		t.Run("network", func(t *testing.T) { t.Parallel(); b.network(t) })
 		t.Run("conflicts", func(t *testing.T) { t.Parallel(); b.conflicts(t) })
 		t.Run("abuse", func(t *testing.T) { t.Parallel(); b.abuse(t) })
+		t.Run("by Avahi", func(t *testing.T) { t.Parallel(); b.byAvahi(t) })
+		t.Run("rivals of Avahi", func(t *testing.T) { t.Parallel(); b.rivals(t) })
 	})
 	if os.Geteuid() != 0 || len(b.result) == 0 {
 		t.Skip("nothing could be checked")

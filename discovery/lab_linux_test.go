@@ -30,6 +30,8 @@ const (
 	roleEnv = "YUNBOX_DISCOVERY_ROLE"
 	nameEnv = "YUNBOX_DISCOVERY_NAME"
 	idEnv   = "YUNBOX_DISCOVERY_ID"
+
+	backendEnv = "YUNBOX_DISCOVERY_BACKEND"
 )
 
 func TestMain(m *testing.M) {
@@ -68,18 +70,27 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// playBox announces until SIGTERM; each line on its input is a state to change to.
+// playBox announces until SIGTERM; each line on its input is a state to change to, or a
+// question mark: how it is doing comes as a line of JSON.
 func playBox() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s := labBox()
-	a, err := Announce(ctx, s, Options{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	a, err := Announce(ctx, s, Options{
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Backend: Backend(os.Getenv(backendEnv)), patience: 2 * time.Second,
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	go func() {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if lines.Text() == "?" {
+				if err := json.NewEncoder(os.Stdout).Encode(a.Status()); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+				}
+				continue
+			}
 			s.State = State(lines.Text())
 			if err := a.Update(s); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -223,12 +234,20 @@ func (l *lab) busFor(name string) {
 }
 
 // avahi starts avahi-daemon on a machine; services is the folder of what it announces,
-// "" if nothing. Where its state lives is compiled in, hence the mounts.
-func (l *lab) avahi(name, host, services string) *process {
+// "" if nothing. Where its state lives is compiled in, hence the mounts. It listens to
+// further settings.
+func (l *lab) avahi(name, host, services string, settings ...string) *process {
 	l.t.Helper()
 	l.busFor(name)
+	return l.avahiOn(name, host, services, settings...)
+}
+
+// avahiOn is avahi on the bus that there is.
+func (l *lab) avahiOn(name, host, services string, settings ...string) *process {
+	l.t.Helper()
 	conf := filepath.Join(l.dir, name+"-avahi.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, avahiConf, host), 0o600); err != nil {
+	text := strings.Replace(fmt.Sprintf(avahiConf, host), "[publish]", strings.Join(append(settings, "[publish]"), "\n"), 1)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
 	for _, d := range []string{"/run/avahi-daemon", "/etc/avahi/services"} {
@@ -404,6 +423,21 @@ func (v *viewer) after(since time.Time, patience time.Duration, parts ...string)
 			}
 		}
 		v.mu.Unlock()
+		if time.Now().After(deadline) {
+			return 0, false
+		}
+	}
+}
+
+// box waits for a box that was resolved to an address with that number, by a line that has
+// all of the parts. Avahi shows the address that it hears first, of whatever family.
+func (v *viewer) box(since time.Time, patience time.Duration, number int, parts ...string) (time.Duration, bool) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		for _, address := range []string{"192.0.2.", "2001:db8::"} {
+			if d, ok := v.after(since, 0, append([]string{"=;lan0;", fmt.Sprintf(";%s%d;8443;", address, number)}, parts...)...); ok {
+				return d, true
+			}
+		}
 		if time.Now().After(deadline) {
 			return 0, false
 		}

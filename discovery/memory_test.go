@@ -281,7 +281,7 @@ func start(t *testing.T, s Service, m *machine, kept Names) *station {
 		b.mu.Lock()
 		b.kept = append(b.kept, n)
 		b.mu.Unlock()
-	}}, m)
+	}}, m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,8 @@ type network interface {
 	// watch calls changed when links or addresses changed, until ctx ends; the
 	// channel is closed when it cannot go on.
 	watch(ctx context.Context, changed func()) (<-chan struct{}, error)
-	// open gets packets ready to flow to handle. It may be called again after it failed.
+	// open gets packets ready to flow to handle. It may be called again after it failed,
+	// and after close. An error that is errHalf left one of IPv4 and IPv6 open.
 	open(handle func(packet)) error
 	// links lists the links that there are, ready to send on.
 	links() ([]link, error)
@@ -38,12 +39,18 @@ type network interface {
 	close()
 }
 
-// sockets are the network of this machine: one socket for each family, shared by all links.
+// errHalf: another program has the port of mDNS for itself, over IPv4 or IPv6.
+var errHalf = errors.New("another program does not share the port of mDNS")
+
+// sockets are the network of this machine: one socket for each family, shared by all
+// links. They are sent on while they are opened.
 type sockets struct {
-	v4     *ipv4.PacketConn
-	v6     *ipv6.PacketConn
 	done   sync.WaitGroup
 	closed chan struct{}
+
+	mu sync.RWMutex
+	v4 *ipv4.PacketConn
+	v6 *ipv6.PacketConn
 }
 
 func newSockets() *sockets { return &sockets{closed: make(chan struct{})} }
@@ -68,10 +75,14 @@ func listen(network, address string) (net.PacketConn, error) {
 
 func (s *sockets) open(handle func(packet)) error {
 	err4, err6 := s.open4(handle), s.open6(handle)
-	if s.v4 == nil && s.v6 == nil {
-		return fmt.Errorf("listen for mDNS: %w", errors.Join(err4, err6))
+	err := errors.Join(err4, err6)
+	switch {
+	case s.v4 == nil && s.v6 == nil:
+		return fmt.Errorf("listen for mDNS: %w", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: %w", errHalf, err)
 	}
-	return nil // one family is enough
+	return nil // a machine without one of the families is well
 }
 
 func (s *sockets) open4(handle func(packet)) error {
@@ -87,7 +98,9 @@ func (s *sockets) open4(handle func(packet)) error {
 		p.Close()
 		return err
 	}
+	s.mu.Lock()
 	s.v4 = p
+	s.mu.Unlock()
 	s.done.Go(func() {
 		s.receive(handle, ip4, func(b []byte) (n, index int, dst net.IP, from net.Addr, err error) {
 			n, cm, from, err := p.ReadFrom(b)
@@ -113,7 +126,9 @@ func (s *sockets) open6(handle func(packet)) error {
 		p.Close()
 		return err
 	}
+	s.mu.Lock()
 	s.v6 = p
+	s.mu.Unlock()
 	s.done.Go(func() {
 		s.receive(handle, ip6, func(b []byte) (n, index int, dst net.IP, from net.Addr, err error) {
 			n, cm, from, err := p.ReadFrom(b)
@@ -184,6 +199,8 @@ func joined(err error) bool { return err == nil || errors.Is(err, syscall.EADDRI
 // send is best effort: what is lost is asked for again, and a link that is down
 // comes back as a change of the network.
 func (s *sockets) send(p packet) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if p.fam == ip4 && s.v4 != nil {
 		to := group4
 		if !p.group {
@@ -201,11 +218,15 @@ func (s *sockets) send(p packet) {
 
 func (s *sockets) close() {
 	close(s.closed)
+	s.mu.Lock()
 	if s.v4 != nil {
 		s.v4.Close()
 	}
 	if s.v6 != nil {
 		s.v6.Close()
 	}
+	s.v4, s.v6 = nil, nil
+	s.mu.Unlock()
 	s.done.Wait()
+	s.closed = make(chan struct{})
 }

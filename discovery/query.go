@@ -41,6 +41,7 @@ func (r *responder) handle(p packet) (work bool) {
 		}
 	}()
 	l := r.links[p.link]
+	r.count(time.Now())
 	if l == nil || r.closed || len(p.raw) > maxPacket || !l.onLink(p.peer.Addr()) {
 		return false
 	}
@@ -61,6 +62,16 @@ func (r *responder) handle(p packet) (work bool) {
 	}
 	r.stepLink(l, now)
 	return true
+}
+
+// count notes down that a packet came. Where too many do, the box may not be found.
+func (r *responder) count(now time.Time) {
+	if now.Sub(r.second) >= time.Second {
+		r.second, r.packets = now, 0
+	}
+	if r.packets++; r.packets >= flood {
+		r.trouble = now
+	}
 }
 
 // query answers questions, or plans to.
@@ -103,7 +114,11 @@ func (r *responder) query(l *linkState, p packet, m *dns.Msg, now time.Time) {
 	} else {
 		l.schedule(p.fam, group, now)
 	}
-	if len(single) == 0 || len(l.replies) == maxReplies {
+	if len(single) == 0 {
+		return
+	}
+	if len(l.replies) == maxReplies {
+		r.trouble = now
 		return
 	}
 	u := &reply{to: p.peer, fam: p.fam, due: now, records: single, legacy: legacy}
@@ -168,7 +183,11 @@ func (l *linkState) schedule(fam family, records []*record, now time.Time) {
 func (r *responder) reply(l *linkState, u *reply, now time.Time) {
 	l.tokens = min(unicastRate, l.tokens+now.Sub(l.tokensAt).Seconds()*unicastRate)
 	l.tokensAt = now
-	if l.tokens < 1 || !l.can[u.fam] {
+	if l.tokens < 1 {
+		r.trouble = now
+		return
+	}
+	if !l.can[u.fam] {
 		return
 	}
 	l.tokens--

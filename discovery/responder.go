@@ -7,10 +7,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/miekg/dns"
 )
@@ -21,8 +19,6 @@ const (
 	probes      = 3                      // of each name (§ 8.1)
 	loserWait   = time.Second            // for whoever lost against a simultaneous probe (§ 8.2)
 	stormWait   = 5 * time.Second        // before each probe after a storm of conflicts (§ 8.1)
-	stormSize   = 15                     // conflicts make a storm
-	stormTime   = 10 * time.Second       // if they come within this time
 	again       = time.Second            // from the first announcement to the second (§ 8.3)
 	quiet       = time.Second            // between two multicasts of one record on a link (§ 6)
 	quietDefend = 250 * time.Millisecond // likewise, in defence against a probe (§ 6)
@@ -41,7 +37,8 @@ const (
 	maxQuestions = 64 // in one packet
 	maxPacket    = 9000
 	maxRepeats   = 8
-	ownMemory    = 64 // packets of ours that are recognised when they come back
+	flood        = 300 // packets a second, of which some may get no answer
+	ownMemory    = 64  // packets of ours that are recognised when they come back
 )
 
 // packet is one datagram, either way.
@@ -61,23 +58,18 @@ type responder struct {
 	send func(packet) // called with the lock held; must not block for long
 	seed maphash.Seed
 
-	mu      sync.Mutex
-	service Service
-	number  [2]int // of the host and the instance: 1 is the wanted name, 2 adds " (2)" or "-2"
-	kept    [2]int // the number that was held when the box ran last; 0: none
-	links   map[int]*linkState
-	own     map[netip.Addr]bool // addresses of this machine
-	sent    [ownMemory]uint64   // hashes of the latest packets
-	sentAt  int
-	recent  []time.Time // the latest conflicts
-	storm   bool        // until a name is held
-	closed  bool
-}
+	mu sync.Mutex
+	naming
+	links  map[int]*linkState
+	own    map[netip.Addr]bool // addresses of this machine
+	sent   [ownMemory]uint64   // hashes of the latest packets
+	sentAt int
+	storm  bool // of conflicts, until a name is held
+	closed bool
 
-const (
-	ofHost     = 0
-	ofInstance = 1
-)
+	packets int       // that came since second
+	second  time.Time // each begins when a packet comes and the last one is over
+}
 
 // state of a name.
 type claimState int
@@ -117,49 +109,10 @@ type repeat struct {
 }
 
 func newResponder(log *slog.Logger, s Service, kept Names, send func(packet)) *responder {
-	r := &responder{
-		log: log, send: send, seed: maphash.MakeSeed(), service: s, number: [2]int{1, 1},
+	return &responder{
+		log: log, send: send, seed: maphash.MakeSeed(), naming: newNaming(s, kept),
 		links: make(map[int]*linkState), own: make(map[netip.Addr]bool),
 	}
-	r.kept = [2]int{numberOf(ofHost, s, kept.Host), numberOf(ofInstance, s, kept.Instance)}
-	return r
-}
-
-// names are the names now claimed.
-func (r *responder) names() Names {
-	return Names{Instance: numbered(ofInstance, r.service, r.number[ofInstance]), Host: numbered(ofHost, r.service, r.number[ofHost])}
-}
-
-// numbered makes the n-th name out of the wanted one (§ 9, and appendix D of RFC 6763).
-func numbered(which int, s Service, n int) string {
-	name, suffix, most := instanceName(s.Name), " ("+strconv.Itoa(n)+")", 63
-	if which == ofHost {
-		name, suffix = fold(s.Host), "-"+strconv.Itoa(n)
-	}
-	if n < 2 {
-		return name
-	}
-	for len(name) > most-len(suffix) {
-		_, size := utf8.DecodeLastRuneInString(name)
-		name = name[:len(name)-size]
-	}
-	return name + suffix
-}
-
-// numberOf is the inverse of numbered; 0 if it is not one of its names.
-func numberOf(which int, s Service, name string) int {
-	digits := name
-	for len(digits) > 0 && !isDigit(digits[len(digits)-1]) {
-		digits = digits[:len(digits)-1]
-	}
-	start := len(digits)
-	for start > 0 && isDigit(digits[start-1]) {
-		start--
-	}
-	if n, err := strconv.Atoi(digits[start:]); err == nil && n >= 2 && numbered(which, s, n) == name {
-		return n
-	}
-	return 0
 }
 
 // step does what is due and returns when it wants to be called again, or the zero
@@ -532,15 +485,10 @@ func (r *responder) rebuild(l *linkState, which func(*record) bool, now time.Tim
 func (r *responder) update(s Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, old := time.Now(), r.service
-	var fresh [2]bool
-	fresh[ofHost] = fold(old.Host) != fold(s.Host)
-	fresh[ofInstance] = instanceName(old.Name) != instanceName(s.Name)
-	for which, f := range fresh {
-		if f {
-			r.number[which], r.kept[which] = 1, 0
-		}
+	if r.closed {
+		return nil
 	}
+	now, old := time.Now(), r.service
 	before, err := old.kinds()
 	if err != nil {
 		return err
@@ -549,12 +497,12 @@ func (r *responder) update(s Service) error {
 	if err != nil {
 		return err
 	}
+	fresh := r.describe(s)
 	for _, k := range after {
 		if !slices.ContainsFunc(before, func(b kind) bool { return b.name == k.name }) {
 			fresh[ofInstance] = true
 		}
 	}
-	r.service = s
 	at := now.Add(r.startDelay())
 	var broken error
 	for _, l := range r.links {
@@ -599,4 +547,11 @@ func (r *responder) status() (n Names, all bool, where []string) {
 		}
 	}
 	return r.names(), len(where) > 0 && r.settled(), where
+}
+
+// disturbed implements speaker.
+func (r *responder) disturbed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.naming.disturbed(time.Now())
 }

@@ -146,7 +146,7 @@ func (a *app) examineBox(ctx context.Context, quick bool) []doctor.Finding {
 	list = append(list, inside.Findings...)
 	list = append(list, certificate(ctx, s))
 	if !quick {
-		list = append(list, a.seen(ctx, c, s.ID))
+		list = append(list, a.seen(ctx, c, s))
 	}
 	return list
 }
@@ -199,7 +199,7 @@ func judge(cert *x509.Certificate, addresses []string, now time.Time) doctor.Fin
 }
 
 // seen looks for the box on the network as an app does.
-func (a *app) seen(ctx context.Context, c *client, id string) doctor.Finding {
+func (a *app) seen(ctx context.Context, c *client, s boxStatus) doctor.Finding {
 	f := doctor.Finding{Check: "mdns", State: doctor.Unknown}
 	var conf configAnswer
 	if err := c.call(ctx, "GET", "/local/config", nil, &conf); err == nil && conf.value("mdns") == "off" {
@@ -212,10 +212,24 @@ func (a *app) seen(ctx context.Context, c *client, id string) doctor.Finding {
 		return f
 	}
 	for _, x := range found {
-		if strings.EqualFold(x.Text["id"], id) {
-			return doctor.Finding{Check: "mdns", State: doctor.OK, Says: fmt.Sprintf("The box finds itself on the network, with %s that it answers to.", plural(int64(len(x.Addrs)), "address", "addresses"))}
+		if strings.EqualFold(x.Text["id"], s.ID) {
+			says := fmt.Sprintf("The box finds itself on the network, with %s that it answers to.", plural(int64(len(x.Addrs)), "address", "addresses"))
+			if s.Network != nil {
+				says += " It is announced by " + speaker(s.Network.MDNS) + "."
+			}
+			return doctor.Finding{Check: "mdns", State: doctor.OK, Says: says}
 		}
 	}
 	f.State, f.Says, f.Do = doctor.Warn, "The box does not find itself on the network by mDNS.", "Is UDP port 5353 open in the firewall, and multicast let through? Apps reach it by its address all the same."
+	if s.Network == nil {
+		return f
+	}
+	f.Says += " It should be announced by " + speaker(s.Network.MDNS) + "."
+	if s.Network.Error != "" {
+		f.Says += " In the way: " + s.Network.Error + "."
+		if s.Network.MDNS == "avahi" {
+			f.Do = "Does avahi-daemon run, and may services be published by it (disable-user-service-publishing)? With mdns = \"on\" the box does it itself where it can have the port."
+		}
+	}
 	return f
 }

@@ -51,6 +51,14 @@ type boxStatus struct {
 		Generations int       `json:"generations"`
 		Newest      time.Time `json:"newest"`
 	} `json:"records"`
+	Network *struct {
+		MDNS      string   `json:"mdns"`
+		Name      string   `json:"name"`
+		Announced bool     `json:"announced"`
+		Links     []string `json:"links"`
+		Seen      *bool    `json:"seen"`
+		Error     string   `json:"error"`
+	} `json:"network"`
 	Scrub scrubState `json:"scrub"`
 
 	SecondCopies []secondCopy `json:"second_copies"`

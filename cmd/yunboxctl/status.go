@@ -78,6 +78,14 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 	if n := s.Scrub.Damaged; n > 0 {
 		find(doctor.Fail, "damage", plural(n, "content is damaged and waits", "contents are damaged and wait")+" for a device that has the file.", "`yunboxctl repair`, then back up again from the devices.")
 	}
+	if n := s.Network; n != nil && n.MDNS != "off" {
+		switch {
+		case n.Error != "":
+			find(doctor.Warn, "mdns", "The box is not announced on the network as it should: "+n.Error+".", "`yunboxctl doctor` says more. Apps reach the box by its address.")
+		case n.Seen != nil && !*n.Seen:
+			find(doctor.Warn, "mdns", "The box does not see itself on the network.", "Is UDP port 5353 open in the firewall? `yunboxctl doctor` looks again.")
+		}
+	}
 	if !s.Bound {
 		find(doctor.Warn, "owner", "The box has no owner yet.", "`yunboxctl label` shows what its owner needs.")
 	}
@@ -112,7 +120,7 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 
 // runs says what the box does beside answering.
 func (s *boxStatus) runs() string {
-	text := fmt.Sprintf("%d running", s.Uploads)
+	text := plural(s.Uploads, "upload", "uploads") + " running"
 	var kinds []string
 	for _, j := range s.Jobs {
 		if j.State == "running" && !slices.Contains(kinds, j.Kind) {
@@ -195,10 +203,40 @@ func (s *boxStatus) rows(now time.Time) [][2]string {
 		{"addresses", strings.Join(s.Addresses, " ")}, {"fingerprint", s.Fingerprint}, {"key words", strings.Join(s.Words, " ")}, {"bound", bound},
 		{"volume", volume}, {"catalogue", catalogue},
 		{"disk", fmt.Sprintf("%s free of %s, %d %% used", problem.Bytes(s.Disk.Free), problem.Bytes(s.Disk.Total), used)},
-		{"memory", problem.Bytes(s.Memory.RSS)},
+		{"memory", problem.Bytes(s.Memory.RSS) + ", " + s.runs()},
 		{"kept", fmt.Sprintf("%s, %s for %s", plural(s.Items, "file", "files"), problem.Bytes(s.Logical), plural(s.Users, "person", "people"))},
 		{"stored", fmt.Sprintf("%s, %s", plural(s.Blobs, "content", "contents"), problem.Bytes(s.Physical))},
 		{"read back", s.Scrub.coverage(now)}, {"damage", s.Scrub.damage()},
-		{"uploads", s.runs()}, {"second copy", second},
+		{"network", s.announced()}, {"second copy", second},
 	}
+}
+
+// speaker is who announces the box, in words for people.
+func speaker(mdns string) string {
+	if mdns == "avahi" {
+		return "Avahi"
+	}
+	return "the box itself"
+}
+
+// announced says how the box is found on the network.
+func (s *boxStatus) announced() string {
+	n := s.Network
+	switch {
+	case n == nil:
+		return "not said"
+	case n.MDNS == "off":
+		return "not announced: mdns is off"
+	case len(n.Links) == 0:
+		return "NOT announced yet, or there is none"
+	}
+	text := "announced by " + speaker(n.MDNS) + " on " + strings.Join(n.Links, ", ")
+	switch {
+	case n.Seen == nil:
+	case *n.Seen:
+		text += "; it sees itself"
+	default:
+		text += "; it does NOT see itself"
+	}
+	return text
 }

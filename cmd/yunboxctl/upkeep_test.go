@@ -46,6 +46,31 @@ func cmdUnpack(ts *testscript.TestScript, neg bool, args []string) {
 
 // A box with everything wrong at once, and names as long as they may be, still fits a
 // serial console.
+// Who announces the box, and whether it sees itself. R02
+func TestStatusSaysHowTheBoxIsFound(t *testing.T) {
+	for _, c := range []struct {
+		network, says string
+		attention     bool
+	}{
+		{`null`, "not said", false},
+		{`{"mdns":"off","links":[],"seen":null,"error":null}`, "mdns is off", false},
+		{`{"mdns":"own","links":[],"seen":null,"error":null}`, "NOT announced yet", false},
+		{`{"mdns":"own","links":["eth0","wlan0"],"seen":null,"error":null}`, "announced by the box itself on eth0, wlan0", false},
+		{`{"mdns":"avahi","links":["eth0"],"seen":true,"error":null}`, "announced by Avahi on eth0; it sees itself", false},
+		{`{"mdns":"own","links":["eth0"],"seen":false,"error":null}`, "does NOT see itself", true},
+		{`{"mdns":"avahi","links":[],"seen":null,"error":"avahi-daemon does not run"}`, "NOT announced", true},
+	} {
+		var s boxStatus
+		if err := json.Unmarshal([]byte(`{"bound":true,"network":`+c.network+`}`), &s); err != nil {
+			t.Fatal(err)
+		}
+		found := slices.ContainsFunc(s.attention(time.Now()), func(f doctor.Finding) bool { return f.Check == "mdns" })
+		if !strings.Contains(s.announced(), c.says) || found != c.attention {
+			t.Errorf("%s: %q, %v", c.network, s.announced(), s.attention(time.Now()))
+		}
+	}
+}
+
 func TestStatusFitsAScreen(t *testing.T) {
 	long := strings.Repeat("云盒子", 7)
 	old := time.Now().Add(-100 * 24 * time.Hour)

@@ -51,8 +51,8 @@ type Config struct {
 	// FTPPorts are the ports of the camera gateway's data connections, "LOW-HIGH".
 	// Empty: any that is free.
 	FTPPorts string `mapstructure:"ftp-ports"`
-	// MDNS announces the box on the local network.
-	MDNS bool `mapstructure:"mdns"`
+	// MDNS says who announces the box on the local network. Empty: nobody.
+	MDNS MDNS `mapstructure:"mdns"`
 	// Name is what people call the box, at most 63 bytes of UTF-8 (RFC 6763
 	// §4.1.1). Empty: "Yunbox" and four characters of its identity.
 	Name string `mapstructure:"name"`
@@ -110,6 +110,48 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
 
+// MDNS is who announces the box on the local network.
+type MDNS string
+
+// Who announces the box.
+const (
+	MDNSOn    MDNS = "on"    // the box itself, Avahi where that has the port for itself
+	MDNSOwn   MDNS = "own"   // the box itself only
+	MDNSAvahi MDNS = "avahi" // Avahi only
+	MDNSOff   MDNS = Off     // nobody
+)
+
+// Announces reports whether anybody does.
+func (m MDNS) Announces() bool { return m != "" && m != MDNSOff }
+
+// String implements pflag.Value.
+func (m *MDNS) String() string { return string(*m) }
+
+// Type implements pflag.Value.
+func (m *MDNS) Type() string { return "on|off|own|avahi" }
+
+// Set implements pflag.Value.
+func (m *MDNS) Set(s string) error {
+	v, err := parseMDNS(s)
+	*m = v
+	return err
+}
+
+func parseMDNS(s string) (MDNS, error) {
+	switch v := MDNS(strings.ToLower(s)); v {
+	case MDNSOwn, MDNSAvahi:
+		return v, nil
+	}
+	on, err := parseOnOff(s)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%q is not on, off, own or avahi", s)
+	case on:
+		return MDNSOn, nil
+	}
+	return MDNSOff, nil
+}
+
 // onOff is a flag that reads on and off beside true and false.
 type onOff bool
 
@@ -151,8 +193,8 @@ func Flags() *pflag.FlagSet {
 	plain := onOff(false)
 	fs.Var(&plain, "ftp-plain", "let cameras in that know no TLS, in the clear, `on|off`")
 	fs.String("ftp-ports", "", "`LOW-HIGH` ports of the cameras' data connections, for a firewall; empty: any")
-	mdns := onOff(true)
-	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off`")
+	mdns := MDNSOn
+	fs.Var(&mdns, "mdns", "announce the box on the local network, `on|off|own|avahi`: on lets Avahi do it where that keeps the port of mDNS for itself, own and avahi mean nobody else")
 	fs.String("name", "", "`NAME` of the box on the network")
 	fs.StringSlice("hosts", nil, "further host `NAMES` that the box answers to")
 	fs.String("log-format", "text", "form of the log, `text|json`")
@@ -225,8 +267,11 @@ func readFile(v *viper.Viper, flags *pflag.FlagSet) error {
 }
 
 func onOffHook(from, to reflect.Type, value any) (any, error) {
-	if from.Kind() == reflect.String && to.Kind() == reflect.Bool {
+	switch {
+	case from.Kind() == reflect.String && to.Kind() == reflect.Bool:
 		return parseOnOff(value.(string))
+	case to == reflect.TypeFor[MDNS]() && (from.Kind() == reflect.String || from.Kind() == reflect.Bool):
+		return parseMDNS(fmt.Sprint(value))
 	}
 	return value, nil
 }

@@ -30,7 +30,7 @@ func file(t *testing.T, text string) string {
 
 func TestDefaults(t *testing.T) {
 	c, err := load(t)
-	if err != nil || c.HTTPS != ":8443" || c.HTTP != "off" || c.FTP != "off" || !c.MDNS || c.LogFormat != "text" || c.State != "/var/lib/yunbox" {
+	if err != nil || c.HTTPS != ":8443" || c.HTTP != "off" || c.FTP != "off" || c.MDNS != config.MDNSOn || c.LogFormat != "text" || c.State != "/var/lib/yunbox" {
 		t.Fatalf("%+v, %v", c, err)
 	}
 }
@@ -44,13 +44,13 @@ func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.HTTPS != ":3" || c.Name != "environment" || c.MDNS || c.LogFormat != "text" || len(c.Hosts) != 1 {
+	if c.HTTPS != ":3" || c.Name != "environment" || c.MDNS.Announces() || c.LogFormat != "text" || len(c.Hosts) != 1 {
 		t.Fatalf("%+v", c)
 	}
 	t.Setenv("YUNBOX_MDNS", "on")
 	t.Setenv("YUNBOX_HOSTS", "b.lan,c.lan")
 	t.Setenv("YUNBOX_CONFIG", f)
-	if c, err = load(t); err != nil || !c.MDNS || strings.Join(c.Hosts, " ") != "b.lan c.lan" {
+	if c, err = load(t); err != nil || c.MDNS != config.MDNSOn || strings.Join(c.Hosts, " ") != "b.lan c.lan" {
 		t.Fatalf("%+v, %v", c, err)
 	}
 }
@@ -113,8 +113,24 @@ func TestCamerasAreLetInOnlyAsAsked(t *testing.T) {
 
 func TestOnOff(t *testing.T) {
 	for arg, want := range map[string]bool{"on": true, "off": false, "true": true, "false": false} {
-		if c, err := load(t, "--mdns="+arg); err != nil || c.MDNS != want {
+		if c, err := load(t, "--ftp-plain="+arg); err != nil || c.FTPPlain != want {
+			t.Errorf("--ftp-plain=%s: %v, %v", arg, c.FTPPlain, err)
+		}
+	}
+	for arg, want := range map[string]config.MDNS{"on": config.MDNSOn, "off": config.MDNSOff, "true": config.MDNSOn, "false": config.MDNSOff, "own": config.MDNSOwn, "Avahi": config.MDNSAvahi} {
+		c, err := load(t, "--mdns="+arg)
+		if err != nil || c.MDNS != want || c.MDNS.Announces() != (want != config.MDNSOff) {
 			t.Errorf("--mdns=%s: %v, %v", arg, c.MDNS, err)
+		}
+		for _, s := range c.Settings {
+			if s.Name == "mdns" && s.Value != string(want) {
+				t.Errorf("--mdns=%s is told as %q", arg, s.Value)
+			}
+		}
+	}
+	for text, want := range map[string]config.MDNS{"mdns = true\n": config.MDNSOn, "mdns = \"own\"\n": config.MDNSOwn} {
+		if c, err := load(t, "--config", file(t, text)); err != nil || c.MDNS != want {
+			t.Errorf("%s: %v, %v", text, c.MDNS, err)
 		}
 	}
 }

@@ -55,6 +55,9 @@ func explain(v *viper.Viper, flags *pflag.FlagSet) (list []Setting) {
 		case f.Value.Type() == "on|off":
 			on, err := parseOnOff(v.GetString(f.Name))
 			s.Value = map[bool]string{true: "on", false: Off}[err == nil && on]
+		case f.Name == "mdns":
+			who, err := parseMDNS(v.GetString(f.Name))
+			s.Value = map[bool]string{true: string(who), false: Off}[err == nil]
 		case f.Value.Type() == "stringSlice":
 			s.Value = strings.Join(v.GetStringSlice(f.Name), ",")
 		default:

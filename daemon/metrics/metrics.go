@@ -75,6 +75,9 @@ func Families() []Family {
 		{Name: "yunbox_disk_bytes", Kind: Gauge, Help: "Size of the volume."},
 		{Name: "yunbox_disk_free_bytes", Kind: Gauge, Help: "Free bytes of the volume."},
 
+		{Name: "yunbox_mdns_links", Kind: Gauge, Help: "Network interfaces on which the box is announced, by who does that.", Label: "by", Of: []string{"own", "avahi"}},
+		{Name: "yunbox_mdns_seen", Kind: Gauge, Help: "1 if the box saw itself on each of them when it looked, a moment after its announcement changed last."},
+
 		{Name: "yunbox_items", Kind: Gauge, Help: "Live files of all people."},
 		{Name: "yunbox_logical_bytes", Kind: Gauge, Help: "Bytes of all files, versions and the trash."},
 		{Name: "yunbox_blobs", Kind: Gauge, Help: "Distinct contents."},

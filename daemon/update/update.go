@@ -53,6 +53,9 @@ type Options struct {
 	Notify func(tx *db.Tx, kind string) error
 	// Test has the box prove itself; it returns the word of the check that failed.
 	Test func(context.Context) (failed string)
+	// Answered lists the network interfaces on which the box answers by mDNS now; nil: that
+	// is not known of any.
+	Answered func(context.Context) []string
 }
 
 // Kinds of notices.
@@ -65,6 +68,7 @@ const (
 type Room struct {
 	opt   Options
 	trial install.Trial // the zero value: this is no trial
+	heard heard         // before the trial
 
 	one    sync.Mutex    // held while a bundle comes in or is asked for
 	wake   chan struct{} // something was asked for
@@ -89,11 +93,27 @@ func New(opt Options) (*Room, error) {
 	if _, err := install.ReadJSON(opt.State, install.TrialFile, &r.trial); err != nil {
 		return nil, fmt.Errorf("update: %w", err)
 	}
+	if r.trial.ID != "" {
+		if _, err := install.ReadJSON(opt.State, heardFile, &r.heard); err != nil || r.heard.ID != r.trial.ID {
+			r.heard = heard{} // of another update: the version before this one noted nothing down
+		}
+	}
 	if !r.trial.Closed {
 		r.open()
 	}
 	return r, nil
 }
+
+// heard are the network interfaces on which the box answered by mDNS when an update was
+// asked for.
+type heard struct {
+	ID    string   `json:"id"` // of the request
+	Links []string `json:"links"`
+}
+
+// AnsweredBefore are the network interfaces on which the version before the one on trial
+// answered by mDNS; none if that is not known, or this is no trial.
+func (r *Room) AnsweredBefore() []string { return r.heard.Links }
 
 func (r *Room) open() { r.once.Do(func() { close(r.opened) }) }
 
@@ -253,6 +273,7 @@ const (
 	keysFile    = install.Dir + "/keys" // the newest list of keys that the daemon saw
 	partFile    = install.Dir + "/incoming.part"
 	waitingFile = install.Dir + "/waiting" // a Waiting
+	heardFile   = install.Dir + "/heard"   // a heard
 )
 
 func (r *Room) trust() (bundle.Trust, error) {
@@ -432,7 +453,15 @@ func (r *Room) ask(ctx context.Context, by Who, action string) error {
 	}
 	b := make([]byte, 10)
 	rand.Read(b)
-	if err := write(r.opt.State, install.RequestFile, install.Request{ID: base32.StdEncoding.EncodeToString(b), Action: action}); err != nil {
+	id := base32.StdEncoding.EncodeToString(b)
+	before := heard{ID: id}
+	if r.opt.Answered != nil {
+		before.Links = r.opt.Answered(ctx)
+	}
+	if err := write(r.opt.State, heardFile, before); err != nil {
+		return err
+	}
+	if err := write(r.opt.State, install.RequestFile, install.Request{ID: id, Action: action}); err != nil {
 		return err
 	}
 	select {

@@ -137,7 +137,7 @@ func (w *world) files() (list []string) {
 }
 
 func TestTakeAndInstall(t *testing.T) { // R18
-	w := newWorld(t, nil)
+	w := newWorld(t, func(o *update.Options) { o.Answered = func(context.Context) []string { return []string{"eth0"} } })
 	good := makeBundle(t, 11, 5)
 	if err := w.take(good); err != nil {
 		t.Fatal(err)
@@ -164,6 +164,20 @@ func TestTakeAndInstall(t *testing.T) { // R18
 	}
 	if err := w.take(good); problem.KindOf(err) != problem.Locked {
 		t.Errorf("while one runs: %v", err)
+	}
+	// The version on trial knows where this one answered, and no trial else does.
+	var req install.Request
+	if ok, err := install.ReadJSON(w.state, install.RequestFile, &req); !ok || err != nil {
+		t.Fatal(err)
+	}
+	for id, links := range map[string][]string{req.ID: {"eth0"}, "another": nil, "": nil} {
+		put(t, w.state, install.TrialFile, install.Trial{ID: id})
+		if next, err := update.New(w.opt); err != nil || !slices.Equal(next.AnsweredBefore(), links) {
+			t.Errorf("trial %q: %v %v", id, next.AnsweredBefore(), err)
+		}
+	}
+	if err := w.state.Remove(install.TrialFile); err != nil {
+		t.Fatal(err)
 	}
 	if s, err := w.State(t.Context()); err != nil || s.Running == nil || *s.Running != install.Install {
 		t.Errorf("%+v %v", s, err)

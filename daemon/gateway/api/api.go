@@ -77,6 +77,7 @@ type Box struct {
 	// Clock is the time, and whether it may well be wrong; nil: the system's, which is not.
 	Clock   func() (now time.Time, unsure bool)
 	Records func() RecordsState // how the catalogue and its journal stand; nil: not said
+	Network func() NetworkState // how the box is announced; nil: not said
 	// Metrics returns what the box tells in figures, as package metrics writes it.
 	Metrics func(context.Context) ([]byte, error)
 	// Works lists what it does in the background, and what it did last.

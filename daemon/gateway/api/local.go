@@ -140,6 +140,20 @@ type LocalStatus struct {
 	Requests      requests.Tally `json:"requests"`
 
 	Records *RecordsState `json:"records,omitempty"`
+	Network *NetworkState `json:"network,omitempty"`
+}
+
+// NetworkState says how the box is announced on the local network.
+type NetworkState struct {
+	MDNS      string   `json:"mdns"`      // who announces it: own, avahi; off: nobody
+	Name      string   `json:"name"`      // of the box there
+	Host      string   `json:"host"`      // its host name there
+	Announced bool     `json:"announced"` // the names are its own on every link
+	Links     []string `json:"links"`     // interfaces on which it is announced
+	// Seen: it asked the network for itself, a moment after the announcement changed last,
+	// and was answered on every link. Null: not yet.
+	Seen  *bool   `json:"seen"`
+	Error *string `json:"error"` // what is in the way; null: nothing
 }
 
 // RecordsState says whether the catalogue takes changes, and whether its journal
@@ -205,6 +219,10 @@ func (l *Local) status(w http.ResponseWriter, r *http.Request) error {
 	if a.box.Records != nil {
 		records := a.box.Records()
 		s.Records = &records
+	}
+	if a.box.Network != nil {
+		network := a.box.Network()
+		s.Network = &network
 	}
 	httpd.WriteJSON(w, http.StatusOK, s)
 	return nil
