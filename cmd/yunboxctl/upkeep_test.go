@@ -125,7 +125,7 @@ func TestStatusFitsAScreen(t *testing.T) {
 	s.Jobs = []boxJob{{Kind: "export", State: "running"}, {Kind: "scrub", State: "done"}, {Kind: "erasure", State: "waiting", Says: "It is still there.", Do: "Look at the disk."}}
 	b.Reset()
 	s.draw(screen{w: &b, width: 80}, s.attention(time.Now()), time.Now())
-	for _, want := range []string{"uploads      0 running; in the background: export\n", "! erasure: It is still there.\n   Look at the disk.\n"} {
+	for _, want := range []string{"0 uploads running; in the background: export\n", "! erasure: It is still there.\n   Look at the disk.\n"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
