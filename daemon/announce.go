@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"yunbox.local/daemon/config"
 	"yunbox.local/daemon/db"
@@ -51,15 +52,30 @@ func (b *Box) announce(ctx context.Context) {
 			b.log.Warn("the network was not told goodbye", "err", err)
 		}
 	}()
+	told := s
+	over := time.NewTimer(0)
+	defer over.Stop()
 	for {
+		until, invited := b.accounts.Inviting()
+		if !until.IsZero() {
+			over.Reset(until.Sub(b.now()) + time.Second)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-b.bound:
-			if err := a.Update(b.service()); err != nil {
-				b.log.Error("the box's new state cannot be announced", "err", err)
-			}
+		case <-invited:
+		case <-over.C:
 		}
+		s := b.service()
+		if s == told {
+			continue
+		}
+		if err := a.Update(s); err != nil {
+			b.log.Error("the box's new state cannot be announced", "err", err)
+			continue
+		}
+		told = s
 	}
 }
 
@@ -73,6 +89,9 @@ func (b *Box) service() discovery.Service {
 	}
 	if b.accounts.Bound(context.Background()) {
 		s.State, s.SerialTail = discovery.Bound, ""
+		if until, _ := b.accounts.Inviting(); !until.IsZero() {
+			s.State = discovery.Pairing
+		}
 	}
 	if b.updates.Closed() != nil {
 		s.State, s.SerialTail = discovery.Maintenance, ""

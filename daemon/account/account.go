@@ -110,6 +110,7 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	if a.now == nil {
 		a.now = time.Now
 	}
+	a.invited.changed = make(chan struct{}, 1)
 	a.hasher = newHasher(opt.Passwords)
 	a.logins, a.cameras = newLoginLimiter(), newLoginLimiter()
 	a.refusals = newRefusalRecord()

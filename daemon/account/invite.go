@@ -32,8 +32,9 @@ type Invitation struct {
 // invitations are those that nobody has used. They are in memory only, by the hash of
 // their secret: a restart ends them, and somebody who waits beside the box gets another.
 type invitations struct {
-	mu   sync.Mutex
-	open map[[32]byte]invitation
+	mu      sync.Mutex
+	open    map[[32]byte]invitation
+	changed chan struct{} // holds one when there are others than before
 }
 
 type invitation struct {
@@ -79,8 +80,32 @@ func (a *Accounts) Invite(ctx context.Context, p ident.Principal, role ident.Rol
 	}
 	i := invitation{by: p.User, role: role, expires: now.Add(InvitationLife)}
 	a.invited.open[sha256.Sum256([]byte(secret))] = i
+	a.invited.told()
 	uri := "yunbox://join?v=1&id=" + url.QueryEscape(a.opt.DeviceID) + "&k=" + url.QueryEscape(a.opt.Fingerprint) + "&s=" + url.QueryEscape(secret)
 	return Invitation{URI: uri, Secret: secret, Role: role, Expires: i.expires}, nil
+}
+
+// Inviting returns until when somebody may join by an invitation that is open, the zero
+// time if nobody may, and a channel that yields after that has changed; for one caller,
+// who looks again then and at that time.
+func (a *Accounts) Inviting() (until time.Time, changed <-chan struct{}) {
+	now := a.now()
+	a.invited.mu.Lock()
+	defer a.invited.mu.Unlock()
+	for _, i := range a.invited.open {
+		if !over(i, now) && i.expires.After(until) {
+			until = i.expires
+		}
+	}
+	return until, a.invited.changed
+}
+
+// told notes that there are others than before. l.mu is held.
+func (l *invitations) told() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
 }
 
 // over also says so of one that was made before the clock was set back.
@@ -97,6 +122,7 @@ func (a *Accounts) Uninvite(by ident.UserID) {
 			delete(a.invited.open, sum)
 		}
 	}
+	a.invited.told()
 }
 
 // take removes an invitation, so that it is used once, and returns how to put it back.
@@ -113,11 +139,13 @@ func (l *invitations) take(secret string, now time.Time) (i invitation, back fun
 		return i, nil, false
 	}
 	delete(l.open, sum)
+	l.told()
 	return i, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.open != nil {
 			l.open[sum] = i
+			l.told()
 		}
 	}, true
 }

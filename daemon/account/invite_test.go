@@ -79,14 +79,32 @@ func TestInvitationsEnd(t *testing.T) { // R03
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	open := func(want bool) { // R02: the network is told
+		t.Helper()
+		until, changed := b.Inviting()
+		if until.IsZero() == want {
+			t.Errorf("somebody may join until %v", until)
+		}
+		select {
+		case <-changed:
+		default:
+			t.Error("nobody was told")
+		}
+	}
 	late := invite(owner, ident.Member)
+	open(true)
 	b.pass(account.InvitationLife)
+	if until, _ := b.Inviting(); !until.IsZero() {
+		t.Errorf("somebody may join until %v", until)
+	}
 	refused(late, "late")
 	early := invite(owner, ident.Member)
 	b.pass(-time.Hour)
 	refused(early, "made before the clock went back")
 	back := invite(owner, ident.Member)
+	open(true)
 	b.Uninvite(owner.User)
+	open(false)
 	refused(back, "taken back")
 	wrong := invite(owner, ident.Member)
 	wrong.Secret = flip(wrong.Secret, 3)
