@@ -135,7 +135,10 @@ func (b *box) settle() {
 	}
 }
 
-func (b *box) decide(u ident.UserID, p consent.Purpose, yes bool) { b.t.Helper(); b.decideFor(u, 0, p, yes) }
+func (b *box) decide(u ident.UserID, p consent.Purpose, yes bool) {
+	b.t.Helper()
+	b.decideFor(u, 0, p, yes)
+}
 
 func (b *box) decideFor(u ident.UserID, d ident.DeviceID, p consent.Purpose, yes bool) {
 	b.t.Helper()
