@@ -101,7 +101,7 @@ func (in *Ingest) dropEnded(ctx context.Context) error {
 }
 
 // removeAll is dropEnded for some. Those that nobody holds go first: whoever holds one has
-// been told to let go.
+// been told to let go. One that cannot be removed does not keep the others.
 func (in *Ingest) removeAll(ctx context.Context, ids []string) error {
 	held := make(map[string]*slot, len(ids))
 	defer func() {
@@ -110,29 +110,35 @@ func (in *Ingest) removeAll(ctx context.Context, ids []string) error {
 		}
 	}()
 	var busy []string
+	var errs []error
 	for _, id := range ids {
 		s := in.tryAcquire(id)
 		if s == nil {
 			busy = append(busy, id)
 			continue
 		}
-		held[id] = s
 		if err := in.discard(ctx, id); err != nil {
-			return err
+			in.free(id, s)
+			errs = append(errs, err)
+			continue
 		}
+		held[id] = s
 	}
-	err := in.db.Write(ctx, func(tx *db.Tx) error {
-		for id := range held {
-			if _, err := tx.Exec(`DELETE FROM upload WHERE id = ?`, id); err != nil {
-				return err
+	if len(held) > 0 {
+		errs = append(errs, in.db.Write(ctx, func(tx *db.Tx) error {
+			for id := range held {
+				if _, err := tx.Exec(`DELETE FROM upload WHERE id = ?`, id); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	if err == nil && len(busy) > 0 {
-		_, err = in.dropAll(ctx, busy)
+			return nil
+		}))
 	}
-	return err
+	if len(busy) > 0 {
+		_, err := in.dropAll(ctx, busy)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // tryAcquire takes the upload id if nobody holds it; nil: somebody does.
