@@ -441,23 +441,36 @@ func (m *matrix) ends(s sending) {
 	}
 }
 
-// left waits until no upload runs and returns how many files are staged. With all it waits
-// until there are none.
+// uploads is how many files come in at the moment.
+func (m *matrix) uploads() int {
+	m.Helper()
+	var st struct{ Uploads int }
+	m.box.Local("GET", "/local/status", nil, &st)
+	return st.Uploads
+}
+
+// left waits until no upload runs and returns how many wait to be gone on with. With all it
+// waits until nothing at all is staged.
 func (m *matrix) left(what string, all bool) int {
 	m.Helper()
 	for limit := time.After(20 * time.Second); ; {
-		var st struct{ Uploads int }
-		m.box.Local("GET", "/local/status", nil, &st)
+		uploads := m.uploads()
 		left, err := os.ReadDir(filepath.Join(m.box.State, "staging"))
 		if err != nil {
 			m.Fatal(err)
 		}
-		if st.Uploads == 0 && (!all || len(left) == 0) {
-			return len(left)
+		if uploads == 0 && (!all || len(left) == 0) {
+			paused := 0
+			for _, e := range left {
+				if strings.HasSuffix(e.Name(), ".state") {
+					paused++
+				}
+			}
+			return paused
 		}
 		select {
 		case <-limit:
-			m.Fatalf("%s: %d uploads, %v in staging", what, st.Uploads, left)
+			m.Fatalf("%s: %d uploads, %v in staging", what, uploads, left)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -487,6 +500,13 @@ func (m *matrix) paused() (cells []string) {
 		cell := "nothing kept"
 		if w.connect != nil {
 			s := m.half(w)
+			for limit := time.After(20 * time.Second); m.uploads() == 0; { // sent is not received
+				select {
+				case <-limit:
+					m.Fatalf("%s: nothing comes in", w.name)
+				case <-time.After(time.Millisecond):
+				}
+			}
 			s.body.Close()
 			m.ends(s)
 			if now := m.left(w.name, false); now > staged {
