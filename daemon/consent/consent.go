@@ -424,12 +424,10 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 		if err := l.wardDecided(tx, d); err != nil {
 			return err
 		}
-		if !d.Granted && l.refused != nil {
-			if err := l.refused(tx, d); err != nil {
-				return err
-			}
-		}
 		tx.AfterCommit(func() { l.apply(d.User, slot{d.Purpose, d.Device}, now) })
+		if !d.Granted && l.refused != nil {
+			return l.refused(tx, d)
+		}
 		return nil
 	})
 	if err != nil {
@@ -505,7 +503,8 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 
 // OnRefusal has fn called within the transaction of each decision that says no, of the
 // whole policy too (WholePolicy), by whomever it is made. Its error undoes the decision.
-// Call it once, before people come.
+// What it leaves for after the commit is done when the Grants have ended. Call it once,
+// before people come.
 func (l *Ledger) OnRefusal(fn func(*db.Tx, Decision) error) { l.refused = fn }
 
 // Decided returns a channel that is closed by the next decision of anybody: for who

@@ -134,11 +134,31 @@ func (in *Ingest) removeAll(ctx context.Context, ids []string) error {
 			return nil
 		}))
 	}
+	for _, id := range busy {
+		in.letEnd(ctx, id)
+	}
 	if len(busy) > 0 {
 		_, err := in.dropAll(ctx, busy)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// patience is how long whoever holds an upload that a decision ended has to let go by
+// themselves: their Grant ends with the same commit, and that is what their client is to
+// hear, not that the upload was taken from them.
+const patience = 500 * time.Millisecond
+
+func (in *Ingest) letEnd(ctx context.Context, id string) {
+	s, _ := in.holder(id)
+	if s == nil {
+		return
+	}
+	select {
+	case <-s.free:
+	case <-ctx.Done():
+	case <-time.After(patience):
+	}
 }
 
 // tryAcquire takes the upload id if nobody holds it; nil: somebody does.
