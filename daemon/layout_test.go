@@ -28,6 +28,7 @@ daemon/source            :
 daemon/metrics           :
 daemon/doctor            :
 daemon/spake2plus        :
+daemon/signed            :
 daemon/config            :
 daemon/db                : daemon/problem
 daemon/rights            : daemon/db daemon/ident daemon/problem
@@ -35,7 +36,7 @@ daemon/audit             : daemon/db daemon/ident daemon/problem daemon/rights
 daemon/backup/target     : daemon/problem storage storage/vfs
 daemon/backup            : daemon/audit daemon/backup/target daemon/db daemon/httpd daemon/problem storage storage/vfs
 daemon/vault             : daemon/db daemon/ident daemon/rights storage/vfs
-daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
+daemon/consent           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights daemon/signed
 daemon/account           : daemon/audit daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/spake2plus daemon/vault storage/vfs
 daemon/catalog           : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights storage
 daemon/disclosure        : daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
@@ -55,7 +56,7 @@ daemon/health            : daemon/catalog daemon/db daemon/problem storage
 daemon/tree              : daemon/catalog daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights storage storage/vfs
 daemon/httpd             : daemon/account daemon/audit daemon/config daemon/ident daemon/metrics daemon/problem storage/vfs
 daemon/duplicates        : daemon/audit daemon/catalog daemon/consent daemon/db daemon/httpd daemon/ident daemon/problem daemon/rights dedup storage storage/vfs
-daemon/erasure           : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights
+daemon/erasure           : daemon/account daemon/audit daemon/catalog daemon/consent daemon/db daemon/ident daemon/problem daemon/rights daemon/signed
 daemon/requests          : daemon/account daemon/audit daemon/db daemon/ident daemon/problem daemon/rights
 daemon/export            : daemon/audit daemon/catalog daemon/db daemon/ident daemon/problem daemon/rights storage storage/vfs
 daemon/gateway/content   : daemon/catalog daemon/problem storage
@@ -72,7 +73,7 @@ daemon/daemontest        : daemon daemon/account daemon/config daemon/consent da
 daemon/simulation        :
 daemon/gateway/gatewaytest : daemon/config daemon/daemontest storage/vfs storage/vfs/vfstest
 cmd/yunboxd              : daemon daemon/config daemon/problem
-cmd/yunboxctl            : daemon/backup/target daemon/config daemon/doctor daemon/ident daemon/problem daemon/spake2plus daemon/update/bundle daemon/update/install discovery storage storage/vfs
+cmd/yunboxctl            : daemon/backup/target daemon/config daemon/doctor daemon/ident daemon/problem daemon/signed daemon/spake2plus daemon/update/bundle daemon/update/install discovery storage storage/vfs
 `
 
 // programs of the source tree itself: they measure and build, nothing imports

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/signed"
 )
 
 // A boxKey is what a signature is held against: the fingerprint of a box's key, and the
@@ -111,11 +112,10 @@ func readDocuments(data []byte) (list []json.RawMessage, err error) {
 // openDocument checks a document: whatever stands beside its signature must be what was
 // signed. types are those that are taken; none: all.
 func openDocument(data []byte, known boxKey, types ...string) (d signedDocument, err error) {
-	said, err := plainObject(data)
+	said, jws, err := signed.Split(data)
 	if err != nil {
 		return d, notGenuine("It is no signed document: " + err.Error() + ".")
 	}
-	jws, _ := said["jws"].(string)
 	head, _, _ := strings.Cut(jws, ".")
 	var header struct{ Typ string }
 	if b, err := base64.RawURLEncoding.DecodeString(head); err != nil || json.Unmarshal(b, &header) != nil {
@@ -129,78 +129,14 @@ func openDocument(data []byte, known boxKey, types ...string) (d signedDocument,
 	if err != nil {
 		return d, err
 	}
-	signed, err := plainObject(payload)
-	if err != nil || signed["schema_version"] != kind.schema {
+	was, err := signed.Object(payload)
+	if err != nil || was["schema_version"] != kind.schema {
 		return d, notGenuine("It has a form that this version cannot read.")
 	}
-	if delete(said, "jws"); len(said) > 0 && !equalJSON(signed, said) {
+	if len(said) > 0 && !signed.Says(said, was) {
 		return d, notGenuine("It does not say what was signed.")
 	}
 	return signedDocument{header.Typ, payload}, nil
-}
-
-// plainObject reads one JSON object, with numbers as they are written. A name that stands
-// twice is refused: two readers could understand it in two ways.
-func plainObject(data []byte) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	v, err := plainValue(d, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows it")
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return nil, errors.New("it is no object")
-	}
-	return m, nil
-}
-
-func plainValue(d *json.Decoder, depth int) (any, error) {
-	t, err := d.Token()
-	if err != nil || depth > 16 {
-		return nil, errors.New("it cannot be read")
-	}
-	switch t {
-	case json.Delim('{'):
-		m := map[string]any{}
-		for d.More() {
-			t, err := d.Token()
-			if err != nil {
-				return nil, errors.New("it cannot be read")
-			}
-			name, _ := t.(string)
-			if _, twice := m[name]; twice {
-				return nil, fmt.Errorf("%q stands twice in it", name)
-			}
-			if m[name], err = plainValue(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.Token()
-		return m, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			v, err := plainValue(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := d.Token()
-		return list, err
-	}
-	return t, nil
-}
-
-// equalJSON compares two decoded objects; encoding sorts the names.
-func equalJSON(a, b map[string]any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // signedFields are those that documents of several kinds share.

@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -13,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/signed"
 )
 
 // verifyFiles is how many files one question is about: the box's limit is 1,000.
@@ -146,15 +144,11 @@ func openSigned(jws, typ string, known pin) ([]byte, error) {
 }
 
 func openSignedBy(jws, typ string, known boxKey) ([]byte, error) {
-	parts := strings.Split(jws, ".")
-	if len(parts) != 3 {
-		return nil, notGenuine("It is no signed document.")
-	}
 	var by struct {
 		Box        signedBy `json:"box"`
 		Controller signedBy `json:"pii_controller"`
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := signed.Payload(jws)
 	if err != nil || json.Unmarshal(payload, &by) != nil {
 		return nil, notGenuine("It has a form that this version cannot read.")
 	}
@@ -173,17 +167,16 @@ func openSignedBy(jws, typ string, known boxKey) ([]byte, error) {
 		return nil, notGenuine("It was made with another key than that of the box.")
 	}
 	key, err := x509.ParsePKIXPublicKey(spki)
-	pub, ok := key.(*ecdsa.PublicKey)
-	if err != nil || !ok || pub.Curve != elliptic.P256() {
+	if err != nil {
 		return nil, notGenuine("Its key is of another kind.")
 	}
-	// Byte for byte: no other algorithm, key or extension.
-	if parts[0] != base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"`+typ+`","kid":"`+signer.String()+`"}`)) {
+	payload, err = signed.Verify(key, typ, jws)
+	switch {
+	case errors.Is(err, signed.ErrKey):
+		return nil, notGenuine("Its key is of another kind.")
+	case errors.Is(err, signed.ErrHeader):
 		return nil, notGenuine("It is signed in another way.")
-	}
-	sig, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
-	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if err != nil || len(sig) != 64 || !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
+	case err != nil:
 		return nil, notGenuine("Its signature is wrong.")
 	}
 	return payload, nil

@@ -40,7 +40,8 @@ func (d About) clean(op string) (About, error) {
 }
 
 // DescribeDevice keeps what one of the devices of p says about itself, under a Grant of
-// consent.DeviceInfo. It takes the place of what it said before; nothing deletes that.
+// consent.DeviceInfo. It takes the place of what it said before; nothing deletes that. What
+// goes so is in no file any more when Options.Erased is done with it.
 func (a *Accounts) DescribeDevice(ctx context.Context, p ident.Principal, g consent.Grant, id ident.DeviceID, about About) error {
 	const op = "account.describe_device"
 	if err := full(p, op); err != nil {
@@ -71,7 +72,17 @@ func (a *Accounts) DescribeDevice(ctx context.Context, p ident.Principal, g cons
 		if err := ownDevice(tx, op, p.User, id); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`INSERT INTO device_about (device, user, sealed, changed) VALUES (?, ?, ?, ?)
+		var before []byte
+		err := tx.QueryRow(`SELECT sealed FROM device_about WHERE device = ?`, int64(id)).Scan(&before)
+		if err != nil && !isNoRows(err) {
+			return err
+		}
+		if err == nil && !a.holds(p.User, aboutColumn(), rowOf(id), before, text) {
+			if err := a.erased(tx, p.User, "device_details"); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(`INSERT INTO device_about (device, user, sealed, changed) VALUES (?, ?, ?, ?)
 			ON CONFLICT (device) DO UPDATE SET sealed = excluded.sealed, changed = excluded.changed`,
 			int64(id), int64(p.User), sealed, tx.Now.UnixMilli())
 		return err
@@ -97,8 +108,14 @@ func (a *Accounts) ForgetDevice(ctx context.Context, p ident.Principal, id ident
 		if err := ownDevice(tx, op, p.User, id); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`DELETE FROM device_about WHERE device = ? AND user = ?`, int64(id), int64(p.User))
-		return err
+		res, err := tx.Exec(`DELETE FROM device_about WHERE device = ? AND user = ?`, int64(id), int64(p.User))
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return a.erased(tx, p.User, "device_details")
 	})
 }
 

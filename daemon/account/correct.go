@@ -10,7 +10,8 @@ import (
 
 // Rename gives the person of p another user name, which they sign in with from then on.
 // Their sessions and app tokens go on; a program that says the name with its token must
-// be told the new one.
+// be told the new one. The name before is in no file any more when Options.Erased is done
+// with it; so it is with every name that is corrected.
 func (a *Accounts) Rename(ctx context.Context, p ident.Principal, name string) error {
 	const op = "account.rename"
 	if err := full(p, op); err != nil {
@@ -37,6 +38,9 @@ func (a *Accounts) Rename(ctx context.Context, p ident.Principal, name string) e
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return err // it is so already
 		}
+		if err := a.erased(tx, p.User, "account"); err != nil {
+			return err
+		}
 		tx.AfterCommit(func() { a.cache.forget(func(q ident.Principal) bool { return q.User == p.User }) })
 		return a.log.Append(tx, As(p, viaHTTP).event("user.rename", p.User))
 	})
@@ -54,20 +58,25 @@ func (a *Accounts) RenameToken(ctx context.Context, p ident.Principal, id TokenI
 		return err
 	}
 	return a.db.Write(ctx, func(tx *db.Tx) error {
-		var renamed int64
+		found := false
 		for _, table := range []string{"token", "camera_password"} {
-			res, err := tx.Exec(`UPDATE `+table+` SET name = ? WHERE id = ? AND user = ?`, name, int64(id), int64(p.User))
-			if err != nil {
+			var before string
+			err := tx.QueryRow(`SELECT name FROM `+table+` WHERE id = ? AND user = ?`, int64(id), int64(p.User)).Scan(&before)
+			if isNoRows(err) {
+				continue
+			}
+			if found = true; err != nil || before == name {
 				return err
 			}
-			n, err := res.RowsAffected()
-			if err != nil {
+			if _, err := tx.Exec(`UPDATE `+table+` SET name = ? WHERE id = ? AND user = ?`, name, int64(id), int64(p.User)); err != nil {
 				return err
 			}
-			renamed += n
 		}
-		if renamed == 0 {
+		if !found {
 			return notFound(op, "app token")
+		}
+		if err := a.erased(tx, p.User, "tokens"); err != nil {
+			return err
 		}
 		e := As(p, viaHTTP).event("token.rename", p.User)
 		e.Object = id.String()

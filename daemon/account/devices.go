@@ -166,11 +166,18 @@ func (a *Accounts) RenameDevice(ctx context.Context, p ident.Principal, id ident
 	}
 	var d Device
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
-		d, err = scanDevice(tx.QueryRow(`UPDATE device SET name = ? WHERE id = ? AND user = ? RETURNING `+deviceColumns, name, int64(id), int64(p.User)))
+		d, err = scanDevice(tx.QueryRow(`SELECT `+deviceColumns+` FROM device WHERE id = ? AND user = ?`, int64(id), int64(p.User)))
 		if isNoRows(err) {
 			return notFound(op, "device")
 		}
-		if err != nil {
+		if err != nil || d.Name == name {
+			return err
+		}
+		d.Name = name
+		if _, err := tx.Exec(`UPDATE device SET name = ? WHERE id = ?`, name, int64(id)); err != nil {
+			return err
+		}
+		if err := a.erased(tx, p.User, "devices"); err != nil {
 			return err
 		}
 		e := As(p, viaHTTP).event("device.rename", p.User)
@@ -201,6 +208,9 @@ func (a *Accounts) RemoveDevice(ctx context.Context, p ident.Principal, id ident
 			return err
 		}
 		a.forget(tx, func(q ident.Principal) bool { return q.Device == id })
+		if err := a.erased(tx, p.User, "devices"); err != nil {
+			return err
+		}
 		e := As(p, viaHTTP).event("device.remove", p.User)
 		e.Object = id.String()
 		return a.log.Append(tx, e)

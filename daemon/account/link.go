@@ -101,8 +101,16 @@ func (a *Accounts) AddLink(ctx context.Context, p ident.Principal, g consent.Gra
 			return &problem.Error{Kind: problem.Conflict, Op: op, Title: "That account is connected to another person of the box",
 				Detail: "An account elsewhere opens one account here.", Hint: "Choose another one there, or have the other person cut the connection."}
 		}
-		if _, err := tx.Exec(`DELETE FROM link WHERE user = ? AND service = ?`, int64(p.User), e.Service); err != nil {
+		res, err := tx.Exec(`DELETE FROM link WHERE user = ? AND service = ?`, int64(p.User), e.Service)
+		if err != nil {
 			return err
+		}
+		if n, err := res.RowsAffected(); err != nil {
+			return err
+		} else if n > 0 {
+			if err := a.erased(tx, p.User, "links"); err != nil {
+				return err
+			}
 		}
 		l = Link{ID: ident.New[LinkID](tx.Now), Service: e.Service, Shown: e.Shown, Created: tx.Now.UTC().Truncate(time.Millisecond)}
 		var shown []byte
@@ -180,6 +188,9 @@ func (a *Accounts) RemoveLink(ctx context.Context, p ident.Principal, id LinkID)
 		if _, err := tx.Exec(`DELETE FROM link WHERE id = ? AND user = ?`, int64(id), int64(p.User)); err != nil {
 			return err
 		}
+		if err := a.erased(tx, p.User, "links"); err != nil {
+			return err
+		}
 		if err := a.notify(tx, p.User, NoticeUnlinked, p.Device); err != nil {
 			return err
 		}
@@ -197,6 +208,9 @@ func (a *Accounts) EraseLinks(ctx context.Context, user ident.UserID) error {
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		if err := a.erased(tx, user, "links"); err != nil {
 			return err
 		}
 		if err := a.notify(tx, user, NoticeUnlinked, 0); err != nil {

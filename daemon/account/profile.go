@@ -1,6 +1,7 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -201,7 +202,8 @@ type Told struct {
 }
 
 // SetDetail keeps a detail of the person of p, who consented to it by g
-// (consent.ProfileDetails). It takes the place of an earlier one.
+// (consent.ProfileDetails). It takes the place of an earlier one, which is in no file any
+// more when Options.Erased is done with it.
 func (a *Accounts) SetDetail(ctx context.Context, p ident.Principal, g consent.Grant, d Detail, value string) error {
 	const op = "account.set_detail"
 	if err := full(p, op); err != nil {
@@ -227,6 +229,16 @@ func (a *Accounts) setSealed(ctx context.Context, op string, p ident.Principal, 
 		if err := g.Check(tx, consent.ProfileDetails); err != nil {
 			return err
 		}
+		var before []byte
+		err := tx.QueryRow(`SELECT sealed FROM `+at.Table+` WHERE user = ? AND field = ?`, int64(p.User), string(d)).Scan(&before)
+		if err != nil && !isNoRows(err) {
+			return err
+		}
+		if err == nil && !a.holds(p.User, at, string(d), before, value) {
+			if err := a.erased(tx, p.User, "profile"); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec(`INSERT INTO `+at.Table+` (user, field, sealed, changed) VALUES (?1, ?2, ?3, ?4)
 			ON CONFLICT (user, field) DO UPDATE SET sealed = excluded.sealed, changed = excluded.changed`,
 			int64(p.User), string(d), sealed, tx.Now.UnixMilli()); err != nil {
@@ -241,6 +253,12 @@ func (a *Accounts) setSealed(ctx context.Context, op string, p ident.Principal, 
 		e.Object = string(d)
 		return a.log.Append(tx, e)
 	})
+}
+
+// holds reports whether a sealed value is this one.
+func (a *Accounts) holds(u ident.UserID, at vault.Column, row string, sealed, value []byte) bool {
+	plain, err := a.vault.Open(u, at, row, sealed)
+	return err == nil && bytes.Equal(plain, value)
 }
 
 // DeleteDetail deletes a detail of the person of p. It needs no consent, and one that is

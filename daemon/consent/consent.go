@@ -131,6 +131,9 @@ type Ledger struct {
 	sign  *signer
 
 	guards guards // of people under 14
+	// refused is called within the transaction of each decision that says no; nil: nobody
+	// is interested.
+	refused func(*db.Tx, Decision) error
 
 	mu      sync.Mutex
 	people  map[ident.UserID]*person // what is in force, as of the last commit
@@ -422,6 +425,9 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 			return err
 		}
 		tx.AfterCommit(func() { l.apply(d.User, slot{d.Purpose, d.Device}, now) })
+		if !d.Granted && l.refused != nil {
+			return l.refused(tx, d)
+		}
 		return nil
 	})
 	if err != nil {
@@ -494,6 +500,12 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 	}
 	return p, rows.Err()
 }
+
+// OnRefusal has fn called within the transaction of each decision that says no, of the
+// whole policy too (WholePolicy), by whomever it is made. Its error undoes the decision.
+// What it leaves for after the commit is done when the Grants have ended. Call it once,
+// before people come.
+func (l *Ledger) OnRefusal(fn func(*db.Tx, Decision) error) { l.refused = fn }
 
 // Decided returns a channel that is closed by the next decision of anybody: for who
 // waits for a consent and would else have to ask again and again.

@@ -221,7 +221,7 @@ func (l *Ledger) required(info *Info, s State) *problem.Error {
 	title := info.Text["en"].Title
 	switch s {
 	case Withdrawn:
-		e.Err, e.Detail = ErrWithdrawn, fmt.Sprintf("You said no to “%s”.", title)
+		e.Detail = fmt.Sprintf("You said no to “%s”.", title)
 	case Suspended:
 		e.Detail = fmt.Sprintf("What you agreed to has changed since you agreed to “%s”.", title)
 	case Never, Granted:
@@ -236,16 +236,12 @@ func (l *Ledger) required(info *Info, s State) *problem.Error {
 	return e
 }
 
-// ErrWithdrawn is what a refusal wraps where the person said no, at first or since: what came
-// in for that purpose and is not whole yet may not be kept.
-var ErrWithdrawn = errors.New("withdrawn")
-
 const opWithdrawn = "consent.withdrawn"
 
 // withdrawn is why work ends in the middle.
 func withdrawn(info *Info) *problem.Error {
 	return &problem.Error{
-		Kind: problem.ConsentRequired, Op: opWithdrawn, Title: "The consent was withdrawn", Err: ErrWithdrawn,
+		Kind: problem.ConsentRequired, Op: opWithdrawn, Title: "The consent was withdrawn",
 		Detail:  fmt.Sprintf("“%s” was switched off, so the box stopped at once. What it had stored before is still yours.", info.Text["en"].Title),
 		Hint:    "Switch it on again on the box's page under Consents if this was not meant.",
 		Members: map[string]any{"purpose": string(info.ID), "grant_url": "/v1/consents/" + string(info.ID), "page": consentPage},

@@ -12,6 +12,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/signed"
 )
 
 const (
@@ -209,11 +210,11 @@ func TestASignatureIsOfOneKind(t *testing.T) { // R20
 	h := build(t)
 	jws, err := h.Sign("yunbox-test+jws", []byte(`{}`))
 	h.must("sign", err)
-	if got, err := verifyJWS(h.key.Public(), "yunbox-test+jws", jws); err != nil || string(got) != "{}" {
+	if got, err := signed.Verify(h.key.Public(), "yunbox-test+jws", jws); err != nil || string(got) != "{}" {
 		t.Errorf("%s, %v", got, err)
 	}
 	for _, typ := range []string{"yunbox-other+jws", receiptType} {
-		if _, err := verifyJWS(h.key.Public(), typ, jws); !errors.Is(err, ErrReceipt) {
+		if _, err := signed.Verify(h.key.Public(), typ, jws); !errors.Is(err, signed.ErrHeader) {
 			t.Errorf("%s: %v", typ, err)
 		}
 	}

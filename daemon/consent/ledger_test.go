@@ -18,6 +18,7 @@ import (
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/daemon/signed"
 )
 
 const (
@@ -598,7 +599,7 @@ func TestPurposeThatIsNoLongerServedIsSuspended(t *testing.T) { // R21
 // Nothing of a decision exists if its transaction is undone.
 func TestFailedDecisionLeavesNothing(t *testing.T) { // R20
 	h := build(t)
-	h.sign = &signer{key: brokenKey{}, pub: h.sign.pub, kid: h.sign.kid, box: h.sign.box}
+	h.sign = &signer{key: misnamed{brokenKey{}, h.sign.pub}, pub: h.sign.pub, kid: h.sign.kid, box: h.sign.box}
 	_, err := h.Record(t.Context(), Decision{User: ann, Purpose: AlbumBackup, Granted: true, PolicyRevision: "1", Actor: ann, How: "page"})
 	if !errors.Is(err, errBrokenKey) {
 		t.Fatal(err)
@@ -628,7 +629,7 @@ func TestOnlyP256Signs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []crypto.Signer{nil, p384, brokenKey{}} {
-		if _, err := Open(t.Context(), h.db, h.log, key); !errors.Is(err, errKey) {
+		if _, err := Open(t.Context(), h.db, h.log, key); !errors.Is(err, signed.ErrKey) {
 			t.Errorf("%T: %v", key, err)
 		}
 	}

@@ -4,28 +4,22 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"database/sql"
-	"encoding/asn1"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/big"
-	"reflect"
 	"strings"
 	"time"
 
 	"yunbox.local/daemon/audit"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/daemon/signed"
 )
 
 // receiptSchema names the form of receipts. Fields may be added to it; a change
@@ -146,51 +140,40 @@ func (l *Ledger) receipt(d Decision, info *Info, policy *Policy, now decision, h
 // signer signs receipts with the box's key.
 type signer struct {
 	key crypto.Signer
-	pub *ecdsa.PublicKey
-	kid string // fingerprint of the key
-	box string // id of the box, which is made from its key
-	der string // the public key, SPKI in base64
+	pub crypto.PublicKey // *ecdsa.PublicKey
+	kid string           // fingerprint of the key
+	box string           // id of the box, which is made from its key
+	der string           // the public key, SPKI in base64
 }
-
-var errKey = errors.New("consent: receipts need an ECDSA key on P-256")
 
 func newSigner(key crypto.Signer) (*signer, error) {
 	if key == nil {
-		return nil, errKey
+		return nil, signed.ErrKey
 	}
-	pub, kid, box, err := identify(key.Public())
+	kid, box, err := identify(key.Public())
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKIXPublicKey(pub)
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("consent: %w", err)
 	}
-	return &signer{key: key, pub: pub, kid: kid, box: box, der: base64.StdEncoding.EncodeToString(der)}, nil
+	return &signer{key: key, pub: key.Public(), kid: kid, box: box, der: base64.StdEncoding.EncodeToString(der)}, nil
 }
 
 var boxID = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // identify returns the fingerprint of a box's key and the id that follows from it.
-func identify(key crypto.PublicKey) (pub *ecdsa.PublicKey, kid, box string, err error) {
-	pub, ok := key.(*ecdsa.PublicKey)
-	if !ok || pub == nil || pub.Curve != elliptic.P256() {
-		return nil, "", "", errKey
-	}
-	der, err := x509.MarshalPKIXPublicKey(pub)
+func identify(key crypto.PublicKey) (kid, box string, err error) {
+	sum, err := signed.Fingerprint(key)
 	if err != nil {
-		return nil, "", "", fmt.Errorf("consent: %w", err)
+		return "", "", fmt.Errorf("consent: receipts: %w", err)
 	}
-	sum := sha256.Sum256(der)
-	return pub, base64.RawURLEncoding.EncodeToString(sum[:]), strings.ToLower(boxID.EncodeToString(sum[:10])), nil
+	return base64.RawURLEncoding.EncodeToString(sum[:]), strings.ToLower(boxID.EncodeToString(sum[:10])), nil
 }
 
 // receiptType is typ in the header of a Receipt.
 const receiptType = "yunbox-receipt+jws"
-
-func header(typ, kid string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"` + typ + `","kid":"` + kid + `"}`))
-}
 
 func (s *signer) jws(r Receipt) (string, error) {
 	r.JWS = ""
@@ -212,21 +195,11 @@ func (l *Ledger) Sign(typ string, payload []byte) (jws string, err error) {
 }
 
 func (s *signer) signed(typ string, payload []byte) (string, error) {
-	input := header(typ, s.kid) + "." + base64.RawURLEncoding.EncodeToString(payload)
-	digest := sha256.Sum256([]byte(input))
-	der, err := s.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	jws, err := signed.Sign(s.key, typ, payload)
 	if err != nil {
 		return "", fmt.Errorf("consent: receipt: %w", err)
 	}
-	// crypto.Signer gives ASN.1; JWS wants r and s side by side (RFC 7518 §3.4).
-	var sig struct{ R, S *big.Int }
-	if _, err := asn1.Unmarshal(der, &sig); err != nil {
-		return "", fmt.Errorf("consent: receipt: %w", err)
-	}
-	var raw [64]byte
-	sig.R.FillBytes(raw[:32])
-	sig.S.FillBytes(raw[32:])
-	return input + "." + base64.RawURLEncoding.EncodeToString(raw[:]), nil
+	return jws, nil
 }
 
 // ErrReceipt is returned for what is not a receipt of that key's box, or was
@@ -246,51 +219,32 @@ func VerifyReceipt(key crypto.PublicKey, data []byte) (Receipt, error) {
 	}
 	data = bytes.TrimSpace(data)
 	if !bytes.HasPrefix(data, []byte("{")) {
-		payload, err := verifyJWS(key, receiptType, string(data))
+		payload, err := verify(key, string(data))
 		if err != nil {
 			return Receipt{}, err
 		}
 		return parseReceipt(payload, string(data))
 	}
-	said, err := parseObject(data)
+	said, jws, err := signed.Split(data)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	jws, _ := said["jws"].(string)
-	payload, err := verifyJWS(key, receiptType, jws)
+	payload, err := verify(key, jws)
 	if err != nil {
 		return Receipt{}, err
 	}
-	var signed map[string]any
-	if err := json.Unmarshal(payload, &signed); err != nil {
+	was, err := signed.Object(payload)
+	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	delete(said, "jws")
-	if !reflect.DeepEqual(said, signed) {
+	if !signed.Says(said, was) {
 		return Receipt{}, fmt.Errorf("%w: it does not say what was signed", ErrReceipt)
 	}
 	return parseReceipt(payload, jws)
 }
 
-func verifyJWS(key crypto.PublicKey, typ, jws string) ([]byte, error) {
-	pub, kid, _, err := identify(key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
-	}
-	head, rest, _ := strings.Cut(jws, ".")
-	body, sig, _ := strings.Cut(rest, ".")
-	if head != header(typ, kid) { // byte for byte: no other algorithm, key or extension
-		return nil, fmt.Errorf("%w: signed by another key, or in another way", ErrReceipt)
-	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(sig)
-	if err != nil || len(raw) != 64 || len(sig) != 86 {
-		return nil, fmt.Errorf("%w: no signature", ErrReceipt)
-	}
-	digest := sha256.Sum256([]byte(head + "." + body))
-	if !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])) {
-		return nil, fmt.Errorf("%w: the signature is wrong", ErrReceipt)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(body)
+func verify(key crypto.PublicKey, jws string) ([]byte, error) {
+	payload, err := signed.Verify(key, receiptType, jws)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
@@ -309,67 +263,6 @@ func parseReceipt(payload []byte, jws string) (Receipt, error) {
 	return r, nil
 }
 
-// parseObject reads one JSON object and refuses a name that stands twice, which
-// two readers could understand in two ways.
-func parseObject(data []byte) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	v, err := parseValue(d, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the receipt")
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return nil, errors.New("not an object")
-	}
-	return m, nil
-}
-
-const maxDepth = 8 // a receipt has four levels
-
-func parseValue(d *json.Decoder, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, errors.New("nested too deeply")
-	}
-	t, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch t {
-	case json.Delim('{'):
-		m := map[string]any{}
-		for d.More() {
-			t, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			name, _ := t.(string)
-			if _, twice := m[name]; twice {
-				return nil, fmt.Errorf("%q stands twice", name)
-			}
-			if m[name], err = parseValue(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.Token()
-		return m, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			v, err := parseValue(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := d.Token()
-		return list, err
-	}
-	return t, nil
-}
-
 // stored returns the receipt of an entry as it was given.
 func (l *Ledger) stored(tx *db.Tx, seq int64) (Receipt, error) {
 	var jws string
@@ -381,9 +274,7 @@ func (l *Ledger) stored(tx *db.Tx, seq int64) (Receipt, error) {
 
 // decode reads a receipt of our own without checking it; Verify does that.
 func decode(jws string) (Receipt, error) {
-	_, rest, _ := strings.Cut(jws, ".")
-	body, _, _ := strings.Cut(rest, ".")
-	payload, err := base64.RawURLEncoding.DecodeString(body)
+	payload, err := signed.Payload(jws)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}

@@ -2,6 +2,7 @@ package consent
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -61,7 +62,7 @@ func TestForgedReceiptIsRefused(t *testing.T) { // R20
 		t.Fatal(err)
 	}
 	own := *h.sign
-	own.kid = other.sign.kid // our key under the other's name
+	own.key = misnamed{h.sign.key, other.sign.pub}
 	misnamed, err := own.jws(r)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +117,14 @@ func TestForgedReceiptIsRefused(t *testing.T) { // R20
 		t.Error(err)
 	}
 }
+
+// misnamed is a key under another one's name.
+type misnamed struct {
+	crypto.Signer
+	pub crypto.PublicKey
+}
+
+func (m misnamed) Public() crypto.PublicKey { return m.pub }
 
 // Every single bit of a receipt counts.
 func TestEveryBitOfAReceiptCounts(t *testing.T) { // R20
@@ -190,22 +199,6 @@ func FuzzVerifyReceipt(f *testing.F) {
 		b, errB := json.Marshal(r)
 		if errA != nil || errB != nil || !bytes.Equal(a, b) {
 			t.Fatalf("accepted as genuine: %q", data)
-		}
-	})
-}
-
-func FuzzParseObject(f *testing.F) {
-	f.Add([]byte(`{"a":[1,2,{"b":null}],"c":"é"}`))
-	f.Add([]byte(`{"a":1,"a":2}`))
-	f.Add([]byte(`{"a":1}x`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := parseObject(data)
-		if err != nil {
-			return
-		}
-		var want map[string]any
-		if err := json.Unmarshal(data, &want); err != nil || !reflect.DeepEqual(got, want) {
-			t.Fatalf("%q: read as %v, encoding/json reads %v, %v", data, got, want, err)
 		}
 	})
 }

@@ -68,7 +68,8 @@ func (r *Room) Begin(ctx context.Context, p ident.Principal, category, purpose s
 }
 
 // Gone has the files of the database forget what was erased of a category within tx,
-// elsewhere than by Begin. Until they have, the person sees it among what is being erased.
+// elsewhere than by Begin, or what another value took the place of. Until they have, the
+// person sees it among what is being erased.
 func (r *Room) Gone(tx *db.Tx, u ident.UserID, category string) error {
 	if _, err := tx.Exec(`INSERT INTO erasure (user, category, purpose, trash, asked, erased, gone) VALUES (?1, ?2, '', 0, ?3, 1, ?3)`,
 		int64(u), category, tx.Now.UnixMilli()); err != nil {

@@ -3,10 +3,8 @@ package erasure
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"yunbox.local/daemon/audit"
@@ -14,6 +12,7 @@ import (
 	"yunbox.local/daemon/ident"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/rights"
+	"yunbox.local/daemon/signed"
 )
 
 const (
@@ -219,11 +218,7 @@ func (r *Room) NewCode(ctx context.Context, u ident.UserID) (code string, err er
 
 // Read returns what a receipt of this box says, without checking its signature.
 func Read(jws string) (r Receipt, err error) {
-	parts := strings.Split(jws, ".")
-	if len(parts) != 3 {
-		return r, errors.New("erasure: not a receipt")
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := signed.Payload(jws)
 	if err == nil {
 		err = json.Unmarshal(payload, &r)
 	}

@@ -84,7 +84,7 @@ func start(t testing.TB, s settings) *box {
 	if people == 0 {
 		b.settle()
 	}
-	s.options.Store, s.options.Catalog, s.options.DB = b.store, b.cat, b.db
+	s.options.Store, s.options.Catalog, s.options.DB, s.options.Consent = b.store, b.cat, b.db, b.ledger
 	if s.options.Now == nil {
 		s.options.Now = s.now
 	}
@@ -137,8 +137,13 @@ func (b *box) settle() {
 
 func (b *box) decide(u ident.UserID, p consent.Purpose, yes bool) {
 	b.t.Helper()
+	b.decideFor(u, 0, p, yes)
+}
+
+func (b *box) decideFor(u ident.UserID, d ident.DeviceID, p consent.Purpose, yes bool) {
+	b.t.Helper()
 	_, err := b.ledger.Record(context.Background(), consent.Decision{
-		User: u, Actor: u, Purpose: p, Granted: yes, How: "test", PolicyRevision: consent.CurrentPolicy().Revision,
+		User: u, Device: d, Actor: u, Purpose: p, Granted: yes, How: "test", PolicyRevision: consent.CurrentPolicy().Revision,
 	})
 	must(b.t, err)
 }

@@ -16,7 +16,7 @@ func (in *Ingest) Held() rights.Holder {
 		ID: "uploads", Title: rights.Words{EN: "Uploads on their way", ZH: "进行中的上传"},
 		What: rights.Words{EN: "Uploads that can be resumed: where the file is to go and what its device said about it. Finished ones stay for a week, for a client whose answer was lost.", ZH: "可续传的上传：文件去向和设备提供的信息。完成后保留一周，以便未收到答复的客户端查询。"},
 		From: rights.Words{EN: "From your devices.", ZH: "由您的设备提供。"},
-		Kept: rights.Words{EN: "Seven days after the last progress.", ZH: "最后一次进展后七天。"},
+		Kept: rights.Words{EN: "Seven days after the last progress; what is not finished goes when you withdraw its consent.", ZH: "最后一次进展后七天；未完成的在您撤回相应同意时删除。"},
 		Fix:  rights.Words{EN: "Cancel it and send it again.", ZH: "取消后重新上传。"}, Purposes: []string{"storage", "album_backup", "wechat_backup", "qq_backup", "camera_transfer"},
 		Erase: rights.Erase{Step: in.eraseUploads, Count: countUploads},
 		Tables: []rights.Table{{

@@ -120,7 +120,7 @@ type Options struct {
 	Store   *storage.Store
 	Catalog *catalog.Catalog
 	DB      *db.DB
-	Consent *consent.Ledger  // for Grant
+	Consent *consent.Ledger  // for Grant, and to hear of withdrawals
 	Log     *slog.Logger     // nil: none
 	Expiry  time.Duration    // of resumable uploads; 0: seven days
 	Now     func() time.Time // nil: time.Now
@@ -157,6 +157,8 @@ type Ingest struct {
 	mu    sync.Mutex
 	slots map[string]*slot // uploads that somebody holds, by id
 
+	endings chan struct{} // a decision ended uploads: see ended.go
+
 	orphans atomic.Bool // a blob may be on the disk that no row knows
 
 	counts struct{ fresh, known, declined, failed atomic.Int64 }
@@ -177,12 +179,13 @@ func (in *Ingest) Counts() Counts {
 	return Counts{c.fresh.Load(), c.known.Load(), c.declined.Load(), c.failed.Load()}
 }
 
-// New returns the way in. Run must be running for anything to expire.
+// New returns the way in. It hears of each withdrawal from then on. Run must be running for
+// anything to expire, and for the bytes to go of what a withdrawal ended.
 func New(opt Options) *Ingest {
 	in := &Ingest{
 		store: opt.Store, cat: opt.Catalog, db: opt.DB, ledger: opt.Consent,
 		log: opt.Log, expiry: opt.Expiry, now: opt.Now, spare: opt.KeepOrphans, letGo: opt.LetGo, refuse: opt.Refuse,
-		slots: map[string]*slot{},
+		slots: map[string]*slot{}, endings: make(chan struct{}, 1),
 	}
 	if in.log == nil {
 		in.log = slog.New(slog.DiscardHandler)
@@ -195,6 +198,9 @@ func New(opt Options) *Ingest {
 	}
 	in.ctx, in.shutdown = context.WithCancelCause(context.Background())
 	in.committer = newCommitter(in.log, in.blobs, in.rows, in.release)
+	if in.ledger != nil {
+		in.ledger.OnRefusal(in.endUploads)
+	}
 	return in
 }
 

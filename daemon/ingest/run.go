@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"yunbox.local/daemon/db"
@@ -25,7 +26,8 @@ type Swept struct {
 	Bytes   int64 // of those
 }
 
-// Run removes what has expired and what nobody keeps any longer, until ctx ends.
+// Run removes what has expired, what a withdrawal ended and what nobody keeps any longer,
+// until ctx ends.
 //
 // Contents that lost their last name go at once, orphans (a power cut may leave
 // a blob before its row) when they are a day old. Looking for orphans walks
@@ -33,6 +35,9 @@ type Swept struct {
 // start, a day later for those that were too young then, and after a commit that
 // failed half-way. A box that nobody uses does not wake its disk.
 func (in *Ingest) Run(ctx context.Context) {
+	var ended sync.WaitGroup
+	defer ended.Wait()
+	ended.Go(func() { in.removeEnded(ctx) }) // does not wait for a walk through the volume
 	timer := time.NewTimer(firstPass)
 	defer timer.Stop()
 	in.orphans.Store(true)
@@ -170,31 +175,40 @@ func (in *Ingest) ids(ctx context.Context, query string, args ...any) (ids []str
 	return ids, err
 }
 
-// sweepStaged removes staged bytes that no row knows: a cut came between the
-// checkpoint and the row.
+// sweepStaged removes staged bytes that no row knows: a cut came between the checkpoint
+// and the row, or brought back what had been removed. Bytes get their row from who holds
+// them, so what nobody holds gets none any more.
 func (in *Ingest) sweepStaged(ctx context.Context) (n int, err error) {
 	for st, err := range in.store.Staged(ctx) {
 		if err != nil {
 			return n, err
 		}
-		if in.now().Sub(st.Modified) < orphanAge {
-			continue
-		}
-		known, err := in.hasRow(ctx, st.ID)
+		removed, err := in.sweepOne(ctx, st.ID)
 		if err != nil {
 			return n, err
 		}
-		if known {
-			continue
-		}
-		switch err := in.store.Discard(ctx, st.ID); {
-		case err == nil:
+		if removed {
 			n++
-		case !errors.Is(err, storage.ErrInUse) && !errors.Is(err, storage.ErrNotFound):
-			return n, err
 		}
 	}
 	return n, nil
+}
+
+func (in *Ingest) sweepOne(ctx context.Context, id string) (removed bool, err error) {
+	s := in.tryAcquire(id)
+	if s == nil {
+		return false, nil
+	}
+	defer in.free(id, s)
+	known, err := in.hasRow(ctx, id)
+	if err != nil || known {
+		return false, err
+	}
+	err = in.store.Discard(ctx, id)
+	if errors.Is(err, storage.ErrInUse) || errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (in *Ingest) hasRow(ctx context.Context, id string) (known bool, err error) {

@@ -258,8 +258,14 @@ func (in *Ingest) extend(ctx context.Context, info Info) error {
 		return nil
 	}
 	return in.db.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(`UPDATE upload SET expires = ? WHERE id = ?`, now.Add(in.expiry).UnixMilli(), info.ID)
-		return err
+		res, err := tx.Exec(`UPDATE upload SET expires = ? WHERE id = ? AND expires <> ?`, now.Add(in.expiry).UnixMilli(), info.ID, ended)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		return errNoUpload()
 	})
 }
 
@@ -283,8 +289,5 @@ func (in *Ingest) drop(ctx context.Context, id string) error {
 	if err := in.forget(id); err != nil {
 		return err
 	}
-	if err := in.store.Discard(ctx, id); err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return in.explain(Meta{Size: -1}, err)
-	}
-	return nil
+	return in.discard(ctx, id)
 }

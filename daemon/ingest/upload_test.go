@@ -162,7 +162,7 @@ func TestTheNewConnectionWins(t *testing.T) {
 func TestTheNewConnectionWaitsForWhatIsHere(t *testing.T) {
 	b := start(t, settings{})
 	ctx := context.Background()
-	const size = 24 << 20
+	const size = 8 << 20
 	i, err := b.in.Begin(ctx, b.grant(ann, consent.AlbumBackup), album("a", 2*size))
 	must(t, err)
 	must(t, i.Persist(ctx))

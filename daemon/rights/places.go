@@ -23,7 +23,7 @@ func Places() []Place {
 			Words{"Removed by the next sweep, within the hour, after the last person who kept it deleted it for good.", "最后一个保存它的人彻底删除后，一小时内由清理程序移除。"}},
 		{"staging", false,
 			Words{"Uploads on their way.", "正在上传的数据。"},
-			Words{"When the upload ends, or after seven days without progress.", "上传结束后移除；七天没有进展也会移除。"}},
+			Words{"When the upload ends, when its consent is withdrawn, or after seven days without progress.", "上传结束后移除；撤回相应同意或七天没有进展也会移除。"}},
 		{"intent", false,
 			Words{"Small contents of the last seconds, until they are in blobs/.", "最近几秒收到的小文件内容，写入 blobs/ 前的暂存。"},
 			Words{"Written over with zeros before a content is removed from blobs/.", "内容从 blobs/ 移除之前先被清零。"}},

@@ -56,16 +56,18 @@ func (v *Vault) Lookup(kind, value string, find func(fingerprint []byte) (found 
 	tried := map[string]bool{}
 	for more := true; more; {
 		more = false
-		for _, key := range v.indexKeys() {
-			for _, f := range [][]byte{fingerprint(key, kind, value), mac(key, kind, value)} {
-				if tried[string(f)] {
-					continue
-				}
-				tried[string(f)], more = true, true
-				if found, err := find(f); err != nil || found {
-					return err
-				}
+		found := false
+		err := forms(v.indexKeys(), kind, value, func(f []byte) (bool, error) {
+			if tried[string(f)] {
+				return false, nil
 			}
+			tried[string(f)], more = true, true
+			var err error
+			found, err = find(f)
+			return found, err
+		})
+		if err != nil || found {
+			return err
 		}
 	}
 	return nil
@@ -115,12 +117,16 @@ func (v *Vault) Find(tx *db.Tx, kind, value string) (list []ident.UserID, err er
 	return list[:min(len(list), 10)], err
 }
 
-// reindex makes each fingerprint anew that is not under the key in use, a batch at a time.
-// Of a value that no key opens it stays, in case that key comes back.
+// reindex makes each fingerprint anew that is not under the key in use, a batch at a time;
+// those of values that the box does not keep are wrapped. Of a value that no key opens it
+// stays, in case that key comes back.
 func (v *Vault) reindex(ctx context.Context, p *Progress, report func(Progress)) error {
 	id, tagged := v.indexID()
 	if v.value == nil || !tagged {
 		return nil
+	}
+	if err := v.rewrap(ctx, func() { report(*p) }); err != nil {
+		return err
 	}
 	type row struct {
 		kind          string
@@ -197,47 +203,4 @@ func (v *Vault) reindex(ctx context.Context, p *Progress, report func(Progress))
 		p.Found += done
 		report(*p)
 	}
-}
-
-// stillUsed returns which of the keys before the one in use some value may be under that
-// is known only to who comes with it. The newest is kept until the next rotation if
-// there is any such value: the newest rows may be lost with a power cut.
-func (v *Vault) stillUsed(ctx context.Context, keys [][]byte) (used [][]byte, err error) {
-	ids := map[string]bool{}
-	if err := v.db.Read(ctx, func(tx *db.Tx) error {
-		for _, c := range v.hashed {
-			rows, err := tx.QueryContext(ctx, `SELECT DISTINCT substr(`+c.Name+`, 1, 8) FROM `+c.Table)
-			if err != nil {
-				return err
-			}
-			for rows.Next() {
-				var id []byte
-				if err := rows.Scan(&id); err != nil {
-					rows.Close()
-					return err
-				}
-				ids[string(id)] = true
-			}
-			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	known := 0
-	for _, k := range v.indexKeys() {
-		if ids[string(idOf(k))] {
-			known++
-		}
-	}
-	for i, k := range keys {
-		// What does not say it was written before fingerprints did, under the first of all.
-		first := i == len(keys)-1 && known < len(ids)
-		if ids[string(idOf(k))] || first || i == 0 && len(ids) > 0 {
-			used = append(used, k)
-		}
-	}
-	return used, nil
 }

@@ -109,6 +109,28 @@ func (w *world) has(t *testing.T, key []byte) bool {
 	return bytes.Contains(all(t, filepath.Join(w.dir, "keys")), bytes.Trim(text, `"`))
 }
 
+// wrapped fails unless the account elsewhere, if it is connected, is under the newest key,
+// and under no other one alone.
+func (w *world) wrapped(t *testing.T, when string) {
+	t.Helper()
+	if err := w.db.Read(t.Context(), func(tx *db.Tx) error {
+		list, err := fingerprints(t.Context(), tx, `SELECT subject FROM link`)
+		for _, f := range list {
+			if !bytes.Equal(f, fingerprint(w.box.Index, "link", "elsewhere")) && !bytes.Equal(f[4:8], idOf(w.box.Index)[:4]) {
+				t.Errorf("%s: the account elsewhere is under another key", when)
+			}
+			for _, k := range w.box.Before {
+				if bytes.Equal(f, fingerprint(k, "link", "elsewhere")) || bytes.Equal(f, mac(k, "link", "elsewhere")) {
+					t.Errorf("%s: who has an old key can tell what account that is", when)
+				}
+			}
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // R32: the key of fingerprints is changed with the others. Killed after any file or any
 // batch, people are found, before and after the rest was done; nobody is missed while it
 // runs; and the key before is gone afterwards.
@@ -120,11 +142,14 @@ func TestTheKeyOfFingerprintsIsChanged(t *testing.T) {
 
 	var left []string // what a kill leaves, at each step
 	files := w.keys
+	stepping := true
 	w.keys = stepped{files, func() { left = append(left, copyOf(t, w.dir)) }}
 	rotate := func() {
 		t.Helper()
 		p, err := w.Rotate(t.Context(), func(p Progress) {
-			left = append(left, copyOf(t, w.dir))
+			if stepping {
+				left = append(left, copyOf(t, w.dir))
+			}
 			w.finds(t, fmt.Sprintf("while it runs, %+v", p), kinds)
 		})
 		if err != nil || p.Found != int64(2*len(kinds)) || p.Lost != 0 {
@@ -133,7 +158,7 @@ func TestTheKeyOfFingerprintsIsChanged(t *testing.T) {
 		w.finds(t, "afterwards", kinds)
 	}
 	rotate()
-	w.keys = files
+	w.keys, stepping = files, false
 	second := w.box.Index
 	if bytes.Equal(first, second) || !w.has(t, second) || !w.has(t, first) {
 		t.Error("the account elsewhere is under the first key, which is kept for it, and nothing else")
@@ -156,12 +181,20 @@ func TestTheKeyOfFingerprintsIsChanged(t *testing.T) {
 		}); err != nil || old != 0 {
 			t.Errorf("%s: %d are under another key, %v", when, old, err)
 		}
+		again.wrapped(t, when)
 		if err := again.db.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 
+	w.wrapped(t, "once")
+	rotate()
+	w.wrapped(t, "twice")
+	if !w.has(t, first) || !w.has(t, second) {
+		t.Error("keys that the account elsewhere is found by are gone")
+	}
 	w.connect(t) // who signs in is under the key in use from then on
+	second = w.box.Index
 	rotate()
 	if w.has(t, first) || !w.has(t, second) {
 		t.Error("the first key is not gone, or the one before is")
@@ -218,6 +251,7 @@ func TestFingerprintsAreMadeAnewFromWhatWasTold(t *testing.T) {
 // Nobody is missed and nothing is lost that is told while keys are changed.
 func TestPeopleAreFoundWhileKeysChange(t *testing.T) {
 	w, kinds := indexed(t)
+	w.connect(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -238,4 +272,5 @@ func TestPeopleAreFoundWhileKeysChange(t *testing.T) {
 		w.finds(t, "told meanwhile", kinds[1:2])
 	}
 	w.finds(t, "afterwards", kinds)
+	w.wrapped(t, "afterwards")
 }

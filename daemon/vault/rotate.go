@@ -25,7 +25,7 @@ var ErrRotating = errors.New("vault: the keys are being changed already")
 const batch = 16
 
 // Rotate makes another master key, other keys for everybody and another one for
-// fingerprints, seals every value and makes every fingerprint anew, a few at a time. Cut off at any moment, it goes on where it was when it is
+// fingerprints, seals every value and makes every fingerprint anew or wraps it (see wrap.go), a few at a time. Cut off at any moment, it goes on where it was when it is
 // called again: see Unfinished. The keys before stay until the next rotation, so that a
 // second copy that is being written meanwhile can be read: whoever fears that keys are
 // known calls it twice. The key of fingerprints before goes at the end (see stillUsed). report is called after each person and each batch.
@@ -53,7 +53,7 @@ func (v *Vault) Rotate(ctx context.Context, report func(Progress)) (p Progress, 
 	if err := v.reindex(ctx, &p, report); err != nil {
 		return p, fmt.Errorf("vault: %w", err)
 	}
-	before, err := v.stillUsed(ctx, v.indexKeys()[1:])
+	before, err := v.stillUsed(ctx)
 	if err != nil {
 		return p, fmt.Errorf("vault: %w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -485,23 +487,53 @@ func consentWithdrawnMidway(s *suite) {
 	s.put(f, body)
 }
 
-// What was paused when its consent was withdrawn does not go on.
+// R22: what was paused when its consent was withdrawn is gone from the disk, and a later
+// consent does not bring it back.
 func consentWithdrawnInAPause(s *suite) {
 	body := content(s.Name(), 400<<10)
 	f := s.file("photo.jpg", body)
+	before := s.staged()
 	f.Body = cutAt(body, 200<<10)
 	if _, err := s.client.Put(s.Context(), f); err == nil {
 		s.Fatal("a cut upload was stored")
 	}
 	s.quiet()
+	paused := s.staged()
 	s.ada.Withdraw(s.purpose)
-	defer s.ada.Grant(s.purpose)
+	s.eventually("what was paused is gone", func() bool { return s.staged() <= before })
 	f.Body = from(body)
+	var r *Refusal
 	_, err := s.client.Resume(s.Context(), f)
-	if !errors.Is(err, errors.ErrUnsupported) {
-		s.refused("going on without consent", err, "consent-required")
+	if errors.Is(err, errors.ErrUnsupported) {
+		if paused > before {
+			s.Errorf("%d files waited, %d in the pause, and nobody can go on with one", before, paused)
+		}
+	} else if !errors.As(err, &r) {
+		s.Errorf("going on without consent: %v", err)
+	}
+	_, err = s.client.Put(s.Context(), f)
+	s.refused("beginning anew without consent", err, "consent-required")
+	s.ada.Grant(s.purpose)
+	if _, err := s.client.Resume(s.Context(), f); err == nil {
+		s.Error("what a withdrawal ended went on under a later consent")
 	}
 	s.absent(f.Path)
+}
+
+// staged counts the files of the box that wait to be gone on with.
+func (s *suite) staged() int {
+	s.Helper()
+	list, err := os.ReadDir(filepath.Join(s.box.State, "staging"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	n := 0
+	for _, e := range list {
+		if strings.HasSuffix(e.Name(), ".state") {
+			n++
+		}
+	}
+	return n
 }
 
 // R26: a person asks for other people's contents and learns nothing, neither by

@@ -331,11 +331,12 @@ func TestConsentMatrix(t *testing.T) {
 	rows(m.ada, consentStates())
 	// Accepted and granted once more, so that what runs can be stopped.
 	m.ada.Grant(m.available()...)
+	paused := m.paused()
 	var cut []string
 	for _, w := range m.ways {
 		cut = append(cut, m.midway(w))
 	}
-	text := m.table(got, cut)
+	text := m.table(got, cut, paused)
 	if *update {
 		if err := os.WriteFile(matrixFile, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -359,9 +360,7 @@ func (m *matrix) nothingElse(when string) {
 		m.Fatal(err)
 	}
 	for _, e := range left {
-		if e.IsDir() {
-			m.Errorf("%s: %s is left in staging", when, e.Name())
-		}
+		m.Errorf("%s: %s is left in staging", when, e.Name())
 	}
 }
 
@@ -397,65 +396,136 @@ func (s *stalled) Close() error {
 	return nil
 }
 
+// A sending is a file of which half has come.
+type sending struct {
+	way     string
+	purpose consent.Purpose
+	body    *stalled
+	ended   chan error
+}
+
+// half sends half of a file.
+func (m *matrix) half(w way) sending {
+	m.Helper()
+	client := w.connect(m, m.ada)
+	purpose, folder := consent.AlbumBackup, "matrix/midway"
+	if t, ok := client.(gatewaytest.Terse); ok {
+		purpose, folder = consent.CameraTransfer, t.Folder()
+	}
+	s := sending{w.name, purpose, &stalled{left: 100 << 10, reached: make(chan struct{}), closed: make(chan struct{})}, make(chan error, 1)}
+	m.Cleanup(func() { s.body.Close() })
+	go func() {
+		_, err := client.Put(m.Context(), gatewaytest.File{Path: folder + "/" + w.name + ".bin", Source: sourceOf(purpose), Size: 200 << 10, Body: func(int64) io.Reader { return s.body }})
+		s.ended <- err
+	}()
+	select {
+	case <-s.body.reached:
+	case err := <-s.ended:
+		m.Fatalf("%s: %v before half of it was sent", w.name, err)
+	case <-time.After(20 * time.Second):
+		m.Fatalf("%s: half of it is not taken within 20 s", w.name)
+	}
+	return s
+}
+
+// ends waits until its sender has heard that it is not stored.
+func (m *matrix) ends(s sending) {
+	m.Helper()
+	select {
+	case err := <-s.ended:
+		if err == nil {
+			m.Errorf("%s: it was stored", s.way)
+		}
+	case <-time.After(20 * time.Second):
+		m.Fatalf("%s: it goes on", s.way)
+	}
+}
+
+// uploads is how many files come in at the moment.
+func (m *matrix) uploads() int {
+	m.Helper()
+	var st struct{ Uploads int }
+	m.box.Local("GET", "/local/status", nil, &st)
+	return st.Uploads
+}
+
+// left waits until no upload runs and returns how many wait to be gone on with. With all it
+// waits until nothing at all is staged.
+func (m *matrix) left(what string, all bool) int {
+	m.Helper()
+	for limit := time.After(20 * time.Second); ; {
+		uploads := m.uploads()
+		left, err := os.ReadDir(filepath.Join(m.box.State, "staging"))
+		if err != nil {
+			m.Fatal(err)
+		}
+		if uploads == 0 && (!all || len(left) == 0) {
+			paused := 0
+			for _, e := range left {
+				if strings.HasSuffix(e.Name(), ".state") {
+					paused++
+				}
+			}
+			return paused
+		}
+		select {
+		case <-limit:
+			m.Fatalf("%s: %d uploads, %v in staging", what, uploads, left)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // midway withdraws a consent while a file comes in for it, and says what became of the file.
 func (m *matrix) midway(w way) string {
 	m.Helper()
 	if w.connect == nil {
 		return "stopped" // TestWithdrawnMidway of the gateway: it reads by itself
 	}
-	client := w.connect(m, m.ada)
-	purpose, folder := consent.AlbumBackup, "matrix/midway"
-	if t, ok := client.(gatewaytest.Terse); ok {
-		purpose, folder = consent.CameraTransfer, t.Folder()
-	}
-	body := &stalled{left: 100 << 10, reached: make(chan struct{}), closed: make(chan struct{})}
-	defer body.Close()
-	ended := make(chan error, 1)
-	go func() {
-		_, err := client.Put(m.Context(), gatewaytest.File{Path: folder + "/" + w.name + ".bin", Source: sourceOf(purpose), Size: 200 << 10, Body: func(int64) io.Reader { return body }})
-		ended <- err
-	}()
-	limit := time.After(20 * time.Second)
-	select {
-	case <-body.reached:
-	case err := <-ended:
-		m.Fatalf("%s: %v before half of it was sent", w.name, err)
-	case <-limit:
-		m.Fatalf("%s: half of it is not taken within 20 s", w.name)
-	}
-	m.ada.Withdraw(string(purpose))
-	defer m.ada.Grant(string(purpose))
-	select {
-	case err := <-ended:
-		if err == nil {
-			m.Errorf("%s: it was stored", w.name)
-		}
-	case <-limit:
-		m.Fatalf("%s: it goes on", w.name)
-	}
-	for { // the connection ended; the box lets go at once, too
-		var st struct{ Uploads int }
-		m.box.Local("GET", "/local/status", nil, &st)
-		left, err := os.ReadDir(filepath.Join(m.box.State, "staging"))
-		if err != nil {
-			m.Fatal(err)
-		}
-		if st.Uploads == 0 && len(left) == 0 {
-			break
-		}
-		select {
-		case <-limit:
-			m.Errorf("%s: %d uploads, %v in staging", w.name, st.Uploads, left)
-			return "left behind"
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	s := m.half(w)
+	m.ada.Withdraw(string(s.purpose))
+	defer m.ada.Grant(string(s.purpose))
+	m.ends(s)
+	m.left(w.name, true) // the connection ended; the box lets go at once, too
 	m.nothingElse(w.name + ", withdrawn midway")
 	return "stopped"
 }
 
+// paused breaks a file off in the middle on every gateway, withdraws the consents to all of
+// them, and says what was kept of each until then.
+func (m *matrix) paused() (cells []string) {
+	m.Helper()
+	staged := 0
+	for _, w := range m.ways {
+		cell := "nothing kept"
+		if w.connect != nil {
+			s := m.half(w)
+			for limit := time.After(20 * time.Second); m.uploads() == 0; { // sent is not received
+				select {
+				case <-limit:
+					m.Fatalf("%s: nothing comes in", w.name)
+				case <-time.After(time.Millisecond):
+				}
+			}
+			s.body.Close()
+			m.ends(s)
+			if now := m.left(w.name, false); now > staged {
+				staged, cell = now, "gone"
+			}
+		}
+		cells = append(cells, cell)
+	}
+	for _, p := range []consent.Purpose{consent.AlbumBackup, consent.CameraTransfer} {
+		m.ada.Withdraw(string(p))
+		defer m.ada.Grant(string(p))
+	}
+	m.left("paused", true)
+	m.nothingElse("withdrawn in a pause")
+	return cells
+}
+
 // table is the document.
-func (m *matrix) table(got map[consent.Purpose][][]string, cut []string) string {
+func (m *matrix) table(got map[consent.Purpose][][]string, cut, paused []string) string {
 	var b strings.Builder
 	b.WriteString(`# What a consent decides, on every gateway
 
@@ -484,7 +554,8 @@ runs the box has files taken in for a person.
 		}
 	}
 	line(append([]string{"any", "withdraws while a file is sent"}, cut...)...)
-	b.WriteString("\n*stopped*: the sender is told, or its connection ends, without another byte from it; nothing of the file\nis stored, nothing lies in staging, and it cannot be resumed.\n\n" +
+	line(append([]string{"any", "withdraws while a file is paused"}, paused...)...)
+	b.WriteString("\n*stopped*: the sender is told, or its connection ends, without another byte from it; nothing of the file\nis stored, nothing lies in staging, and it cannot be resumed. *gone*: what had arrived of a file that\nbroke off waited to be gone on with, and is off the disk at once. *nothing kept*: there is nothing of one.\n\n" +
 		"This version does nothing for the following purposes, and nobody can grant them:\n" + strings.Join(later, ", ") + ".\n")
 	return b.String()
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/sha1"
 	"crypto/tls"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -194,8 +196,23 @@ func TestChunksNeedConsent(t *testing.T) {
 	w.do("PROPFIND", uploads+"u", "").is(404) // nothing of it is kept
 	w.do("MKCOL", uploads+"u", "").is(201)
 	w.do("PUT", uploads+"u/1", "x").is(201)
+	w.do("PUT", uploads+"u/3", "z").is(201) // set aside
 	w.ada.Withdraw("storage")
-	w.do("PUT", uploads+"u/2", "y").is(403)
+	w.do("PUT", uploads+"u/2", "y").is(404) // it went with the consent, and what was set aside too
+	w.do("MKCOL", uploads+"u", "", "Destination", files+"a.bin").is(403)
+	staging := filepath.Join(w.State, "staging")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left, err := os.ReadDir(staging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v are left", left)
+		}
+	}
 	w.ada.Grant("storage")
 	w.do("MKCOL", uploads+"v", "").is(201)
 	w.do("PUT", uploads+"v/1", "x").is(201)

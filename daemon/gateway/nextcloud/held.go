@@ -13,7 +13,7 @@ func Held() rights.Holder {
 		ID: "chunks", Title: rights.Words{EN: "Uploads in parts", ZH: "分块上传"},
 		What: rights.Words{EN: "Uploads of Nextcloud's apps that come in parts: where the file is to go and which parts are here.", ZH: "Nextcloud 应用的分块上传：文件去向和已到的分块。"},
 		From: rights.Words{EN: "From the app.", ZH: "由应用提供。"},
-		Kept: rights.Words{EN: "Until the upload ends, or seven days without progress.", ZH: "直到上传结束，或七天没有进展。"},
+		Kept: rights.Words{EN: "Until the upload ends, you withdraw its consent, or seven days pass without progress.", ZH: "直到上传结束、您撤回相应同意，或七天没有进展。"},
 		Fix:  rights.Words{EN: "Cancel it in the app and send it again.", ZH: "在应用中取消后重新上传。"}, Purposes: []string{"storage", "album_backup"},
 		Erase: rights.Erase{With: "uploads"},
 		Tables: []rights.Table{

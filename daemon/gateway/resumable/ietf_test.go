@@ -706,6 +706,6 @@ func withdrawnMidway(t *testing.T, p *phone, f form) {
 	p.who.Grant("album_backup")
 	location = p.begun(f, "pause.jpg", 2)
 	p.who.Withdraw("album_backup")
-	p.add(f, location, 0, strings.NewReader("ab"), true).problem(t, "withdrawn in a pause", 403, "urn:yunbox:problem:consent-required")
+	p.add(f, location, 0, strings.NewReader("ab"), true).problem(t, "withdrawn in a pause", 404, "urn:yunbox:problem:not-found")
 	p.who.Grant("album_backup")
 }

@@ -45,7 +45,7 @@ func TestFoundSourceOfAnUpload(t *testing.T) {
 	p.patch(location, 0, "abc").is(t, "the first half", 204, "")
 	p.box.Restart()
 	p.who.Withdraw("wechat_backup")
-	p.patch(location, 3, "def").is(t, "after a withdrawal", 403, "consent-required")
+	p.patch(location, 3, "def").is(t, "after a withdrawal", 404, "not-found")
 	p.who.Grant("wechat_backup")
 	p.patch(location, 3, "def").is(t, "the second half of what went with the consent", 404, "not-found")
 	location = p.create(6, "path "+b64("old/a.jpg")+",source_path "+b64("Pictures/WeiXin/a.jpg"))

@@ -403,7 +403,8 @@ func TestConsent(t *testing.T) {
 	p.who.Grant("album_backup")
 	location = p.create(2, meta("c.jpg"))
 	p.who.Withdraw("album_backup")
-	p.patch(location, 0, "cc").is(t, "withdrawn between two requests", 403, "consent-required")
+	p.patch(location, 0, "cc").is(t, "withdrawn between two requests", 404, "not-found")
+	p.send("POST", "/v1/uploads", nil, "Upload-Length", "2", "Upload-Metadata", meta("c.jpg")).is(t, "begun anew", 403, "consent-required")
 }
 
 // Bad requests are refused before the body, with a reason.

@@ -152,10 +152,6 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request) error {
 // resume takes an upload up, away from a request of the same client that hangs.
 func (h *Handler) resume(r *http.Request, info ingest.Info, do func(*ingest.Intake) error) error {
 	grant, err := h.grant(r, info.Meta)
-	if errors.Is(err, consent.ErrWithdrawn) {
-		// As of one that was running, nothing of it stays.
-		return errors.Join(err, h.ingest.Cancel(r.Context(), principal(r).User, info.ID))
-	}
 	if err != nil {
 		return err
 	}
