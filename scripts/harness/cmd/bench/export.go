@@ -24,6 +24,8 @@ import (
 )
 
 const (
+	password = "correct horse battery" // of the owner
+
 	exportMemory = 512 << 20 // of the box: its own and the pages of files that it uses
 	exportKinds  = 1000      // different contents: many names share one, and the disk stays small
 	exportRow    = 2000      // files of one request
@@ -94,7 +96,7 @@ func (e *exported) start(ctx context.Context, name string) (*box.Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Claim(ctx, "owner", "correct horse battery"); err != nil {
+	if err := s.Claim(ctx, "owner", password); err != nil {
 		s.Kill()
 		return nil, err
 	}
@@ -173,6 +175,9 @@ func (e *exported) phase(ctx context.Context, what func() (string, error)) error
 // all makes the list and fetches the archive.
 func (e *exported) all(ctx context.Context) error {
 	var s exportState
+	if err := e.box.API(ctx, http.MethodPost, "/v1/session/proof", map[string]string{"password": password}, nil); err != nil {
+		return err
+	}
 	if err := e.phase(ctx, func() (string, error) {
 		if err := e.box.API(ctx, http.MethodPost, "/v1/me/exports", map[string]bool{"versions": true, "trash": true}, &s); err != nil {
 			return "", err
