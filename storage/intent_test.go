@@ -178,7 +178,7 @@ func TestWipingLeavesWhatCameMeanwhile(t *testing.T) { // R01 R27
 	}
 }
 
-// What was removed does not come back from the log, whatever crash follows, and
+// What was removed does not come back, from the log or else, whatever crash follows, and
 // of its bytes nothing stays in the files of the log.
 func TestRemovedDoesNotComeBack(t *testing.T) { // R27 R28
 	rng := vfstest.Seed(t)
@@ -198,7 +198,11 @@ func TestRemovedDoesNotComeBack(t *testing.T) { // R27 R28
 			}
 		}
 		if rng.IntN(2) == 0 {
-			disk = disk.Kill() // a removal is not synced: after a power cut it may be undone, but not by the log
+			if rng.IntN(2) == 0 {
+				disk = disk.Kill()
+			} else {
+				disk = disk.PowerCut(rng)
+			}
 			s = openStore(t, disk, Options{})
 		}
 		for _, ref := range gone {
