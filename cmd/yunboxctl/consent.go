@@ -244,10 +244,21 @@ func (a *app) consentGrant(ctx context.Context, id, device string, yes bool) err
 	if i < 0 {
 		return &problem.Error{Kind: problem.NotFound, Op: "consent", Title: "There is no purpose " + id, Hint: "`yunboxctl consent list` shows them."}
 	}
+	var seen struct { // what the person decides after: what they decide elsewhere meanwhile counts more
+		Receipts []struct {
+			Record string `json:"record_id"`
+		} `json:"receipts"`
+	}
+	if err := c.call(ctx, "GET", "/v1/consents/"+url.PathEscape(id)+"/receipts?limit=1", nil, &seen); err != nil {
+		return err
+	}
 	if err := a.confirm(yes, describePurpose(all[i])+"\nDo you consent?", "consent grant"); err != nil {
 		return err
 	}
-	in := map[string]any{"granted": true, "policy_revision": current.Revision}
+	in := map[string]any{"granted": true, "policy_revision": current.Revision, "after": ""}
+	if len(seen.Receipts) > 0 {
+		in["after"] = seen.Receipts[0].Record
+	}
 	if device != "" {
 		if in["device"], err = c.deviceID(ctx, device, false); err != nil {
 			return err

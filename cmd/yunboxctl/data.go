@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,13 @@ type heldData struct {
 		Purposes []string  `json:"purposes"`
 		Records  int64     `json:"records"`
 		Bytes    int64     `json:"bytes"`
+		Period   *struct {
+			Days  int        `json:"days"`
+			Min   int        `json:"min"`
+			Max   int        `json:"max"`
+			Never bool       `json:"never"`
+			Next  *time.Time `json:"next"`
+		} `json:"period"`
 	} `json:"categories"`
 	Places []struct {
 		Name string    `json:"name"`
@@ -40,17 +48,32 @@ type heldData struct {
 }
 
 func (a *app) dataCommand() *cobra.Command {
-	return &cobra.Command{
+	var keep int
+	c := &cobra.Command{
 		Use: "data [CATEGORY]", Short: "Show what the box holds about you", Args: cobra.MaximumNArgs(1),
 		Long: `data shows everything that the box holds about you: by category how much there is, what
 for, where it comes from, how long it is kept, and in which places it lies. With a
-CATEGORY it shows each record, one JSON object a line. yunboxctl export fetches it all.`,
+CATEGORY it shows each record, one JSON object a line. yunboxctl export fetches it all.
+
+The owner of the box chooses with --keep after how many days the records of a CATEGORY go
+by themselves, for everybody on it and within the bounds that data shows.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.person(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
+			switch {
+			case cmd.Flags().Changed("keep") && len(args) == 0:
+				return usagef("--keep needs a CATEGORY: `yunboxctl data` lists them")
+			case cmd.Flags().Changed("keep"):
+				err := c.call(cmd.Context(), "PUT", "/v1/retention/"+url.PathEscape(args[0]), map[string]int{"days": keep}, nil)
+				if err != nil {
+					return err
+				}
+				return a.print(map[string]any{"category": args[0], "days": keep}, func(w io.Writer) {
+					fmt.Fprintf(w, "%s: %s\n", shown(args[0]), period(keep))
+				})
+			case len(args) == 1:
 				return a.records(cmd.Context(), c, args[0])
 			}
 			var raw json.RawMessage
@@ -64,6 +87,16 @@ CATEGORY it shows each record, one JSON object a line. yunboxctl export fetches 
 			return a.print(raw, func(w io.Writer) { d.write(w) })
 		},
 	}
+	c.Flags().IntVar(&keep, "keep", 0, "keep records of this category for so many `days`; 0: until they are deleted")
+	return c
+}
+
+// period says after how long records go.
+func period(days int) string {
+	if days == 0 {
+		return "does not go by itself"
+	}
+	return "goes by itself after " + plural(int64(days), "day", "days")
 }
 
 func (d *heldData) write(w io.Writer) {
@@ -77,10 +110,20 @@ func (d *heldData) write(w io.Writer) {
 	}
 	columns(w, rows)
 	for _, c := range d.Categories {
-		if c.Records == 0 {
+		if c.Records == 0 && c.Period == nil {
 			continue
 		}
 		fmt.Fprintf(w, "\n%s (%s)\n  %s\n  %s\n  %s\n  %s\n", c.Title.text(), c.ID, c.What.text(), c.From.text(), c.Kept.text(), c.Fix.text())
+		if p := c.Period; p != nil {
+			never, next := "", ""
+			if p.Never {
+				never = ", or 0: never"
+			}
+			if p.Next != nil {
+				next = "; the next on " + p.Next.Local().Format("2006-01-02")
+			}
+			fmt.Fprintf(w, "  %s%s (the owner may choose %d to %d%s)\n", period(p.Days), next, p.Min, p.Max, never)
+		}
 		if len(c.Purposes) > 0 {
 			fmt.Fprintf(w, "  consent: %s\n", strings.Join(c.Purposes, ", "))
 		}

@@ -25,6 +25,8 @@ package consent
 import (
 	"context"
 	"crypto"
+	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -89,6 +91,11 @@ type Decision struct {
 	// How names the way: "page", "app", "yunboxctl", …; 1 to 64 bytes of a-z, 0-9,
 	// dot, dash and underscore.
 	How string
+	// After is the ID of the newest receipt about the purpose that the person had seen when
+	// they decided, "" if there was none. If another decision about it came in between, this
+	// one came too late and is refused: it may be an old request that was sent again. nil:
+	// whatever was decided before.
+	After *string
 }
 
 // State is what became of a person's decision.
@@ -371,7 +378,8 @@ func (l *Ledger) check(d Decision) (*Info, error) {
 // Granting needs the current policy revision (problem.Conflict, whose member
 // policy_revision names it), that it is not declined, but for Storage, which accepts it
 // (problem.ConsentRequired, see Limited), and a purpose that this version of the box serves
-// (problem.Unsupported). An unknown purpose is problem.NotFound, a decision for
+// (problem.Unsupported). A decision that names what it came After must still come after that
+// (problem.Conflict). An unknown purpose is problem.NotFound, a decision for
 // somebody else problem.Forbidden.
 func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 	info, err := l.check(d)
@@ -396,6 +404,9 @@ func (l *Ledger) Record(ctx context.Context, d Decision) (Receipt, error) {
 			return l.limited(stands)
 		case last.repeats(d, info, policy, stands, declined):
 			receipt, err = l.stored(tx, last.seq)
+			return err
+		}
+		if err := overtaken(tx, d, info); err != nil {
 			return err
 		}
 		now := decision{
@@ -506,6 +517,28 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 // What it leaves for after the commit is done when the Grants have ended. Call it once,
 // before people come.
 func (l *Ledger) OnRefusal(fn func(*db.Tx, Decision) error) { l.refused = fn }
+
+// overtaken refuses a decision that was made before another one about the purpose.
+func overtaken(tx *db.Tx, d Decision, info *Info) error {
+	if d.After == nil {
+		return nil
+	}
+	var newest []byte
+	err := tx.QueryRow(`SELECT hash FROM consent_ledger WHERE seq = (SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2)`,
+		d.User, d.Purpose).Scan(&newest)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if hex.EncodeToString(newest) == *d.After {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Conflict, Op: "consent.record", Title: "There is a newer decision",
+		Detail:  fmt.Sprintf("“%s” was decided anew after this decision was made.", info.Text["en"].Title),
+		Hint:    "Look how it stands (GET /v1/consents, or the page) and decide again.",
+		Members: map[string]any{"purpose": string(info.ID), "page": consentPage},
+	}
+}
 
 // Decided returns a channel that is closed by the next decision of anybody: for who
 // waits for a consent and would else have to ask again and again.

@@ -471,6 +471,45 @@ func TestRepeatingADecisionIsHarmless(t *testing.T) { // R20
 	}
 }
 
+// A yes that was held up, or is sent again, does not undo a no that came in between.
+func TestALateDecisionIsRefused(t *testing.T) { // R20 R22
+	h := build(t)
+	yes := func(after string) (Receipt, error) {
+		return h.Record(t.Context(), Decision{
+			User: ann, Actor: ann, Purpose: AlbumBackup, Granted: true, PolicyRevision: h.cat.current().Revision, How: "test", After: &after,
+		})
+	}
+	late := func(what, after string) {
+		t.Helper()
+		if _, err := yes(after); problem.KindOf(err) != problem.Conflict {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	late("after what never was", strings.Repeat("0", 64))
+	first, err := yes("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := yes(""); err != nil || again.JWS != first.JWS {
+		t.Errorf("what is in force, sent again: %v", err)
+	}
+	no := h.decide(ann, 0, AlbumBackup, false)
+	late("the first one, sent again", "")
+	late("one that was made before the no", first.Record)
+	h.decide(ann, phone, AlbumBackup, true)
+	late("one that was made before another for the phone", no.Record)
+	newest, _, err := h.Receipts(t.Context(), ann, AlbumBackup, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := yes(newest[0].Record); err != nil {
+		t.Error(err)
+	}
+	if r := h.verify(); r.Entries != 4 {
+		t.Errorf("%d entries", r.Entries)
+	}
+}
+
 func TestDecisionsSurviveARestart(t *testing.T) { // R20, R22
 	h := build(t)
 	h.decide(ann, 0, AlbumBackup, true)

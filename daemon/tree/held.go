@@ -50,11 +50,21 @@ func (t *Tree) forgetBatch() error {
 	return writeIntent(t.opt.Disk, intent{Mark: t.state.mark, Batch: t.state.batch})
 }
 
-// Forget removes the names of what was done last from the notes of the view: some may be
-// of files that were erased.
+// Forget brings the lists of files up to date, those too that would wait for more changes,
+// and removes the names of what was done last from the notes of the view: names of files that
+// were erased may stand in both.
 func (t *Tree) Forget(ctx context.Context) error {
 	if _, _, err := t.ready(ctx); err != nil {
 		return err
+	}
+	seqs, err := t.opt.Catalog.Seqs(ctx)
+	if err != nil {
+		return err
+	}
+	for u, seq := range seqs {
+		if err := t.sumsNow(ctx, u, seq); err != nil {
+			return err
+		}
 	}
 	t.work.Lock()
 	defer t.work.Unlock()

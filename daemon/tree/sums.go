@@ -3,6 +3,7 @@ package tree
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -66,6 +67,33 @@ func (t *Tree) sumsDue(ctx context.Context, u ident.UserID, seq int64) (due time
 	}
 	delete(t.due, u)
 	return time.Time{}, t.writeSums(ctx, u, f, usage)
+}
+
+// sumsNow writes the list of a person if it is behind. If there is no room for that, the old
+// one goes, and the next Follow makes another.
+func (t *Tree) sumsNow(ctx context.Context, u ident.UserID, seq int64) error {
+	t.work.Lock()
+	defer t.work.Unlock()
+	f := t.people[u]
+	if f == nil || f.sums >= seq {
+		return nil
+	}
+	usage, err := t.opt.Catalog.Usage(ctx, u)
+	if err != nil {
+		return err
+	}
+	delete(t.due, u)
+	err = t.writeSums(ctx, u, f, usage)
+	if !errors.Is(err, storage.ErrFull) && !vfs.IsFull(err) {
+		return err
+	}
+	if err := t.opt.Disk.Remove(f.name + "/" + sumsFile); err != nil && !gone(err) {
+		return err
+	}
+	if err := t.opt.Disk.SyncDir(f.name); err != nil && !gone(err) {
+		return err
+	}
+	return nil
 }
 
 // writeSums writes the list of a person's files as sha256sum -c reads it.

@@ -429,6 +429,41 @@ func TestAFullDiskLetsGo(t *testing.T) {
 	}
 }
 
+// The list of a person's files names nothing that was erased once that is said to be so:
+// it does not wait for more changes, and goes where there is no room for another. R27
+func TestListsForgetWhatWasErased(t *testing.T) {
+	for _, fullDisk := range []bool{false, true} {
+		w := newWorld(t, true)
+		a, err := w.add(1, "a.jpg", "is deleted", day)
+		must(t, err)
+		_, err = w.add(1, "b.jpg", "stays", day)
+		must(t, err)
+		w.follow()
+		w.same()
+		must(t, w.cat.Trash(t.Context(), 1, a.ID))
+		must(t, w.cat.Purge(t.Context(), 1, a.ID))
+		must(t, w.tree.LetGo(t.Context()))
+		space, err := w.disk.Space()
+		must(t, err)
+		if fullDisk {
+			w.disk.SetCapacity(space.Total - space.Free)
+		}
+		must(t, w.tree.Forget(t.Context()))
+		var left []string
+		w.walk("tree", func(name string, _ fs.FileInfo) {
+			if strings.Contains(w.content(name), "a.jpg") {
+				left = append(left, name)
+			}
+		})
+		if len(left) > 0 {
+			t.Errorf("full disk %v: what was erased stands in %v", fullDisk, left)
+		}
+		w.disk.SetCapacity(space.Total)
+		w.follow()
+		w.same()
+	}
+}
+
 // People come, go, and get other names.
 func TestPeople(t *testing.T) {
 	w := newWorld(t, true)

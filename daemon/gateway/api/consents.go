@@ -257,6 +257,7 @@ type grantInput struct {
 		Granted        bool            `json:"granted" doc:"true: withdrawing is DELETE"`
 		PolicyRevision string          `json:"policy_revision" doc:"The revision that was read"`
 		Device         *ident.DeviceID `json:"device,omitempty" doc:"Only for this device; left out: for all"`
+		After          *string         `json:"after,omitempty" maxLength:"64" doc:"The record_id of the newest receipt about this purpose that the person had seen, empty if there was none. If it was decided anew since, this is refused (conflict): a request that was held up, or is sent again, does not undo a withdrawal. Left out: it may"`
 	} `nameHint:"ConsentDecision"`
 }
 
@@ -267,7 +268,7 @@ func (a *API) grantConsent(ctx context.Context, in *grantInput) (*receiptAnswer,
 			Hint: "Send \"granted\": true to consent, or DELETE /v1/consents/" + in.Purpose + " to withdraw.",
 		}
 	}
-	d := consent.Decision{Purpose: consent.Purpose(in.Purpose), Granted: true, PolicyRevision: in.Body.PolicyRevision}
+	d := consent.Decision{Purpose: consent.Purpose(in.Purpose), Granted: true, PolicyRevision: in.Body.PolicyRevision, After: in.Body.After}
 	if in.Body.Device != nil {
 		d.Device = *in.Body.Device
 	}

@@ -379,6 +379,7 @@ func TestConsents(t *testing.T) {
 		t.Errorf("after withdrawal: %s", s)
 	}
 	w.ask(bob, "PUT", "/v1/files/b.jpg?source=wechat", "y").is(t, "after withdrawal", 403, "consent-required")
+	w.ask(bob, "PUT", wechat, `{"granted":true,"policy_revision":"1","after":""}`).is(t, "the yes of before, sent again", 409, "conflict")
 	w.ask(bob, "GET", "/v1/files/a.jpg", "").is(t, "what is stored stays", 200, "")
 	for path, want := range map[string]int{"/v1/consents/receipts": 3, wechat + "/receipts": 2, "/v1/consents/album_backup/receipts": 0} {
 		var list struct{ Receipts []json.RawMessage }

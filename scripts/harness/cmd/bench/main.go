@@ -40,6 +40,9 @@ Stages (default: all):
   soak     a box with 64 MiB of memory in all takes 100,000 files by every gateway:
            what grows, what it does when idle, and how long its start takes after
            it was killed at work; only if it is named
+  export   a box with 512 MiB of memory in all gives a person a million files: the
+           list, the archive, cut off in the middle and gone on with, and what
+           another box takes of it; only if it is named
   syncs    whether a server syncs before it answers (by strace)
 
 The floor is a program that only receives, hashes, writes, syncs and commits one
@@ -87,6 +90,8 @@ type bench struct {
 	giantBytes              int64
 	soakFiles               int
 	idle                    time.Duration
+	exportFiles             int
+	importFor               time.Duration
 	without                 []string
 	streams                 int
 }
@@ -109,6 +114,8 @@ func run(ctx context.Context, args []string) (err error) {
 	without := flags.String("without", "", "leave these contenders out (names, with commas; of the stage giant: gateways)")
 	soakFiles := flags.Int("soak", 100_000, "`files` of the stage soak")
 	idle := flags.Duration("idle", time.Minute, "how long that box is watched at rest afterwards; 0: not")
+	exportFiles := flags.Int("export", 1_000_000, "`files` of the stage export")
+	importFor := flags.Duration("import-for", time.Hour, "break that stage's import off after so long")
 	streams := flags.Int("streams", 2, "`requests` at a time that carry many files each")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -119,6 +126,7 @@ func run(ctx context.Context, args []string) (err error) {
 		manyFiles: 10_000, hugeBytes: 4 << 30, rerunFiles: 5000, equalFiles: 50_000,
 		partyTime: 8 * time.Second, giantBytes: 20_000_000_000,
 		without: strings.Split(*without, ","), soakFiles: *soakFiles, idle: *idle, streams: *streams,
+		exportFiles: *exportFiles, importFor: *importFor,
 	}
 	if *quick {
 		b.smallFiles, b.smallRounds, b.largeBytes, b.largeRounds = 600, 1, 512<<20, 1
@@ -155,7 +163,7 @@ func run(ctx context.Context, args []string) (err error) {
 	stages := []stage{
 		{"small", b.small}, {"lone", b.lone}, {"slow", b.slow}, {"large", b.large},
 		{"gateways", b.gateways}, {"cuts", b.cuts}, {"memory", b.memory}, {"rerun", b.rerun}, {"dedup", b.dedup}, {"syncs", b.syncStage},
-		{"giant", b.giant}, {"soak", b.soak},
+		{"giant", b.giant}, {"soak", b.soak}, {"export", b.export},
 	}
 	for _, name := range flags.Args() {
 		if !slices.ContainsFunc(stages, func(s stage) bool { return s.name == name }) {
@@ -163,7 +171,7 @@ func run(ctx context.Context, args []string) (err error) {
 		}
 	}
 	for _, s := range stages {
-		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) || flags.NArg() == 0 && (s.name == "giant" || s.name == "soak") {
+		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) || flags.NArg() == 0 && slices.Contains([]string{"giant", "soak", "export"}, s.name) {
 			continue
 		}
 		if err := s.run(ctx); err != nil {

@@ -34,10 +34,13 @@ func (s *boxServer) erase(ctx context.Context, rng *rand.Rand, hs *histories, po
 
 func (s *boxServer) eraseOne(ctx context.Context, rng *rand.Rand, hs *histories, pos func() int, n int) error {
 	mark := fmt.Sprintf("erase-%04d-%08x", n, rng.Uint32())
-	name, row, stays, before := fmt.Sprintf("leaver%d-%08x", n, rng.Uint32()), "erasure", n%2 == 0, pos()
+	name, row, stays := fmt.Sprintf("leaver%d-%08x", n, rng.Uint32()), "erasure", n%2 == 0
 	if !stays {
 		name, row = mark, "cancellation"
 	}
+	// Begun before anything bears the mark: the recording may end before all of it does.
+	h := hs.of(row + ":" + mark)
+	there := h.begin(kept, pos)
 	if err := s.Local(ctx, http.MethodPost, "/local/users", map[string]any{"username": name, "password": password}, nil); err != nil {
 		return err
 	}
@@ -55,7 +58,6 @@ func (s *boxServer) eraseOne(ctx context.Context, rng *rand.Rand, hs *histories,
 			return err
 		}
 	}
-	h := hs.of(row + ":" + mark)
 	put := func(source, path, content string) error {
 		_, err := who.PutItem(ctx, source, path, strings.NewReader(content), int64(len(content)), "")
 		return err
@@ -65,7 +67,7 @@ func (s *boxServer) eraseOne(ctx context.Context, rng *rand.Rand, hs *histories,
 			return err
 		}
 	}
-	h.add(act{kept, before, pos()})
+	there()
 	if stays {
 		before := pos()
 		if err := put("other", "stays.jpg", "stays "+name); err != nil {

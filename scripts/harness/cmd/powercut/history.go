@@ -172,6 +172,17 @@ func (hs *histories) complete() bool {
 	return true
 }
 
+// acknowledged tells whether the last act on some thing of each of these rows was.
+func (hs *histories) acknowledged(rows ...string) bool {
+	at := map[string]int{}
+	for _, key := range hs.keys() {
+		if h := hs.of(key); slices.Contains(rows, h.row) && len(h.acks()) > 1 { // it was there, and then it was gone
+			h.first(at)
+		}
+	}
+	return len(at) == len(rows)
+}
+
 // ways says how many files came by each gateway, and by which none did.
 func (hs *histories) ways() (text string, idle []string) {
 	hs.mu.Lock()

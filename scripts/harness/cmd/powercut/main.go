@@ -36,6 +36,11 @@ act that was acknowledged before the cut must have its effect, each file must
 have its bytes, what was erased must be in no file, "yunboxctl check --deep" and "yunboxctl audit verify" must be
 content, and the box must take a new file. Needs root, /dev/fuse, loop devices.
 
+--each is another test: it records people who use their rights, one act after the other
+and nothing else, and cuts the power at every write and every flush of each act. After
+each cut what was asked for is done to the end or was not begun, and nothing comes back.
+All of that takes hours; --cuts 100 --models drop takes a part.
+
 --long makes 200 cuts by each model on each file system, all at moments when files and
 deletions by every gateway, consents, sessions and app tokens were acknowledged, and
 ends with a table of what was compared. It takes about half an hour, and less with
@@ -78,6 +83,7 @@ type settings struct {
 	eioCount    int
 	keep        bool
 	erasing     bool
+	each        bool
 	watch       io.Writer
 	work        string
 	out         io.Writer
@@ -102,6 +108,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	eioCount := flags.Int("eio-count", 0, "so many block writes fail: a dying disk")
 	selfTest := flags.Bool("self-test", false, "show that the test can fail: run it on a server that syncs all, and on ones that forget to sync the name, the data, the row")
 	erasing := flags.Bool("erase", false, "people also have data erased and accounts removed: what the box said is gone may be in no file of it")
+	each := flags.Bool("each", false, "instead: one person after the other withdraws, deletes, has data erased, cancels, hands the box over, and the keys are changed; the power is cut at every block write and flush of each of these acts, or with --cuts at so many of them")
 	keep := flags.Bool("keep", false, "keep the disks of bad cuts")
 	verbose := flags.Bool("v", false, "show what the server prints")
 	work := flags.String("work", "", "make the disks below this `directory` (default: a temporary one)")
@@ -113,7 +120,10 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	}
 	s := settings{
 		fileSystems: strings.Split(*fileSystems, ","), rounds: 1, cuts: *cuts, record: *record, size: *size << 20,
-		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, erasing: *erasing, out: out,
+		seed: *seed, flushDelay: *flushDelay, eioAfter: *eioAfter, eioCount: *eioCount, keep: *keep, erasing: *erasing, each: *each, out: out,
+	}
+	if s.each && !isSet(flags, "cuts") {
+		s.cuts = 0
 	}
 	if *long {
 		s.rounds, s.cuts, s.early, s.record = 5, 40*len(blockdev.Models()), 4, 3*time.Second
@@ -163,7 +173,11 @@ func (s settings) all(ctx context.Context, programs box.Programs) (bad bool, err
 	var sum outcome
 	for round := 0; round < s.rounds && ctx.Err() == nil; round++ {
 		for i, fsType := range s.fileSystems {
-			t := &boxTarget{programs: programs, seed: s.seed + uint64(round*len(s.fileSystems)+i), work: s.work, watch: s.watch, erasing: s.erasing}
+			one := boxTarget{programs: programs, seed: s.seed + uint64(round*len(s.fileSystems)+i), work: s.work, watch: s.watch, erasing: s.erasing}
+			t := target(&one)
+			if s.each {
+				t = &eachTarget{boxTarget: one}
+			}
 			o, err := s.cutOn(ctx, fsType, t)
 			sum.add(o)
 			if ctx.Err() != nil {
@@ -206,6 +220,11 @@ func (s settings) selfTest(ctx context.Context, _ box.Programs) (bad bool, err e
 		}
 	}
 	return bad, nil
+}
+
+func isSet(flags *flag.FlagSet, name string) (set bool) {
+	flags.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 func verdict(good bool) string {
@@ -303,13 +322,19 @@ func (s settings) cutOn(ctx context.Context, fsType string, t target) (o outcome
 	writes, flushes, bytes := recording.Totals()
 	fmt.Fprintf(s.out, "%s: %d acknowledged acts in %v, %d without an answer; %d block writes, %d flushes, %.1f MB\n", fsType, len(acks), s.record, hs.unanswered(), writes, flushes, float64(bytes)/1e6)
 	ways, idle := hs.ways()
-	fmt.Fprintf(s.out, "%s: files acknowledged by %s\n", fsType, ways)
+	rng := rand.New(rand.NewPCG(s.seed, uint64(len(fsType))))
+	cuts := s.choose(first, hs.ready(), recording.Pos(), acks, rng)
+	if t, ok := t.(*eachTarget); ok {
+		cuts = t.everywhere(recording, s.models, s.cuts, rng)
+		fmt.Fprintf(s.out, "%s: cuts by act: %s\n", fsType, t.tell(cuts))
+	} else {
+		fmt.Fprintf(s.out, "%s: files acknowledged by %s\n", fsType, ways)
+	}
 	if len(idle) > 0 && s.eioCount == 0 {
 		o.unhappy++
 		fmt.Fprintf(s.out, "%s: nothing came by %s, so nothing is known about it\n", fsType, strings.Join(idle, ", "))
 	}
-	rng := rand.New(rand.NewPCG(s.seed, uint64(len(fsType))))
-	for i, c := range s.choose(first, hs.ready(), recording.Pos(), acks, rng) {
+	for i, c := range cuts {
 		if err := ctx.Err(); err != nil {
 			return o, err
 		}
@@ -364,16 +389,32 @@ func (s settings) recordOn(ctx context.Context, dir, fsType string, t target, hs
 		go func() { client(); done <- struct{}{} }()
 	}
 	began := time.Now()
-	pause(ctx, s.record)
-	for s.rounds > 1 && ctx.Err() == nil && time.Since(began) < patience && !hs.complete() {
+	if !s.each {
+		pause(ctx, s.record)
+	}
+	for !s.each && s.eioCount == 0 && ctx.Err() == nil && time.Since(began) < patience && !s.enough(hs) {
 		pause(ctx, 100*time.Millisecond)
 	}
-	stop()
+	if !s.each {
+		stop()
+	}
 	for range clients {
 		<-done
 	}
 	disk.StopRecording()
+	if each, ok := server.(*eachServer); ok && each.problem != nil && ctx.Err() == nil {
+		return nil, 0, each.problem
+	}
 	return r, first, ctx.Err()
+}
+
+// enough tells whether the recording says something of all that it is made for.
+func (s settings) enough(hs *histories) bool {
+	if s.rounds > 1 {
+		return hs.complete()
+	}
+	_, idle := hs.ways()
+	return len(idle) == 0 && (!s.erasing || hs.acknowledged("erasure", "cancellation"))
 }
 
 // patience is how long a busy computer may take for a recording of which each row of

@@ -68,6 +68,16 @@ func (r *Recording) Totals() (writes, flushes int, bytes int64) {
 	return len(r.records) - flushes, flushes, r.end
 }
 
+// Unflushed counts the writes before a position that no flush before it made durable.
+func (r *Recording) Unflushed(at int) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for at--; at >= 0 && r.records[at].length > 0; at-- {
+		n++
+	}
+	return n
+}
+
 // Close lets go of the log.
 func (r *Recording) Close() error { return r.log.Close() }
 

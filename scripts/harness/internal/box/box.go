@@ -198,6 +198,11 @@ func (b *Box) Local(ctx context.Context, method, route string, in, out any) erro
 	return b.do(ctx, b.local, method, "http://yunboxd"+route, in, out)
 }
 
+// LocalText calls a route of the box's own socket that answers with more than one value.
+func (b *Box) LocalText(ctx context.Context, method, route string) ([]byte, error) {
+	return Exchange(ctx, b.local, method, "http://yunboxd"+route, nil)
+}
+
 // Claim binds the unbound box by the secret of its label, and accepts the policy,
 // without which it takes no files.
 func (b *Box) Claim(ctx context.Context, username, password string) error {
