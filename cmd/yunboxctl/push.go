@@ -242,6 +242,9 @@ func (p *pusher) explain(err error) error {
 	if e == nil || e.Kind != problem.ConsentRequired {
 		return err
 	}
+	if e.Members["request_url"] != nil {
+		return err // a child: its guardian decides, and the box says how to ask
+	}
 	c := *e
 	purpose, _ := e.Members["purpose"].(string)
 	command := "consent grant " + purpose
