@@ -82,7 +82,7 @@ export async function claim(o: Outgoing, signal: AbortSignal): Promise<Stored | 
  * where an earlier attempt stopped, in this page or before a reload. Throws a
  * Problem; calling again is safe at any time.
  */
-export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) => void): Promise<Stored> {
+export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) => void, again = true): Promise<Stored> {
   const size = o.file.size;
   let url = o.url;
   let offset = 0;
@@ -124,7 +124,11 @@ export async function send(o: Outgoing, signal: AbortSignal, sent: (n: number) =
       // Somebody else moved the offset, or an answer was lost: ask.
       last = await request('HEAD', url, tus, null, signal);
     }
-    if (last.status === 404 || last.status === 410) o.keep('', 0);
+    if (last.status === 404 || last.status === 410) {
+      o.keep('', 0);
+      // It expired, or went with its consent: then the box says so when it begins anew.
+      if (again) return send({ ...o, url: '' }, signal, sent, false);
+    }
     if (last.status !== 200 && last.status !== 204) throw refusal(last);
     offset = offsetOf(last, size);
     if (offset < from) sent(offset);
