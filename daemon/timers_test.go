@@ -19,6 +19,7 @@ import (
 // DO NOT ADD A LINE TO FIX A TEST: whoever can wait to be told must not ask.
 const timers = `
 daemon Await                  every minute while the disk is away
+daemon announce               when an invitation is over
 daemon keepTime               every hour
 daemon rescue                 while the records are rebuilt
 daemon rest                   every minute, and only where the kernel does not tell of mounts
@@ -55,6 +56,8 @@ daemon/httpd linger           while a client is connected
 daemon/incident wait          while an e-mail waits for the mail server, or a notice for being published
 daemon/ingest Run             every hour
 daemon/ingest acquire         while somebody waits for an upload
+daemon/ingest letEnd          after a consent was withdrawn
+daemon/ingest removeEnded     every minute while what is to go cannot be removed
 daemon/ingest settle          while an upload is taken over
 daemon/tree Rebuild           while somebody watches it
 daemon/tree rest              while uploads come
@@ -64,7 +67,12 @@ daemon/update pause           while a new version is on trial
 daemon/update/install New     in the updater, a program of its own
 discovery Close               when the box stops
 discovery receive             after a socket failed
-discovery run                 once a minute it looks at the network: what the kernel tells may get lost; sooner while it probes or answers
+discovery run                 a second, then a minute, while neither way to announce the box can be had
+discovery ask                 while somebody asks the network
+discovery busOf               while it connects with the system bus
+discovery byAvahi             once a minute it looks at the network, as byItself
+discovery byItself            once a minute it looks at the network: what the kernel tells may get lost; sooner while it probes or answers
+discovery lookForItself       once, a moment after the announcement changed
 storage append                once, ten seconds after the last upload
 storage removing              once, ten seconds after the last deletion
 storage took                  while something is read back

@@ -312,14 +312,47 @@ func (w *world) cancel(*person) *act {
 	}
 	a := &act{name: "cancel", disk: true}
 	a.do = func() error { return w.in.Cancel(w.ctx(), x.user, id) }
-	a.heard = func() {
-		w.forget(id)
-		if w.model.ended = append(w.model.ended, id); len(w.model.ended) > 10 {
-			w.model.ended = w.model.ended[1:]
-		}
-	}
+	a.heard = func() { w.over(id) }
 	a.doubt = func() { x.sure = false }
 	return a
+}
+
+// over looks from now on that an upload stays away.
+func (w *world) over(id string) {
+	w.forget(id)
+	if w.model.ended = append(w.model.ended, id); len(w.model.ended) > 10 {
+		w.model.ended = w.model.ended[1:]
+	}
+}
+
+// under are the uploads that go when a person says no to a purpose.
+func (w *world) under(p *person, purpose consent.Purpose) (ids []string) {
+	for _, id := range w.model.uploads {
+		if x := w.model.pending[id]; x.user == p.id && (purpose == consent.WholePolicy || sources[x.source] == purpose) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// refuse lets what is under way end with a no; in doubt it may have.
+func (w *world) refuse(a *act, p *person, purpose consent.Purpose) {
+	effect := a.effect
+	a.effect = func() {
+		effect()
+		for _, id := range w.under(p, purpose) {
+			if w.model.pending[id].sure {
+				w.over(id)
+			} else { // it may have been finished before
+				w.forget(id)
+			}
+		}
+	}
+	a.doubt = func() {
+		for _, id := range w.under(p, purpose) {
+			w.model.pending[id].sure = false
+		}
+	}
 }
 
 // What people do with their files.
@@ -464,13 +497,16 @@ func (w *world) answer(p *person, purpose consent.Purpose, yes bool) *act {
 	if yes && purpose != consent.Storage && m.refuses(p.id) {
 		a.refused = problem.ConsentRequired
 	}
+	if !yes {
+		w.refuse(a, p, purpose)
+	}
 	return a
 }
 
 // decline says no to the policy as a whole: no consent of before ever comes back.
 func (w *world) decline(p *person) *act {
 	m := w.model
-	return &act{name: "decline", do: func() error {
+	a := &act{name: "decline", do: func() error {
 		_, err := w.ledger.Record(w.ctx(), w.decision(p, consent.WholePolicy, false))
 		return err
 	}, effect: func() {
@@ -479,6 +515,8 @@ func (w *world) decline(p *person) *act {
 		}
 		m.declined[p.id] = m.revision
 	}}
+	w.refuse(a, p, consent.WholePolicy)
+	return a
 }
 
 const mostSessions = 30 // that are looked after
