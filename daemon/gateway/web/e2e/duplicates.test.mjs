@@ -178,6 +178,7 @@ test('it says what is the same and what only looks alike, which nothing touches'
 
 test('in Chinese on a phone', async () => {
   const phone = await open(browser, box, { storageState: state, locale: 'zh-CN', viewport: { width: 390, height: 844 } });
+  await settled(phone); // where the person was comes first
   await visit(phone, 'duplicates');
   await phone.getByRole('radio', { name: photos }).check();
   await phone.getByRole('button', { name: '开始查找' }).click();
