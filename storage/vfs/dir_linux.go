@@ -97,25 +97,17 @@ func (d *Dir) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
 		how.Mode = uint64(perm.Perm())
 	}
 	var fd int
-	err := control(d.top, "openat2", func(top int) (err error) {
-		fd, err = unix.Openat2(top, name, &how)
-		return err
-	})
-	switch {
-	case err == nil:
+	var why error
+	if err := control(d.top, "openat2", func(top int) error {
+		fd, why = unix.Openat2(top, name, &how)
+		return why
+	}); err == nil {
 		return os.NewFile(uintptr(fd), filepath.Join(d.Name(), name)), nil
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST):
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errno(err)}
+	}
+	if why == unix.ENOENT || why == unix.EEXIST {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: why}
 	}
 	return nil, errUndecided
-}
-
-func errno(err error) error {
-	var no syscall.Errno
-	if errors.As(err, &no) {
-		return no
-	}
-	return err
 }
 
 func (d *Dir) Rename(oldname, newname string) error {
