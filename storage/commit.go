@@ -112,6 +112,19 @@ func (s *Store) syncNames(dirs map[string][]int, verdicts []error) {
 	})
 }
 
+// syncNamesOf makes durable which names there are in the directories of some blobs.
+func (s *Store) syncNamesOf(refs []Ref) error {
+	dirs := make(map[string][]int)
+	for _, ref := range refs {
+		if dir := path.Dir(ref.path()); dirs[dir] == nil {
+			dirs[dir] = []int{len(dirs)}
+		}
+	}
+	verdicts := make([]error, len(dirs))
+	s.syncNames(dirs, verdicts)
+	return errors.Join(verdicts...)
+}
+
 // syncShard makes durable the names in a directory of blobs.
 func (s *Store) syncShard(dir string) error {
 	err := s.nameSyncs.run(func() error { return s.fsys.SyncDir(dir) })

@@ -563,7 +563,6 @@ func (s *Store) syncBlobs(refs []Ref) error {
 	if s.fsys.SyncAll() == nil {
 		return nil
 	}
-	dirs := make(map[string][]int)
 	for some := range slices.Chunk(refs, maxSyncs) {
 		errs := make([]error, len(some))
 		each(some, func(i int, ref Ref) {
@@ -576,15 +575,8 @@ func (s *Store) syncBlobs(refs []Ref) error {
 		if err := errors.Join(errs...); err != nil {
 			return s.syncFailed("a blob put back", err)
 		}
-		for _, ref := range some {
-			if dir := path.Dir(ref.path()); dirs[dir] == nil {
-				dirs[dir] = []int{len(dirs)}
-			}
-		}
 	}
-	verdicts := make([]error, len(dirs))
-	s.syncNames(dirs, verdicts)
-	return errors.Join(verdicts...)
+	return s.syncNamesOf(refs)
 }
 
 // recordRoom is what a content takes in the log.

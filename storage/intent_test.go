@@ -260,6 +260,25 @@ func TestACutBringsNothingBack(t *testing.T) {
 	}
 }
 
+// The kernel tells of an error of a folder once: a removal that hears of it does not keep
+// it to itself, or the next upload would be acknowledged under a name that is not there.
+func TestARemovalTellsOfUnsureNames(t *testing.T) { // R01
+	disk := vfstest.NewDisk()
+	s := openStore(t, disk, Options{})
+	putAll(t, s, []byte("goes"))
+	disk.Fail(vfstest.Fault{Ops: vfstest.OpSyncDir, Nth: 1, Err: syscall.EIO})
+	if _, err := s.Remove(t.Context(), []Ref{sha256.Sum256([]byte("goes"))}, func(Ref) (bool, error) { return false, nil }); !errors.Is(err, ErrSync) {
+		t.Errorf("it says %v", err)
+	}
+	disk.Heal()
+	if _, err := s.Begin(t.Context(), 4); !errors.Is(err, ErrSync) {
+		t.Errorf("an upload begins: %v", err)
+	}
+	if err := s.Close(); err != nil && !errors.Is(err, ErrSync) {
+		t.Error(err)
+	}
+}
+
 // After an error of the log uploads go on without it, and it loses nothing.
 func TestBrokenIntentLog(t *testing.T) { // R01
 	for _, op := range []vfstest.Op{vfstest.OpWrite, vfstest.OpSync} {

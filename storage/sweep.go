@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"time"
 )
 
@@ -103,7 +102,8 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Re
 // Remove is Sweep for the given blobs only, however young: for contents of which
 // the last row has just been removed. Those that are pinned or live are kept;
 // one that does not exist is no error. When it returns without an error no power cut
-// brings one of them back.
+// brings one of them back. ErrSync as of Commit: the names in a folder are not sure then,
+// and the store takes no more data.
 func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, error)) (Swept, error) {
 	var swept Swept
 	spared, err := s.awaited(ctx)
@@ -113,12 +113,12 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 	if err := s.intent.removing(); err != nil {
 		return swept, err
 	}
-	dirs := make(map[string]bool) // of those too that are gone: an earlier process may have had no time to sync
+	var names []Ref // of those too that are gone: an earlier process may have had no time to sync
 	for _, ref := range refs {
 		if spared[ref] {
 			continue
 		}
-		dirs[path.Dir(ref.path())] = true
+		names = append(names, ref)
 		if ctx.Err() != nil {
 			return swept, context.Cause(ctx)
 		}
@@ -137,12 +137,7 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 			swept.Bytes += info.Size()
 		}
 	}
-	for dir := range dirs {
-		if err := s.fsys.SyncDir(dir); err != nil {
-			return swept, fmt.Errorf("remove blobs: %w", err)
-		}
-	}
-	return swept, nil
+	return swept, s.syncNamesOf(names)
 }
 
 // awaited are the blobs that a crash left between their name and their row, and
