@@ -126,11 +126,7 @@ func (b *bench) byAvahi(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// Other programs on this computer find boxes, too, without the port.
-	itself := l.in("a", os.Args[0])
-	itself.Env = append(itself.Env, roleEnv+"=itself")
-	if out, err := itself.CombinedOutput(); err != nil {
-		t.Errorf("the box does not see itself: %v %s", err, out)
-	}
+	l.seesItself("a")
 
 	// Another state: the TXT record changes, the subtype ends, and nothing vanishes.
 	at := time.Now()

@@ -415,11 +415,7 @@ func (b *bench) life(t *testing.T) {
 		found[0].Name != labBox().Name || found[0].Text["st"] != "u" || found[0].Host != "yunbox-7f3a.local" || found[0].Port != 8443 || len(found[0].Addrs) == 0 {
 		t.Errorf("Browse: %v, %s", err, out)
 	}
-	itself := l.in("a", os.Args[0])
-	itself.Env = append(itself.Env, roleEnv+"=itself")
-	if out, err := itself.CombinedOutput(); err != nil {
-		t.Errorf("the box does not see itself: %v %s", err, out)
-	}
+	l.seesItself("a")
 
 	at := time.Now()
 	if _, err := fmt.Fprintln(states, "b"); err != nil {

@@ -444,6 +444,16 @@ func (v *viewer) box(since time.Time, patience time.Duration, number int, parts 
 	}
 }
 
+// seesItself looks for the box from the machine that it runs on.
+func (l *lab) seesItself(machine string) {
+	l.t.Helper()
+	itself := l.in(machine, os.Args[0])
+	itself.Env = append(itself.Env, roleEnv+"=itself")
+	if out, err := itself.CombinedOutput(); err != nil {
+		l.t.Errorf("the box does not see itself: %v %s", err, out)
+	}
+}
+
 func (v *viewer) String() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()

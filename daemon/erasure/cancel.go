@@ -345,25 +345,30 @@ func (r *Room) Answer(ctx context.Context, p ident.Principal, from ident.UserID,
 	})
 }
 
+// cancellations lists the accounts on their way out, the oldest first.
+func cancellations(ctx context.Context, tx *db.Tx) (list []Cancellation, err error) {
+	rows, err := tx.QueryContext(ctx, cancelColumns+` ORDER BY asked, user`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		c, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}
+
 // cancelAll goes on with every cancellation as far as it can.
 func (r *Room) cancelAll(ctx context.Context) error {
 	var list []Cancellation
-	err := r.opt.DB.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, cancelColumns+` ORDER BY user`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			c, err := scan(rows)
-			if err != nil {
-				return err
-			}
-			list = append(list, c)
-		}
-		return rows.Err()
-	})
-	if err != nil {
+	if err := r.opt.DB.Read(ctx, func(tx *db.Tx) (err error) {
+		list, err = cancellations(ctx, tx)
+		return err
+	}); err != nil {
 		return err
 	}
 	var errs []error

@@ -113,16 +113,11 @@ func (r *Room) Works(ctx context.Context) (list []Work, err error) {
 			}
 			list = append(list, w)
 		}
-		rows, err := tx.QueryContext(ctx, cancelColumns+` ORDER BY asked`)
+		leaving, err := cancellations(ctx, tx)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			c, err := scan(rows)
-			if err != nil {
-				return err
-			}
+		for _, c := range leaving {
 			w := Work{User: c.User, Account: true, Asked: c.Asked, Trouble: c.Trouble}
 			switch stage(c.Stage) {
 			case waiting:
@@ -138,7 +133,7 @@ func (r *Room) Works(ctx context.Context) (list []Work, err error) {
 			}
 			list = append(list, w)
 		}
-		return rows.Err()
+		return nil
 	})
 	return list, err
 }

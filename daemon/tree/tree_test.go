@@ -402,19 +402,25 @@ func TestCopiesGiveWay(t *testing.T) {
 	w.same()
 }
 
+// deleteOfTwo shows a.jpg and b.jpg, and deletes the first for good.
+func (w *world) deleteOfTwo() {
+	w.t.Helper()
+	a, err := w.add(1, "a.jpg", "is deleted", day)
+	must(w.t, err)
+	_, err = w.add(1, "b.jpg", "stays", day)
+	must(w.t, err)
+	w.follow()
+	w.same()
+	must(w.t, w.cat.Trash(w.t.Context(), 1, a.ID))
+	must(w.t, w.cat.Purge(w.t.Context(), 1, a.ID))
+}
+
 // On a disk that is full to the last byte nothing can be noted, and what was deleted has
 // to go all the same: else nobody could make room.
 func TestAFullDiskLetsGo(t *testing.T) {
 	for _, clones := range []bool{true, false} {
 		w := newWorld(t, clones)
-		a, err := w.add(1, "a.jpg", "is deleted", day)
-		must(t, err)
-		_, err = w.add(1, "b.jpg", "stays", day)
-		must(t, err)
-		w.follow()
-		w.same()
-		must(t, w.cat.Trash(t.Context(), 1, a.ID))
-		must(t, w.cat.Purge(t.Context(), 1, a.ID))
+		w.deleteOfTwo()
 		space, err := w.disk.Space()
 		must(t, err)
 		w.disk.SetCapacity(space.Total - space.Free)
@@ -434,14 +440,7 @@ func TestAFullDiskLetsGo(t *testing.T) {
 func TestListsForgetWhatWasErased(t *testing.T) {
 	for _, fullDisk := range []bool{false, true} {
 		w := newWorld(t, true)
-		a, err := w.add(1, "a.jpg", "is deleted", day)
-		must(t, err)
-		_, err = w.add(1, "b.jpg", "stays", day)
-		must(t, err)
-		w.follow()
-		w.same()
-		must(t, w.cat.Trash(t.Context(), 1, a.ID))
-		must(t, w.cat.Purge(t.Context(), 1, a.ID))
+		w.deleteOfTwo()
 		must(t, w.tree.LetGo(t.Context()))
 		space, err := w.disk.Space()
 		must(t, err)
