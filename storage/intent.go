@@ -491,62 +491,67 @@ func (l *intentLog) void(g *segment) error {
 	return nil
 }
 
-// restore writes the contents of a segment to new files, lets them take their
-// names and syncs both. It does not look at what has the name: after a failed sync
-// the system may show bytes that are not on the disk.
+// restore writes the contents of a segment to new files, syncs them, lets them take
+// their names and syncs those. It does not look at what has the name: after a failed
+// sync the system may show bytes that are not on the disk. Nor does it rely on a record
+// that it can read: one whose own sync failed, or was never made, is no copy yet, and
+// what it would replace may be the only one.
 func (l *intentLog) restore(g *segment) error {
-	refs, err := l.rewrite(g)
-	if err != nil || len(refs) == 0 {
-		return err // what was begun is in the log still
+	files := 0
+	for pos := int64(intentBlock); pos < g.high; {
+		again, next, err := l.rewrite(g, pos)
+		if errors.Is(err, ErrFull) && len(again) > 0 {
+			err = nil // what these take the place of may be the room for the next
+		}
+		if err == nil {
+			err = l.s.renew(again)
+		}
+		if err != nil {
+			for _, b := range again {
+				_ = l.s.fsys.Remove(b.name) // else the next start does
+			}
+			return err // what was begun is in the log still
+		}
+		pos, files = next, files+len(again)
 	}
-	if err := l.s.syncBlobs(refs); err != nil {
-		return err
+	if files > 0 {
+		l.s.log.Info("files were put back from the intent log", "files", files)
 	}
-	l.s.log.Info("files were put back from the intent log", "files", len(refs))
 	return nil
 }
 
-// rewrite does what restore says, but for the syncs.
-func (l *intentLog) rewrite(g *segment) (refs []Ref, err error) {
+// rewritten is a content of the log in a file of its own, not yet under its name.
+type rewritten struct {
+	ref  Ref
+	name string
+}
+
+// rewrite writes contents of a segment, from a record on, to files of their own, and
+// says where it stopped.
+func (l *intentLog) rewrite(g *segment, pos int64) (again []rewritten, next int64, err error) {
 	buf := make([]byte, intentLimit)
-	for pos := int64(intentBlock); pos < g.high; {
+	for pos < g.high {
 		head := buf[:recordHeader]
 		if n, err := g.file.ReadAt(head, pos); n < len(head) {
-			return refs, unlessEnd(err)
+			return again, g.high, unlessEnd(err)
 		}
 		ref, size, ok := parseIntentRecord(head, g.epoch, pos)
 		if !ok {
 			break
 		}
 		if n, err := g.file.ReadAt(buf[:size], pos+recordHeader); int64(n) < size {
-			return refs, unlessEnd(err)
+			return again, g.high, unlessEnd(err)
+		}
+		if sha256.Sum256(buf[:size]) == ref { // else of a batch that was not acknowledged
+			b := rewritten{ref: ref, name: stagingDir + "/" + newID() + extTemp}
+			if err := l.s.writeTemp(b.name, buf[:size]); err != nil {
+				return again, pos, marked(err)
+			}
+			again = append(again, b)
 		}
 		pos += recordRoom(size)
-		if sha256.Sum256(buf[:size]) != ref {
-			continue // of a batch that was not acknowledged
-		}
-		if err := l.s.rewriteBlob(ref, buf[:size]); err != nil {
-			return refs, marked(err)
-		}
-		refs = append(refs, ref)
 	}
-	return refs, nil
-}
-
-func (s *Store) rewriteBlob(ref Ref, data []byte) error {
-	name := stagingDir + "/" + newID() + extTemp
-	f, err := s.fsys.OpenFile(name, vfs.CreateNew, blobMode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = s.fsys.Rename(name, ref.path())
-	}
-	if err != nil {
-		return errors.Join(err, s.fsys.Remove(name))
-	}
-	return nil
+	return again, g.high, nil
 }
 
 // unlessEnd: a log that ends in the middle of a record was cut there.
@@ -557,16 +562,47 @@ func unlessEnd(err error) error {
 	return err
 }
 
-// syncBlobs makes blobs and their names durable: all at once or, where that cannot
-// be or fails, each by itself.
-func (s *Store) syncBlobs(refs []Ref) error {
-	if s.fsys.SyncAll() == nil {
+// renew gives contents their names, and makes the bytes durable before and the names
+// after: all at once or, where that cannot be or fails, one by one.
+func (s *Store) renew(again []rewritten) error {
+	if len(again) == 0 {
 		return nil
 	}
-	for some := range slices.Chunk(refs, maxSyncs) {
+	if s.fsys.SyncAll() != nil {
+		if err := s.syncEach(again); err != nil {
+			return err
+		}
+	}
+	refs := make([]Ref, 0, len(again))
+	for _, b := range again {
+		if err := s.fsys.Rename(b.name, b.ref.path()); err != nil {
+			return marked(err)
+		}
+		refs = append(refs, b.ref)
+	}
+	if s.fsys.SyncAll() != nil {
+		return s.syncNamesOf(refs)
+	}
+	return nil
+}
+
+func (s *Store) writeTemp(name string, data []byte) error {
+	f, err := s.fsys.OpenFile(name, vfs.CreateNew, blobMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, s.fsys.Remove(name))
+	}
+	return nil
+}
+
+func (s *Store) syncEach(list []rewritten) error {
+	for some := range slices.Chunk(list, maxSyncs) {
 		errs := make([]error, len(some))
-		each(some, func(i int, ref Ref) {
-			f, err := s.fsys.OpenFile(ref.path(), vfs.ReadOnly, 0)
+		each(some, func(i int, b rewritten) {
+			f, err := s.fsys.OpenFile(b.name, vfs.ReadOnly, 0)
 			if err == nil {
 				err = errors.Join(s.dataSyncs.run(f.Datasync), f.Close())
 			}
@@ -576,7 +612,7 @@ func (s *Store) syncBlobs(refs []Ref) error {
 			return s.syncFailed("a blob put back", err)
 		}
 	}
-	return s.syncNamesOf(refs)
+	return nil
 }
 
 // recordRoom is what a content takes in the log.

@@ -302,6 +302,56 @@ func TestBrokenIntentLog(t *testing.T) { // R01
 	}
 }
 
+// Nor does it when the power is cut while what the log holds is put in order after its
+// error: a record that may not be on the disk replaces no file that is.
+func TestCutsAfterABrokenIntentLog(t *testing.T) { // R01
+	rng := vfstest.Seed(t)
+	for _, op := range []vfstest.Op{vfstest.OpWrite, vfstest.OpSync} {
+		n := 1
+		for cutAfterBrokenLog(t, rng, op, n) {
+			n++
+		}
+		if n < 10 {
+			t.Errorf("%v: only %d places to cut at", op, n-1)
+		}
+	}
+}
+
+// cutAfterBrokenLog cuts the power n calls after the log failed, and says whether there
+// were so many.
+func cutAfterBrokenLog(t *testing.T, rng *rand.Rand, op vfstest.Op, n int) bool {
+	disk := vfstest.NewDisk()
+	s := openStore(t, disk, Options{})
+	acked := someContents(3, 10_000)
+	putAll(t, s, acked...)
+	disk.Fail(vfstest.Fault{Ops: op, Nth: 1, Err: syscall.EIO, Sticky: true, Path: func(name string) bool { return path.Dir(name) == intentDir }})
+	after := someContents(3, 20_000)
+	batch := sealAll(t, s, after...)
+	cut := false
+	disk.OnCut(func() { cut = true })
+	disk.CutIn(n)
+	for i, err := range s.Commit(t.Context(), batch) {
+		if err == nil {
+			acked = append(acked, after[i])
+		}
+	}
+	s.Release(batch)
+	_ = s.Close() // waits for the log
+	disk.Heal()
+	for _, luck := range vfstest.Lucks() {
+		again := openStore(t, disk.PowerCutAs(rng, luck), Options{})
+		for _, data := range acked {
+			if err := again.Verify(t.Context(), sha256.Sum256(data)); err != nil {
+				t.Errorf("%v, %v, cut at %d: %v", op, luck, n, err)
+			}
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	return cut
+}
+
 // Several batches at once, small segments, removals in between: for -race.
 func TestIntentLogSideBySide(t *testing.T) {
 	disk := vfstest.NewDisk()
