@@ -507,31 +507,31 @@ func (in *Ingest) blobs(ctx context.Context, batch []*commitment) []error {
 	return verdicts
 }
 
-// rows is the second effect of the committer: one transaction. All uploads are
-// tried together; only if one fails, each gets a savepoint of its own.
+// rows is the second effect of the committer: one transaction for all uploads or, if
+// one of them fails, another in which each can fail for itself. Savepoints in the first
+// would copy every page that it changes.
 func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
 	verdicts := make([]error, len(batch))
-	err := in.db.Write(ctx, func(tx *db.Tx) error {
-		checked := make(map[consent.Grant]error, 1)
-		if len(batch) == 1 { // Write's own savepoint does
-			return in.record(tx, batch[0], checked)
-		}
-		err := tx.Savepoint(func() error {
-			for _, x := range batch {
-				if err := in.record(tx, x, checked); err != nil {
+	together := func(f func(tx *db.Tx, k int, checked map[consent.Grant]error) error) error {
+		return in.db.Write(ctx, func(tx *db.Tx) error {
+			checked := make(map[consent.Grant]error, 1)
+			for k := range batch {
+				if err := f(tx, k, checked); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
-		if err == nil {
-			return nil
-		}
-		for k, x := range batch {
-			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, x, checked) })
-		}
-		return nil
+	}
+	err := together(func(tx *db.Tx, k int, checked map[consent.Grant]error) error {
+		return in.record(tx, batch[k], checked)
 	})
+	if err != nil && len(batch) > 1 {
+		err = together(func(tx *db.Tx, k int, checked map[consent.Grant]error) error {
+			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, batch[k], checked) })
+			return nil
+		})
+	}
 	for k := range verdicts {
 		if verdicts[k] == nil {
 			verdicts[k] = err
