@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"yunbox.local/daemon/config"
-	"yunbox.local/daemon/db"
 )
 
 // A memory says what each part of the box may take of the one budget that is set. At
@@ -38,9 +37,6 @@ func LimitMemory(conf config.Config, log *slog.Logger) config.Config {
 	if limit, ok := groupLimit(os.DirFS("/")); ok && limit/4*3>>20 < int64(conf.MemoryMiB) {
 		conf.MemoryMiB = int(max(limit/4*3>>20, config.LeastMemoryMiB))
 		log.Info("the control group allows less memory than is set", "group_mib", limit>>20, "mib", conf.MemoryMiB)
-	}
-	if os.Getenv("MALLOC_ARENA_MAX") == "" {
-		db.OneArena()
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(share(int64(conf.MemoryMiB) << 20).heap)

@@ -73,6 +73,9 @@ const (
 	intentIdle = 10 * time.Second
 )
 
+// padding is zeros, for the end of a record.
+var padding [intentBlock]byte
+
 var errNoIntent = errors.New("no room in the intent log")
 
 func (s *Store) newIntentLog(size int64) *intentLog {
@@ -303,7 +306,7 @@ func (l *intentLog) write(g *segment, batch []*Upload) error {
 			}
 			buf, off = buf[:len(buf)+n], off+int64(n)
 		}
-		if err := put(make([]byte, recordRoom(size)-recordHeader-size)); err != nil {
+		if err := put(padding[:recordRoom(size)-recordHeader-size]); err != nil {
 			return err
 		}
 		pos += recordRoom(size)

@@ -2,7 +2,4 @@
 
 package db
 
-// OneArena does nothing here: see malloc_linux.go.
-func OneArena() {}
-
 func trim() {}
