@@ -196,8 +196,8 @@ type body struct {
 	ctx   context.Context
 	r     io.Reader
 	left  int64
-	over  error // what to say when more than left comes
-	cause error // why it ended before its end
+	over  func() error // what to say when more than left comes
+	cause error        // why it ended before its end
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -210,7 +210,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if int64(n) > b.left {
-		n, err = int(b.left), b.over
+		n, err = int(b.left), b.over()
 	}
 	b.left -= int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -235,7 +235,7 @@ func (i *Intake) Write(ctx context.Context, off int64, r io.Reader) (int64, erro
 	if err := context.Cause(i.ctx); err != nil {
 		return 0, i.broken(err)
 	}
-	b := &body{ctx: i.ctx, r: r, left: max(i.limit-i.up.Offset(), 0), over: i.tooMuch()}
+	b := &body{ctx: i.ctx, r: r, left: max(i.limit-i.up.Offset(), 0), over: i.tooMuch}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(i.ctx, func() {
 		defer close(interrupted)
