@@ -155,19 +155,7 @@ func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	}
 	folder, name := split(e.Path)
 	now := tx.Now.Truncate(time.Millisecond).UTC()
-	it := Item{
-		User: e.User, Path: e.Path, Name: name, Ref: e.Ref, Size: e.Size,
-		MTime: e.MTime, Added: now, Source: e.Source, SourceBy: e.SourceBy, Taken: e.Taken, Device: e.Device,
-	}
-	if it.SourceBy == "" {
-		it.SourceBy = declared
-	}
-	if it.Taken.Time.IsZero() {
-		it.Taken = Taken{}
-	}
-	if !it.MTime.IsZero() {
-		it.MTime = it.MTime.Truncate(time.Millisecond).UTC()
-	}
+	it := itemOf(e, now)
 	if !e.IfRef.IsZero() {
 		if err := mustBe(tx, e, folder, name); err != nil {
 			return Added{}, err
@@ -211,6 +199,25 @@ func (c *Catalog) put(tx *db.Tx, e Entry) (Added, error) {
 	}
 	a.Item = it
 	return a, c.follow(tx, e.User, it.ID, kindOf(outcome), it.Seq, folder)
+}
+
+// itemOf is the item that an entry becomes at a time, but for what the rows give it.
+func itemOf(e Entry, now time.Time) Item {
+	_, name := split(e.Path)
+	it := Item{
+		User: e.User, Path: e.Path, Name: name, Ref: e.Ref, Size: e.Size,
+		MTime: e.MTime, Added: now, Source: e.Source, SourceBy: e.SourceBy, Taken: e.Taken, Device: e.Device,
+	}
+	if it.SourceBy == "" {
+		it.SourceBy = declared
+	}
+	if it.Taken.Time.IsZero() {
+		it.Taken = Taken{}
+	}
+	if !it.MTime.IsZero() {
+		it.MTime = it.MTime.Truncate(time.Millisecond).UTC()
+	}
+	return it
 }
 
 // addUsage is moveUsage for a row that is in item already: it finds out itself

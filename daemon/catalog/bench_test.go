@@ -37,6 +37,49 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
+// BenchmarkAddTogether is BenchmarkAdd in the way of whole rounds of uploads, one and together.
+func BenchmarkAddTogether(b *testing.B) {
+	for _, together := range []bool{false, true} {
+		b.Run(fmt.Sprint(together), func(b *testing.B) {
+			x := open(b)
+			const group = 40
+			entries := make([]catalog.Entry, (b.N+group-1)/group*group)
+			for i := range entries {
+				entries[i] = entry(ann, fmt.Sprintf("DCIM/%d/IMG_%d.jpg", i/2000, i), fmt.Sprint(i))
+				entries[i].Device = 7
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for at := 0; at < b.N; at += group {
+				x.write(func(tx *db.Tx) error {
+					for at, end := at, min(at+group, len(entries)); at < end; {
+						if together && end-at >= catalog.Together {
+							_, ok, err := x.AddTogether(tx, entries[at:at+catalog.Together])
+							if err != nil {
+								return err
+							}
+							if ok {
+								at += catalog.Together
+								continue
+							}
+						}
+						e := entries[at]
+						a, err := x.Add(tx, e)
+						if err != nil {
+							return err
+						}
+						if err := x.Offer(tx, catalog.Offer{User: ann, Device: 7, Path: e.Path, Ref: e.Ref, Size: e.Size, Outcome: catalog.OfferStored, Item: a.Item.ID}); err != nil {
+							return err
+						}
+						at++
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
 // BenchmarkKnown is one pre-flight: 5,000 contents, half of which are known,
 // asked of a person who keeps 20,000.
 func BenchmarkKnown(b *testing.B) {

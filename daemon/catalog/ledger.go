@@ -57,10 +57,15 @@ func (c *Catalog) Offer(tx *db.Tx, o Offer) error {
 	if _, err := tx.Exec(insertOffer, int64(o.User), int64(o.Device), tx.Now.UnixMilli(), o.Path, ref, o.Size, o.Outcome, o.Reason, int64(o.Item), string(o.Kind)); err != nil {
 		return err
 	}
-	if c.offers.Add(1)%dropEvery != 0 {
+	return c.dropOffers(tx, o.User, o.Device, 1)
+}
+
+// dropOffers forgets, after n more, the oldest offers of a device if there are too many.
+func (c *Catalog) dropOffers(tx *db.Tx, u ident.UserID, device ident.DeviceID, n uint64) error {
+	if now := c.offers.Add(n); now/dropEvery == (now-n)/dropEvery {
 		return nil
 	}
-	_, err := tx.Exec(dropOffers, int64(o.User), int64(o.Device), KeptOffers)
+	_, err := tx.Exec(dropOffers, int64(u), int64(device), KeptOffers)
 	return err
 }
 

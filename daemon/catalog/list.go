@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -150,6 +151,8 @@ func Listings() []Listing {
 		{"add usage", addUsage, []any{1, 1, 1, ref, 1}},
 		{"move usage", moveUsage, []any{1, 1, 1, 1}},
 		{"move folders", moveFolders, []any{1, 1, "[]"}},
+		{"new names", newNamesOf, slices.Repeat([]any{1}, 41)},
+		{"insert offers", insertOffers, slices.Repeat([]any{1}, 44)},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -512,23 +513,21 @@ func (in *Ingest) blobs(ctx context.Context, batch []*commitment) []error {
 // would copy every page that it changes.
 func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
 	verdicts := make([]error, len(batch))
-	together := func(f func(tx *db.Tx, k int, checked map[consent.Grant]error) error) error {
-		return in.db.Write(ctx, func(tx *db.Tx) error {
-			checked := make(map[consent.Grant]error, 1)
-			for k := range batch {
-				if err := f(tx, k, checked); err != nil {
-					return err
-				}
+	err := in.db.Write(ctx, func(tx *db.Tx) error {
+		r := recorder{in: in, tx: tx}
+		for some := range slices.Chunk(batch, catalog.Together) {
+			if err := r.some(some); err != nil {
+				return err
 			}
-			return nil
-		})
-	}
-	err := together(func(tx *db.Tx, k int, checked map[consent.Grant]error) error {
-		return in.record(tx, batch[k], checked)
+		}
+		return nil
 	})
 	if err != nil && len(batch) > 1 {
-		err = together(func(tx *db.Tx, k int, checked map[consent.Grant]error) error {
-			verdicts[k] = tx.Savepoint(func() error { return in.record(tx, batch[k], checked) })
+		err = in.db.Write(ctx, func(tx *db.Tx) error {
+			r := recorder{in: in, tx: tx}
+			for k, x := range batch {
+				verdicts[k] = tx.Savepoint(func() error { return r.one(x) })
+			}
 			return nil
 		})
 	}
@@ -543,26 +542,73 @@ func (in *Ingest) rows(ctx context.Context, batch []*commitment) []error {
 	return verdicts
 }
 
-// record writes all that is to be known of a finished upload, or nothing.
-// checked has the verdicts on grants in this transaction: no decision can come
-// between two uploads of one transaction.
-func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]error) error {
+// A recorder writes all that is to be known of finished uploads in one transaction.
+type recorder struct {
+	in *Ingest
+	tx *db.Tx
+	// The verdicts on grants: no decision can come between two uploads of one transaction.
+	checked map[consent.Grant]error
+}
+
+// some writes uploads, together if they are as uploads nearly always are.
+func (r *recorder) some(batch []*commitment) error {
+	if ok, err := r.together(batch); err != nil || ok {
+		return err
+	}
+	for _, x := range batch {
+		if err := r.one(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recorder) together(batch []*commitment) (ok bool, err error) {
+	if len(batch) != catalog.Together {
+		return false, nil
+	}
+	entries := make([]catalog.Entry, len(batch))
+	for k, x := range batch {
+		if entries[k], err = r.entry(x); err != nil {
+			return false, err
+		}
+		if x.intake.persisted || !entries[k].Plain() {
+			return false, nil
+		}
+	}
+	added, ok, err := r.in.cat.AddTogether(r.tx, entries)
+	for k := range added {
+		batch[k].result = resultOf(added[k])
+	}
+	return ok, err
+}
+
+// entry is what the catalogue is to keep of an upload, if that may still be kept.
+func (r *recorder) entry(x *commitment) (catalog.Entry, error) {
 	i := x.intake
-	err, known := checked[i.grant]
+	err, known := r.checked[i.grant]
 	if !known {
-		err = i.grant.Check(tx, i.grant.Purpose())
-		checked[i.grant] = err
+		err = i.grant.Check(r.tx, i.grant.Purpose())
+		if r.checked == nil {
+			r.checked = make(map[consent.Grant]error, 1)
+		}
+		r.checked[i.grant] = err
 	}
 	if err == nil {
-		err = i.meta.required(tx)
+		err = i.meta.required(r.tx)
 	}
+	e := i.meta.entry(i.grant.User(), r.tx.Now)
+	e.Ref, e.SHA1, e.Size, e.Sums = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size, x.sealed.Sums
+	return e, err
+}
+
+// one writes what is to be known of an upload, or nothing.
+func (r *recorder) one(x *commitment) error {
+	e, err := r.entry(x)
 	if err != nil {
 		return err
 	}
-	e := i.meta.entry(i.grant.User(), tx.Now)
-	e.Sums = x.sealed.Sums
-	e.Ref, e.SHA1, e.Size = x.sealed.Ref, x.sealed.SHA1, x.sealed.Size
-	added, err := in.cat.Add(tx, e)
+	added, err := r.in.cat.Add(r.tx, e)
 	if err != nil {
 		return err
 	}
@@ -571,13 +617,13 @@ func (in *Ingest) record(tx *db.Tx, x *commitment, checked map[consent.Grant]err
 	if added.Had {
 		outcome = catalog.OfferKnown
 	}
-	if err := in.cat.Offer(tx, catalog.Offer{
+	if err := r.in.cat.Offer(r.tx, catalog.Offer{
 		User: e.User, Device: e.Device, Path: e.Path, Ref: e.Ref, Size: e.Size, Outcome: outcome, Item: added.Item.ID,
 	}); err != nil {
 		return err
 	}
-	if i.persisted {
-		return saveResult(tx, i.ID(), x.result)
+	if x.intake.persisted {
+		return saveResult(r.tx, x.intake.ID(), x.result)
 	}
 	return nil
 }
