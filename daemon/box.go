@@ -375,7 +375,7 @@ func (b *Box) openRecords(ctx context.Context, disk, keys vfs.FS) (err error) {
 	}
 	b.accounts, err = account.Open(ctx, b.db, b.audit, account.Options{
 		Keys: keys, Vault: b.vault, Breached: b.conf.Breached, DeviceID: b.identity.ID(), Fingerprint: b.identity.Fingerprint(),
-		Name: b.Name(), Log: b.log, Now: b.clock.sure, OnBound: b.onBound, Passwords: b.memory().passwords,
+		Name: b.Name(), Log: b.log, Now: b.clock.sure, System: b.now, OnBound: b.onBound, Passwords: b.memory().passwords,
 		// Nobody is switched off before the room is there.
 		Stands: func(tx *db.Tx, u ident.UserID) error { return b.guardians.Stands(tx, u) },
 		Erased: func(tx *db.Tx, u ident.UserID, category string) error { return b.erasure.Gone(tx, u, category) },

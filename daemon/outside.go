@@ -27,7 +27,7 @@ func (b *Box) openOutside(keys vfs.FS) error {
 		return err
 	}
 	b.incidents = incident.New(incident.Options{
-		DB: b.db, Audit: b.audit, Outside: b.outside, Mail: mailer, Log: b.log, Now: b.now,
+		DB: b.db, Audit: b.audit, Outside: b.outside, Mail: mailer, Log: b.log, Now: b.clock.sure, // what is published cannot be taken back
 		Address: b.accounts.MailAddress, HasAddress: b.accounts.HasMailAddress, Everyone: b.everyone, Touched: b.touched, Notify: b.accounts.NotifyIncident,
 		Box: func() (name, url string) { return b.Name(), b.URLs()[0] },
 	})

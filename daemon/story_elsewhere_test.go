@@ -343,6 +343,13 @@ func TestSigningInWithAnAccountElsewhere(t *testing.T) {
 		t.Errorf("after eleven minutes it lands on %s", at)
 	}
 	b.Leap(-11 * time.Minute)
+	br = newBrowser(t, b)
+	back = op.visit(t, br.begin("/v1/sign-in/home"), "test-user@127.0.0.1")
+	b.Leap(-12 * time.Hour)
+	if at := br.comes(back); at != toOver {
+		t.Errorf("begun before the clock went back, it lands on %s", at)
+	}
+	b.Leap(12 * time.Hour)
 	if r := newBrowser(t, b).do("POST", back, "x=y", "application/x-www-form-urlencoded", true); r.status != 403 {
 		t.Errorf("a form from elsewhere: %v", r)
 	}

@@ -244,21 +244,14 @@ func (a *app) consentGrant(ctx context.Context, id, device string, yes bool) err
 	if i < 0 {
 		return &problem.Error{Kind: problem.NotFound, Op: "consent", Title: "There is no purpose " + id, Hint: "`yunboxctl consent list` shows them."}
 	}
-	var seen struct { // what the person decides after: what they decide elsewhere meanwhile counts more
-		Receipts []struct {
-			Record string `json:"record_id"`
-		} `json:"receipts"`
-	}
-	if err := c.call(ctx, "GET", "/v1/consents/"+url.PathEscape(id)+"/receipts?limit=1", nil, &seen); err != nil {
+	after, err := c.newest(ctx, id)
+	if err != nil {
 		return err
 	}
 	if err := a.confirm(yes, describePurpose(all[i])+"\nDo you consent?", "consent grant"); err != nil {
 		return err
 	}
-	in := map[string]any{"granted": true, "policy_revision": current.Revision, "after": ""}
-	if len(seen.Receipts) > 0 {
-		in["after"] = seen.Receipts[0].Record
-	}
+	in := map[string]any{"granted": true, "policy_revision": current.Revision, "after": after}
 	if device != "" {
 		if in["device"], err = c.deviceID(ctx, device, false); err != nil {
 			return err
@@ -271,6 +264,23 @@ func (a *app) consentGrant(ctx context.Context, id, device string, yes bool) err
 	return a.print(receipt, func(w io.Writer) {
 		fmt.Fprintf(w, "granted: %s. `yunboxctl consent withdraw %s` takes it back.\n", id, id)
 	})
+}
+
+// newest is what the person decides after, about a purpose: what they decide elsewhere
+// while they are asked counts more.
+func (c *client) newest(ctx context.Context, purpose string) (string, error) {
+	var out struct {
+		Consents []struct{ Purpose, Newest string }
+	}
+	if err := c.call(ctx, "GET", "/v1/consents", nil, &out); err != nil {
+		return "", err
+	}
+	for _, s := range out.Consents {
+		if s.Purpose == purpose {
+			return s.Newest, nil
+		}
+	}
+	return "", nil
 }
 
 func describePurpose(p purpose) string {

@@ -16,9 +16,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"yunbox.local/daemon/problem"
 )
@@ -76,6 +78,8 @@ type importer struct {
 	sum      importSum
 	bad      map[string]bool   // entries that are not whole
 	unwanted map[string]string // sources without consent, and the purpose that it would need
+	welcome  map[string]bool   // sources of which the box has taken a file
+	apart    atomic.Bool       // the box takes one file a request
 }
 
 // importSum is what became of the files of an archive.
@@ -104,6 +108,14 @@ type importFile struct {
 	from int64
 }
 
+// source is what the box is told of where a file comes from.
+func (f importFile) source() string {
+	if f.Source == "" || f.SourceBy == "none" {
+		return "other"
+	}
+	return f.Source
+}
+
 func (m *importer) run(ctx context.Context, name string) (err error) {
 	if m.file, err = os.Open(name); err != nil {
 		return usagef("%s cannot be read", shown(name))
@@ -113,7 +125,8 @@ func (m *importer) run(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	m.alive, m.unwanted, m.scan = &alive{patience: m.retryFor}, map[string]string{}, newScan(m.file)
+	m.alive, m.scan = &alive{patience: m.retryFor}, newScan(m.file)
+	m.unwanted, m.welcome = map[string]string{}, map[string]bool{}
 	m.bar = newProgress(m.app.stderr, !m.app.json)
 	defer m.bar.clear()
 	m.bar.total(info.Size())
@@ -151,38 +164,47 @@ func (m *importer) run(ctx context.Context, name string) (err error) {
 	return m.tell()
 }
 
-// send sends the files, several at a time. The archive is read a second time: it was
-// whole a moment ago, and the box checks each hash again.
+// send sends the files, importBatch of them after each other. The archive is read a
+// second time: it was whole a moment ago, and the box checks each hash again.
 func (m *importer) send(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	work := make(chan importFile)
-	var workers sync.WaitGroup
-	for range m.jobs {
-		workers.Go(func() {
-			for f := range work {
-				if err := m.one(ctx, f); err != nil {
-					stop(err)
-				}
-				m.bar.step(f.Size, 0, 1)
-			}
-		})
-	}
+	var batch []importFile
 	err := m.walk(func(from int64, l *archiveLine) error {
 		if l.Kind != "file" {
 			return nil
 		}
-		select {
-		case work <- importFile{*l, from}:
+		batch = append(batch, importFile{*l, from})
+		if len(batch) < importBatch {
 			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
+		err := m.sendBatch(ctx, batch)
+		batch = batch[:0]
+		return err
 	})
-	close(work)
-	workers.Wait()
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+	if err == nil {
+		err = m.sendBatch(ctx, batch)
+	}
+	return err
+}
+
+// sendAlone sends files one by one, several at a time.
+func (m *importer) sendAlone(ctx context.Context, files []importFile) error {
+	outer := ctx
+	g, ctx := errgroup.WithContext(outer)
+	g.SetLimit(m.jobs)
+	for _, f := range files {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return m.one(ctx, f)
+		})
+	}
+	err := g.Wait()
+	if err == nil && outer.Err() != nil {
+		err = context.Cause(outer)
 	}
 	return err
 }
@@ -231,14 +253,7 @@ func (m *importer) walk(each func(from int64, l *archiveLine) error) error {
 
 // one sends one file. An error ends the import.
 func (m *importer) one(ctx context.Context, f importFile) error {
-	m.mu.Lock()
-	m.sum.Files++
-	_, unwanted := m.unwanted[f.Source]
-	if unwanted {
-		m.sum.Refused++
-	}
-	m.mu.Unlock()
-	if unwanted {
+	if m.leftOut(f) {
 		return nil
 	}
 	stored, err := false, error(nil)
@@ -252,39 +267,72 @@ func (m *importer) one(ctx context.Context, f importFile) error {
 			break
 		}
 	}
-	same := false
 	if problem.KindOf(err) == problem.PreconditionFailed {
-		same, err = m.same(ctx, f)
-		if err == nil && !same {
+		var same bool
+		if same, err = m.same(ctx, f); err == nil && !same {
 			err = errOther
 		}
+		stored = false
 	}
+	return m.settle(ctx, f, stored, err)
+}
+
+// leftOut counts a file whose source is known not to be consented to, and reports
+// whether it is one.
+func (m *importer) leftOut(f importFile) bool {
+	if m.unwelcome(f.source()) {
+		m.count(f, func(s *importSum) { s.Refused++ })
+		return true
+	}
+	return false
+}
+
+func (m *importer) unwelcome(source string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	_, unwanted := m.unwanted[source]
+	return unwanted
+}
+
+// count takes a file into the sum.
+func (m *importer) count(f importFile, how func(*importSum)) {
+	m.mu.Lock()
+	m.sum.Files++
+	how(&m.sum)
+	m.mu.Unlock()
+	m.bar.step(f.Size, 0, 1)
+}
+
+// settle takes note of what became of a file, and returns the error if that ends the
+// import.
+func (m *importer) settle(ctx context.Context, f importFile, stored bool, err error) error {
 	switch kind := problem.KindOf(err); {
-	case err == nil && same, err == nil && !stored:
-		m.sum.Known++
+	case err == nil && stored:
+		m.count(f, func(s *importSum) { s.Stored++; s.Bytes += f.Size; m.welcome[f.source()] = true })
 	case err == nil:
-		m.sum.Stored++
-		m.sum.Bytes += f.Size
+		m.count(f, func(s *importSum) { s.Known++; m.welcome[f.source()] = true })
 	case errors.Is(err, errOther):
-		m.sum.Conflict++
+		m.count(f, func(s *importSum) { s.Conflict++ })
 	case kind == problem.ConsentRequired:
-		m.sum.Refused++
 		purpose, _ := problem.As(err).Members["purpose"].(string)
-		m.unwanted[f.Source] = purpose
-		if purpose != "" && !slices.Contains(m.sum.Purposes, purpose) {
-			m.sum.Purposes = append(m.sum.Purposes, purpose)
-		}
+		m.count(f, func(s *importSum) {
+			s.Refused++
+			m.unwanted[f.source()] = purpose
+			if purpose != "" && !slices.Contains(s.Purposes, purpose) {
+				s.Purposes = append(s.Purposes, purpose)
+			}
+		})
 	case kind == problem.Deleted:
-		m.sum.Deleted++
+		m.count(f, func(s *importSum) { s.Deleted++ })
 	case isFatal(err) || ctx.Err() != nil:
 		return err
 	default:
-		m.sum.Failed++
-		if m.sum.firstErr == nil {
-			m.sum.firstName, m.sum.firstErr = f.Path, err
-		}
+		m.count(f, func(s *importSum) {
+			s.Failed++
+			if s.firstErr == nil {
+				s.firstName, s.firstErr = f.Path, err
+			}
+		})
 	}
 	return nil
 }
@@ -299,11 +347,7 @@ func (m *importer) target(name string) string {
 func (m *importer) put(ctx context.Context, f importFile) (stored bool, err error) {
 	ctx, flow := newFlow(ctx)
 	defer flow.stop()
-	source := f.Source
-	if source == "" || f.SourceBy == "none" {
-		source = "other"
-	}
-	query := url.Values{"source": {source}}
+	query := url.Values{"source": {f.source()}}
 	if f.MTime != "" {
 		query.Set("mtime", f.MTime)
 	}

@@ -64,8 +64,9 @@ type boxStatus struct {
 	SecondCopies []secondCopy `json:"second_copies"`
 
 	Requests struct {
-		Open    int64 `json:"open"`
-		Overdue int64 `json:"overdue"`
+		Open    int64  `json:"open"`
+		Overdue int64  `json:"overdue"`
+		Due     string `json:"due,omitempty"`
 	} `json:"requests"`
 }
 

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -75,12 +69,12 @@ func (p *pusher) sendMany(ctx context.Context, jobs []job) (left []job, err erro
 	g, ctx := errgroup.WithContext(outer)
 	for range min(manyStreams, p.opt.jobs) {
 		g.Go(func() error {
-			r := newRow(p, jobs)
-			r.next = &next
-			err := r.send(ctx)
+			l := &pushLoad{p: p, jobs: jobs, next: &next}
+			r := newRow(l)
+			err := r.send(ctx, p.c, p.device)
 			mu.Lock()
 			defer mu.Unlock()
-			left = append(left, r.unsettled()...)
+			left = append(left, l.unsettled(r)...)
 			return err
 		})
 	}
@@ -94,186 +88,78 @@ func (p *pusher) sendMany(ctx context.Context, jobs []job) (left []job, err erro
 	return left, err
 }
 
-// A row is the body of one request with many files, and what the box said of them. It
-// takes the next job that no other row has taken when it has room for its bytes.
-type row struct {
+// pushLoad is the cargo of one row: it takes the next job that no other row has taken when
+// the row has room for its bytes.
+type pushLoad struct {
 	p    *pusher
 	jobs []job
 	next *atomic.Int64
-	flow *flow
-	end  chan struct{} // closed when nothing reads the row any more
-	once sync.Once
 
 	mu    sync.Mutex
 	begun []job // by their place in the request
 	later []job // not fit to be sent this way
-	done  map[int]bool
 
 	// of who reads
-	head []byte
-	src  io.Reader
 	file *os.File
 	e    *entry
-	left int64
 }
 
-func newRow(p *pusher, jobs []job) *row {
-	return &row{p: p, jobs: jobs, next: new(atomic.Int64), end: make(chan struct{}), done: map[int]bool{}}
+// heard implements cargo.
+func (l *pushLoad) heard(ctx context.Context, n int, said rowLine, err error) (settled bool, _ error) {
+	l.mu.Lock()
+	j := l.begun[n]
+	l.mu.Unlock()
+	if err == nil {
+		if err = l.p.confirm(j.e, said.SHA256); err == nil {
+			l.p.alive.beat()
+			l.p.welcome.Store(true)
+			l.p.remember(j.e.sum)
+		}
+	}
+	if err != nil && mayDoAlone(err) {
+		return false, nil
+	}
+	return true, l.p.settle(ctx, j.e, resultStored, err)
 }
 
-// fileAhead is what stands before the bytes of a file.
-type fileAhead struct {
-	Path       string `json:"path"`
-	Size       int64  `json:"size"`
-	SHA256     string `json:"sha256"`
-	Source     string `json:"source,omitempty"`
-	SourcePath string `json:"source_path,omitempty"`
-	MTime      string `json:"mtime,omitempty"`
-	Again      bool   `json:"again,omitempty"`
-}
-
-// send makes the request and hears of each file. The error ends the backup.
-func (r *row) send(ctx context.Context) error {
-	p := r.p
-	ctx, r.flow = newFlow(ctx)
-	defer r.flow.stop()
-	target := "/v1/files"
-	if p.device != "" {
-		target += "?" + url.Values{"device": {p.device}}.Encode()
-	}
-	req, err := p.c.request(ctx, http.MethodPost, target, r)
-	if err != nil {
-		return errors.Join(err, r.Close())
-	}
-	req.Header.Set("Content-Type", manyType)
-	res, err := p.c.do(req)
-	if err != nil {
-		<-r.end
-		switch problem.KindOf(err) {
-		case problem.NotFound, problem.MethodNotAllowed, problem.UnsupportedMedia, problem.Unsupported:
-			p.single.Store(true) // an older box
-		}
-		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSilent) {
-			return context.Cause(ctx)
-		}
-		return nil // whoever sends them one by one finds out what to make of it
-	}
-	defer func() {
-		res.Body.Close()
-		<-r.end
-	}()
-	if res.StatusCode != http.StatusOK {
-		p.single.Store(true)
-		return nil
-	}
-	lines := bufio.NewReaderSize(res.Body, 64<<10)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if err != nil {
-			return nil // the end, or a cut: what was not told is sent again
-		}
-		r.flow.timer.Reset(silence)
-		if err := r.heard(ctx, line); err != nil {
-			return err
-		}
-	}
-}
-
-// heard takes note of one line of the answer.
-func (r *row) heard(ctx context.Context, line []byte) error {
-	var answer struct {
-		N       *int   `json:"n"`
-		SHA256  string `json:"sha256"`
-		Problem json.RawMessage
-	}
-	if json.Unmarshal(line, &answer) != nil || answer.N == nil {
-		return nil // it is about files that nothing is known of
-	}
-	r.mu.Lock()
-	if *answer.N < 0 || *answer.N >= len(r.begun) || r.done[*answer.N] {
-		r.mu.Unlock()
-		return nil
-	}
-	j := r.begun[*answer.N]
-	r.mu.Unlock()
-	var err error
-	if answer.Problem != nil {
-		err = parseProblem(answer.Problem)
-	} else if err = r.p.confirm(j.e, answer.SHA256); err == nil {
-		r.p.alive.beat()
-		r.p.welcome.Store(true)
-		r.p.remember(j.e.sum)
-	}
+// mayDoAlone reports whether a file that was refused with err among others is sent once
+// more, by itself.
+func mayDoAlone(err error) bool {
 	switch problem.KindOf(err) {
 	case problem.Mismatch, problem.TooLarge, problem.Locked, problem.Unavailable, problem.Canceled, problem.RateLimited, problem.Internal:
-		if err != nil {
-			return nil // once more, by itself
-		}
+		return true
 	}
-	r.mu.Lock()
-	r.done[*answer.N] = true
-	r.mu.Unlock()
-	return r.p.settle(ctx, j.e, resultStored, err)
+	return false
 }
 
-// unsettled are the jobs that the row took and that the box said nothing final of.
-func (r *row) unsettled() []job {
-	<-r.end
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := r.later
-	for n, j := range r.begun {
-		if !r.done[n] {
-			r.p.showOnly(j.e, 0)
-			left = append(left, j)
+// unsettled are the jobs of the row that the box said nothing final of.
+func (l *pushLoad) unsettled(r *row) []job {
+	var left []job
+	r.unsettled(func(n int) {
+		l.p.showOnly(l.begun[n].e, 0)
+		left = append(left, l.begun[n])
+	})
+	return append(l.later, left...)
+}
+
+// moved implements cargo.
+func (l *pushLoad) moved(n int64) {
+	l.p.show(l.e, n)
+	l.p.rep.moved(n)
+}
+
+// alone implements cargo.
+func (l *pushLoad) alone() { l.p.single.Store(true) }
+
+// open implements cargo. There is no file any more when the box refused something for
+// want of consent: then each file asks before its bytes leave.
+func (l *pushLoad) open() (fileAhead, io.Reader, bool) {
+	for !l.p.cautious.Load() {
+		n := l.next.Add(1) - 1
+		if n >= int64(len(l.jobs)) {
+			break
 		}
-	}
-	return left
-}
-
-// Read implements io.Reader: files one after the other. What a file lacks that became
-// shorter is filled up, and the box finds that it is not what was announced.
-func (r *row) Read(b []byte) (int, error) {
-	for {
-		switch {
-		case len(r.head) > 0:
-			n := copy(b, r.head)
-			r.head = r.head[n:]
-			return n, nil
-		case r.left > 0:
-			n, err := r.src.Read(b[:min(int64(len(b)), r.left)])
-			if n == 0 && err != nil {
-				r.src = zeros{}
-				continue
-			}
-			r.left -= int64(n)
-			r.flow.timer.Reset(silence)
-			r.p.show(r.e, int64(n))
-			r.p.rep.moved(int64(n))
-			return n, nil
-		case !r.begin():
-			return 0, io.EOF
-		}
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) {
-	clear(b)
-	return len(b), nil
-}
-
-// begin opens the next file. It returns false when there is none, or when the box
-// refused something for want of consent: then each file asks before its bytes leave.
-func (r *row) begin() bool {
-	r.shut()
-	for !r.p.cautious.Load() {
-		n := r.next.Add(1) - 1
-		if n >= int64(len(r.jobs)) {
-			return false
-		}
-		j := r.jobs[n]
+		j := l.jobs[n]
 		f, err := os.Open(j.e.abs)
 		if err == nil {
 			var info os.FileInfo
@@ -285,50 +171,35 @@ func (r *row) begin() bool {
 			if f != nil {
 				f.Close()
 			}
-			r.mu.Lock()
-			r.later = append(r.later, j)
-			r.mu.Unlock()
+			l.mu.Lock()
+			l.later = append(l.later, j)
+			l.mu.Unlock()
 			continue
 		}
-		r.file, r.src, r.e, r.left = f, f, j.e, j.e.id.size
-		r.mu.Lock()
-		r.begun = append(r.begun, j)
-		r.mu.Unlock()
-		r.head = append(r.p.ahead(j.e), '\n')
-		return true
+		l.file, l.e = f, j.e
+		l.mu.Lock()
+		l.begun = append(l.begun, j)
+		l.mu.Unlock()
+		return l.p.ahead(j.e), f, true
 	}
-	return false
+	return fileAhead{}, nil, false
 }
 
-// ahead is the line before the bytes of a file.
-func (p *pusher) ahead(e *entry) []byte {
+// ahead is what stands before the bytes of a file.
+func (p *pusher) ahead(e *entry) fileAhead {
 	head := fileAhead{Path: p.target(e), Size: e.id.size, SHA256: hex.EncodeToString(e.sum[:]), MTime: mtime(e.id), Again: p.opt.again}
 	if p.opt.source == autoSource {
 		head.SourcePath = p.sourcePath(e)
 	} else {
 		head.Source = p.opt.source
 	}
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(head); err != nil {
-		panic(err) // all of it can be written as JSON
-	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
+	return head
 }
 
-func (r *row) shut() {
-	if r.file != nil {
-		r.file.Close()
-		r.file = nil
+// shut implements cargo.
+func (l *pushLoad) shut() {
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
 	}
-}
-
-// Close is called by the transport, always and once it reads no more.
-func (r *row) Close() error {
-	r.once.Do(func() {
-		r.shut()
-		close(r.end)
-	})
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,6 +26,10 @@ type rowBox struct {
 	kept, alone map[string]string
 	requests    int
 	verdict     func(request int, path, sum string) (line string, cut bool)
+	// for an import
+	head  func(fileAhead)   // hears what is said of each file; nil: nobody asks
+	taken map[string]string // names that have something, and its hash
+	old   bool              // does not know all that is said of a file
 }
 
 func (b *rowBox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,6 +40,14 @@ func (b *rowBox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"id":"me","username":"ada"}`)
 	case r.URL.Path == "/v1/blobs/known":
 		fmt.Fprint(w, `{"known":[]}`)
+	case b.taken[strings.TrimPrefix(r.URL.Path, "/v1/files/")] != "":
+		if r.Method == http.MethodHead {
+			w.Header().Set("ETag", `"`+b.taken[strings.TrimPrefix(r.URL.Path, "/v1/files/")]+`"`)
+			return
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusPreconditionFailed)
+		fmt.Fprint(w, `{"type":"urn:yunbox:problem:precondition-failed","title":"t"}`)
 	case r.Method == http.MethodPut:
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -71,6 +84,13 @@ func (b *rowBox) row(w http.ResponseWriter, r *http.Request) {
 		if err := errors.Join(err, json.Unmarshal(line, &head)); err != nil {
 			b.t.Errorf("%q: %v", line, err)
 			return
+		}
+		if b.old {
+			fmt.Fprint(w, `{"problem":{"type":"urn:yunbox:problem:invalid","title":"t"}}`+"\n")
+			return
+		}
+		if b.head != nil {
+			b.head(head)
 		}
 		h := sha256.New()
 		if _, err := io.CopyN(h, body, head.Size); err != nil {
@@ -177,7 +197,8 @@ func TestPushManyOfFilesThatChange(t *testing.T) {
 		e.id = statID(info)
 		jobs = append(jobs, job{e, false})
 	}
-	r := newRow(p, jobs)
+	l := &pushLoad{p: p, jobs: jobs, next: new(atomic.Int64)}
+	r := newRow(l)
 	_, r.flow = newFlow(t.Context())
 	defer r.flow.stop()
 	buf := make([]byte, 1000)
@@ -200,7 +221,7 @@ func TestPushManyOfFilesThatChange(t *testing.T) {
 	if third != strings.Repeat("a", 5002) {
 		t.Errorf("the one after it has %d bytes", len(third))
 	}
-	if left := r.unsettled(); len(left) != 3 {
+	if left := l.unsettled(r); len(left) != 3 {
 		t.Errorf("%d of 3 files are to be sent again", len(left))
 	}
 }

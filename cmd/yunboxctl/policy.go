@@ -109,13 +109,17 @@ func (a *app) policyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			after, err := c.newest(cmd.Context(), "storage")
+			if err != nil {
+				return err
+			}
 			if err := a.confirm(*yes, fmt.Sprintf(question, strings.TrimRight(p.Text, "\n"), p.Revision), command); err != nil {
 				return err
 			}
 			var receipt json.RawMessage
 			in := map[string]any{"accepted": accepted, "revision": p.Revision}
 			if accepted {
-				in["fourteen"] = true // it was asked with the rest
+				in["fourteen"], in["after"] = true, after // the age was asked with the rest
 			}
 			if err := c.call(cmd.Context(), "PUT", "/v1/policy", in, &receipt); err != nil {
 				return err

@@ -91,6 +91,8 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 	}
 	if n := s.Requests.Overdue; n > 0 {
 		find(doctor.Fail, "requests", plural(n, "request", "requests")+" of people had to be answered by now.", "`yunboxctl request list`")
+	} else if n := s.Requests.Open; n > 0 {
+		find(doctor.Warn, "requests", plural(n, "request of somebody waits", "requests of people wait")+" for an answer, by "+s.Requests.Due+" at the latest.", "`yunboxctl request list`")
 	}
 	if s.Scrub.Oldest != nil && s.Scrub.Days > 0 && now.Sub(*s.Scrub.Oldest) > time.Duration(s.Scrub.Days+10)*24*time.Hour {
 		find(doctor.Warn, "scrub", "Some contents were not read back for "+days(now.Sub(*s.Scrub.Oldest))+".", "Leave the box on at night, or `yunboxctl scrub --full`.")

@@ -64,6 +64,8 @@ type Options struct {
 	Log *slog.Logger
 	// Passwords is how many are checked at the same time, 19 MiB each; 0: two.
 	Passwords int
+	// System is what the computer's clock says, by which authenticators are read; nil is Now.
+	System func() time.Time
 	// Now is the clock, that of Tx.Sure; nil is time.Now. Transactions use that of the
 	// database.
 	Now func() time.Time
@@ -71,11 +73,12 @@ type Options struct {
 
 // Accounts are the people of one box. It is safe for concurrent use.
 type Accounts struct {
-	db   *db.DB
-	log  *audit.Log
-	opt  Options
-	slog *slog.Logger
-	now  func() time.Time
+	db     *db.DB
+	log    *audit.Log
+	opt    Options
+	slog   *slog.Logger
+	now    func() time.Time
+	system func() time.Time
 
 	hasher   *hasher
 	logins   *loginLimiter
@@ -109,6 +112,9 @@ func Open(ctx context.Context, d *db.DB, log *audit.Log, opt Options) (*Accounts
 	}
 	if a.now == nil {
 		a.now = time.Now
+	}
+	if a.system = opt.System; a.system == nil {
+		a.system = a.now
 	}
 	a.invited.changed = make(chan struct{}, 1)
 	a.hasher = newHasher(opt.Passwords)

@@ -66,7 +66,7 @@ func (a *Accounts) BeginFactor(ctx context.Context, p ident.Principal) (e Enrolm
 		e.Expires = tx.Now.Add(enrolFor).UTC().Truncate(time.Millisecond)
 		_, err := tx.Exec(`INSERT INTO totp (user, pending, begun) VALUES (?1, ?2, ?3)
 			ON CONFLICT (user) DO UPDATE SET pending = excluded.pending, begun = excluded.begun`,
-			int64(p.User), sealed, tx.Now.UnixMilli())
+			int64(p.User), sealed, tx.Sure.UnixMilli())
 		return err
 	})
 	e.Secret, e.URI = base32Plain.EncodeToString(secret), totpURI(a.opt.Name, p.Name, secret)
@@ -100,9 +100,9 @@ func (a *Accounts) ConfirmFactor(ctx context.Context, p ident.Principal, code st
 		return nil, err
 	}
 	code = cleanCode(code)
-	step, ok := totpMatch(secret, code, now, totpSkew)
+	step, ok := totpMatch(secret, code, a.system(), totpSkew)
 	if !ok {
-		return nil, notConfirmed(op, secret, code, now)
+		return nil, notConfirmed(op, secret, code, a.system())
 	}
 	kept, err := a.sealSecret(p.User, secretName, secret)
 	if err != nil {
@@ -341,14 +341,15 @@ func (a *Accounts) checkTOTP(ctx context.Context, op string, l login, code, remo
 			Title: "The box can no longer check your authenticator", Detail: "The key for its secret is gone.",
 			Hint: "Use a recovery code, or have the second factor reset on the box with `yunboxctl user reset-factor`."}
 	}
-	step, ok := totpMatch(secret, code, now, totpSkew)
+	// Not the sure time: that may be days behind a clock that is right, or run ahead of one that is.
+	step, ok := totpMatch(secret, code, a.system(), totpSkew)
 	if !ok {
 		return codeProof{}, wrongCode(op)
 	}
 	a.codes.Give(now, key)
 	if step <= l.step {
 		e := wrongCode(op)
-		if l.step > totpStep(now)+totpSkew {
+		if l.step > totpStep(a.system())+totpSkew {
 			e.Detail = "The box's clock was set back to before the last code that it took."
 			e.Hint = "Put the clock right, or use a recovery code."
 		}

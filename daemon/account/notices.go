@@ -67,7 +67,7 @@ func (a *Accounts) notify(tx *db.Tx, user ident.UserID, kind string, device iden
 func (a *Accounts) addNotice(tx *db.Tx, user ident.UserID, kind string, device ident.DeviceID, name string) error {
 	if _, err := tx.Exec(`DELETE FROM notice WHERE user = ?1 AND (time < ?2 OR id <=
 		(SELECT id FROM notice WHERE user = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))`,
-		int64(user), tx.Now.Add(-noticeLife).UnixMilli(), maxNotices-1); err != nil {
+		int64(user), tx.Sure.Add(-noticeLife).UnixMilli(), maxNotices-1); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`INSERT INTO notice (user, time, kind, device, name) VALUES (?,?,?,?,?)`,
@@ -126,11 +126,10 @@ func (a *Accounts) Everybody(tx *db.Tx) (people []ident.UserID, err error) {
 
 // tell adds a notice about what somebody without a session does, once an hour.
 func (a *Accounts) tell(ctx context.Context, user ident.UserID, kind string) error {
-	since := a.now().Add(-onceAn).UnixMilli()
 	var told bool
-	asks := func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM notice WHERE user = ? AND kind = ? AND time > ?)`,
-			int64(user), kind, since).Scan(&told)
+	asks := func(tx *db.Tx) error { // one from a time to come is of a clock that ran ahead
+		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM notice WHERE user = ? AND kind = ? AND time > ? AND time <= ?)`,
+			int64(user), kind, tx.Now.Add(-onceAn).UnixMilli(), tx.Now.UnixMilli()).Scan(&told)
 	}
 	if err := a.db.Read(ctx, asks); err != nil || told {
 		return err

@@ -91,10 +91,9 @@ type Decision struct {
 	// How names the way: "page", "app", "yunboxctl", …; 1 to 64 bytes of a-z, 0-9,
 	// dot, dash and underscore.
 	How string
-	// After is the ID of the newest receipt about the purpose that the person had seen when
-	// they decided, "" if there was none. If another decision about it came in between, this
-	// one came too late and is refused: it may be an old request that was sent again. nil:
-	// whatever was decided before.
+	// After is what Consent.Newest was when the person decided. If another decision about the
+	// purpose came in between, or the policy was declined, this one came too late and is
+	// refused: it may be an old request that was sent again. nil: whatever was decided before.
 	After *string
 }
 
@@ -126,6 +125,10 @@ type Consent struct {
 	PolicyRevision string
 	PurposeVersion int
 	Time           time.Time // UTC, whole milliseconds
+	// Newest is the ID of the newest receipt about the purpose, for whichever device, or of
+	// a decline of the whole policy if that is newer; "" if there is none. A decision that
+	// is made on seeing this comes After it.
+	Newest string
 }
 
 // Ledger is the box's record of decisions, and the only maker of Grants. It is
@@ -276,8 +279,9 @@ func (c *Catalogue) state(info *Info, d, core decision, declined int64) State {
 // which u decided apart.
 func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 	p := person{latest: map[slot]decision{}}
+	newest := map[Purpose]entry{}
 	err := l.db.Read(ctx, func(tx *db.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT purpose, device, max(seq), granted, actor, purpose_version, policy_revision, time
+		rows, err := tx.QueryContext(ctx, `SELECT purpose, device, max(seq), granted, actor, purpose_version, policy_revision, time, hash
 			FROM consent_ledger WHERE user = ? GROUP BY purpose, device`, u)
 		if err != nil {
 			return err
@@ -287,11 +291,13 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 			var s slot
 			var d decision
 			var ms int64
-			if err := rows.Scan(&s.purpose, &s.device, &d.seq, &d.granted, &d.actor, &d.version, &d.revision, &ms); err != nil {
+			var hash []byte
+			if err := rows.Scan(&s.purpose, &s.device, &d.seq, &d.granted, &d.actor, &d.version, &d.revision, &ms, &hash); err != nil {
 				return err
 			}
 			d.time = time.UnixMilli(ms).UTC()
 			p.latest[s] = d
+			newest[s.purpose] = newest[s.purpose].or(entry{d.seq, hash})
 		}
 		return rows.Err()
 	})
@@ -316,10 +322,25 @@ func (l *Ledger) State(ctx context.Context, u ident.UserID) ([]Consent, error) {
 			list = append(list, Consent{
 				Purpose: info.ID, Device: dev, State: l.judge(u, info, d, core, declined),
 				PolicyRevision: d.revision, PurposeVersion: d.version, Time: d.time,
+				Newest: hex.EncodeToString(newest[info.ID].or(newest[WholePolicy]).hash),
 			})
 		}
 	}
 	return list, nil
+}
+
+// An entry of the ledger by its place and its hash.
+type entry struct {
+	seq  int64
+	hash []byte
+}
+
+// or returns the later of two.
+func (e entry) or(o entry) entry {
+	if o.seq > e.seq {
+		return o
+	}
+	return e
 }
 
 // check refuses a decision that makes no sense or is not the actor's to make.
@@ -518,14 +539,15 @@ func latest(tx *db.Tx, u ident.UserID, s slot) (previous, error) {
 // before people come.
 func (l *Ledger) OnRefusal(fn func(*db.Tx, Decision) error) { l.refused = fn }
 
-// overtaken refuses a decision that was made before another one about the purpose.
+// overtaken refuses a decision that was made before another one about the purpose, or
+// before the policy was declined, which ended that purpose for good.
 func overtaken(tx *db.Tx, d Decision, info *Info) error {
 	if d.After == nil {
 		return nil
 	}
 	var newest []byte
-	err := tx.QueryRow(`SELECT hash FROM consent_ledger WHERE seq = (SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose = ?2)`,
-		d.User, d.Purpose).Scan(&newest)
+	err := tx.QueryRow(`SELECT hash FROM consent_ledger WHERE seq = (SELECT max(seq) FROM consent_ledger WHERE user = ?1 AND purpose IN (?2, ?3))`,
+		d.User, d.Purpose, WholePolicy).Scan(&newest)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
@@ -534,8 +556,8 @@ func overtaken(tx *db.Tx, d Decision, info *Info) error {
 	}
 	return &problem.Error{
 		Kind: problem.Conflict, Op: "consent.record", Title: "There is a newer decision",
-		Detail:  fmt.Sprintf("“%s” was decided anew after this decision was made.", info.Text["en"].Title),
-		Hint:    "Look how it stands (GET /v1/consents, or the page) and decide again.",
+		Detail:  fmt.Sprintf("“%s” was decided anew after this decision was made, so that nothing was changed.", info.Text["en"].Title),
+		Hint:    "Look how it stands now, and decide again.",
 		Members: map[string]any{"purpose": string(info.ID), "page": consentPage},
 	}
 }

@@ -109,6 +109,22 @@ func (h *house) check(g Grant, p Purpose) error {
 	return h.db.Write(context.Background(), func(tx *db.Tx) error { return g.Check(tx, p) })
 }
 
+// newest is what a decision about p is made after.
+func (h *house) newest(u ident.UserID, p Purpose) string {
+	h.t.Helper()
+	list, err := h.State(h.t.Context(), u)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, c := range list {
+		if c.Purpose == p {
+			return c.Newest
+		}
+	}
+	h.t.Fatalf("no state of %s", p)
+	return ""
+}
+
 func (h *house) state(u ident.UserID, dev ident.DeviceID, p Purpose) State {
 	h.t.Helper()
 	list, err := h.State(h.t.Context(), u)
@@ -502,10 +518,29 @@ func TestALateDecisionIsRefused(t *testing.T) { // R20 R22
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := yes(newest[0].Record); err != nil {
+	if seen := h.newest(ann, AlbumBackup); seen != newest[0].Record {
+		t.Errorf("%s is the newest receipt, and %s is shown as that", newest[0].Record, seen)
+	}
+	again, err := yes(newest[0].Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Declining the policy is a no to everything, for good; accepting it anew is a yes to storage alone.
+	accept := func(after string) (Receipt, error) {
+		return h.Record(t.Context(), Decision{User: ann, Actor: ann, Purpose: Storage, Granted: true, PolicyRevision: h.cat.current().Revision, How: "test", After: &after})
+	}
+	h.decide(ann, 0, WholePolicy, false)
+	if _, err := accept(""); problem.KindOf(err) != problem.Conflict {
+		t.Errorf("an acceptance from before the policy was declined: %v", err)
+	}
+	if _, err := accept(h.newest(ann, Storage)); err != nil {
+		t.Fatal(err)
+	}
+	late("one from before the policy was declined", again.Record)
+	if _, err := yes(h.newest(ann, AlbumBackup)); err != nil {
 		t.Error(err)
 	}
-	if r := h.verify(); r.Entries != 4 {
+	if r := h.verify(); r.Entries != 7 {
 		t.Errorf("%d entries", r.Entries)
 	}
 }

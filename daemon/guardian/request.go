@@ -157,7 +157,7 @@ func (r *Room) TakeBack(ctx context.Context, child ident.UserID, id RequestID) e
 // Answer says yes or no to a request of a child for which g stands. A yes is a consent,
 // under the policy that g has read; a no ends one that was suspended. receipt is what the
 // box signs for it.
-func (r *Room) Answer(ctx context.Context, g ident.Principal, id RequestID, yes bool, revision, how string) (receipt consent.Receipt, err error) {
+func (r *Room) Answer(ctx context.Context, g ident.Principal, id RequestID, yes bool, revision string, after *string, how string) (receipt consent.Receipt, err error) {
 	const op = "guardian.answer"
 	var child ident.UserID
 	var q Request
@@ -181,22 +181,27 @@ func (r *Room) Answer(ctx context.Context, g ident.Principal, id RequestID, yes 
 	if err != nil {
 		return receipt, err
 	}
-	if receipt, err = r.Decide(ctx, g, child, q.Purpose, yes, revision, how); err != nil {
+	if receipt, err = r.Decide(ctx, g, child, q.Purpose, yes, revision, after, how); err != nil {
 		return receipt, err
 	}
 	// The decision has answered it, unless the ledger said so already.
 	return receipt, r.DB.Write(ctx, func(tx *db.Tx) error { return answer(tx, child, q.Purpose, yes, g.User) })
 }
 
-// Decide records what g decides for child about a purpose, for all of its devices.
-func (r *Room) Decide(ctx context.Context, g ident.Principal, child ident.UserID, p consent.Purpose, yes bool, revision, how string) (consent.Receipt, error) {
+// Decide records what g decides for child about a purpose, for all of its devices. A yes
+// comes after the receipt that it names, as consent.Decision says; nil: after any.
+func (r *Room) Decide(ctx context.Context, g ident.Principal, child ident.UserID, p consent.Purpose, yes bool, revision string, after *string, how string) (consent.Receipt, error) {
 	if err := r.MustStand(ctx, g.User, child); err != nil {
 		return consent.Receipt{}, err
 	}
 	if _, err := r.purpose(p); err != nil { // not the policy as a whole: that is the child's own no
 		return consent.Receipt{}, err
 	}
-	return r.Consent.Record(ctx, consent.Decision{User: child, Actor: g.User, Purpose: p, Granted: yes, PolicyRevision: revision, How: how})
+	d := consent.Decision{User: child, Actor: g.User, Purpose: p, Granted: yes, PolicyRevision: revision, How: how}
+	if yes {
+		d.After = after // a no is always heard
+	}
+	return r.Consent.Record(ctx, d)
 }
 
 // answer closes the open request of child for p.

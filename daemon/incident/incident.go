@@ -327,16 +327,16 @@ func (r *Room) Send(ctx context.Context, by By, id ident.ItemID, publish bool) (
 		}
 	}
 	err = r.opt.DB.Write(ctx, func(tx *db.Tx) error {
-		now := tx.Now.UnixMilli()
+		now, sure := tx.Now.UnixMilli(), tx.Sure.UnixMilli()
 		res, err := tx.Exec(`UPDATE incident SET sent = ?1, publish_due = CASE WHEN ?2 THEN NULL ELSE ?3 END WHERE id = ?4 AND sent IS NULL AND changed = ?5`,
-			now, publish, tx.Now.Add(publishAfter).UnixMilli(), int64(id), i.Changed.UnixMilli())
+			now, publish, tx.Sure.Add(publishAfter).UnixMilli(), int64(id), i.Changed.UnixMilli())
 		if err := r.changed(tx, res, err, id); err != nil {
 			return err
 		}
 		for _, u := range people {
 			state, due := "none", any(nil)
 			if mailed[u] {
-				state, due = "waiting", now
+				state, due = "waiting", sure
 			}
 			// Somebody whose account ended meanwhile is left out.
 			if _, err := tx.Exec(`INSERT INTO incident_person (incident, user, mail, tries, due) SELECT ?1, id, ?3, 0, ?4 FROM user WHERE id = ?2`,

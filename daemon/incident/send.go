@@ -149,7 +149,7 @@ func (r *Room) outcome(ctx context.Context, e errand, state string, wait time.Du
 	return r.opt.DB.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
 		var due, mailed any
 		if state == "waiting" {
-			due = tx.Now.Add(wait).UnixMilli()
+			due = tx.Sure.Add(wait).UnixMilli()
 		}
 		if state == "sent" {
 			mailed = tx.Now.UnixMilli()

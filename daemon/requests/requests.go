@@ -146,7 +146,7 @@ func (r *Room) Write(ctx context.Context, p ident.Principal, remote string, w Wi
 		if open >= most {
 			return &problem.Error{Kind: problem.Conflict, Op: op, Title: "Too many requests wait for an answer", Hint: "Wait until some are answered, or speak to whoever runs the box."}
 		}
-		today := tx.Now.Local()
+		today := today(tx)
 		due, err := (&calendar{files: r.opt.Calendar}).after(today, WorkingDays)
 		if err != nil {
 			// A file that cannot be read must not keep anybody from complaining.
@@ -197,6 +197,15 @@ func hashCode(code string) []byte {
 	return sum[:]
 }
 
+// today is the day that terms are counted from and held against. While the clock may well
+// be wrong it is that of the sure time: one that runs ahead would give an answer years.
+func today(tx *db.Tx) time.Time {
+	if tx.Unsure {
+		return tx.Sure.Local()
+	}
+	return tx.Now.Local()
+}
+
 const columns = `SELECT id, coalesce(user, 0), kind, text, contact, verified, received, due, state, answer, closed FROM request`
 
 func scan(row interface{ Scan(...any) error }, today string) (q Request, err error) {
@@ -219,7 +228,7 @@ func (r *Room) list(ctx context.Context, query string, args ...any) (list []Requ
 		}
 		defer rows.Close()
 		for rows.Next() {
-			q, err := scan(rows, tx.Now.Local().Format(time.DateOnly))
+			q, err := scan(rows, today(tx).Format(time.DateOnly))
 			if err != nil {
 				return err
 			}
@@ -292,14 +301,15 @@ func (r *Room) Answer(ctx context.Context, by account.Actor, id ID, refuse bool,
 
 // Tally is how many requests wait.
 type Tally struct {
-	Open    int64 `json:"open"`
-	Overdue int64 `json:"overdue"`
+	Open    int64  `json:"open"`
+	Overdue int64  `json:"overdue"`
+	Due     string `json:"due,omitempty"` // YYYY-MM-DD: the last day for the most urgent one; "": none is open
 }
 
 // Tally counts the requests that wait for an answer.
 func (r *Room) Tally(ctx context.Context) (t Tally, err error) {
 	err = r.opt.DB.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(due < ?), 0) FROM request WHERE state = 'open'`, tx.Now.Local().Format(time.DateOnly)).Scan(&t.Open, &t.Overdue)
+		return tx.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(due < ?), 0), coalesce(min(due), '') FROM request WHERE state = 'open'`, today(tx).Format(time.DateOnly)).Scan(&t.Open, &t.Overdue, &t.Due)
 	})
 	return t, err
 }

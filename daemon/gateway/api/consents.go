@@ -141,16 +141,17 @@ func granted(c consent.Consent) bool { return c.State == consent.Granted }
 type decideInput struct {
 	Way
 	Body struct {
-		Accepted bool   `json:"accepted" doc:"true: accept; false: decline. Neither is ever meant by leaving it out"`
-		Revision string `json:"revision" doc:"The revision that was read"`
-		Fourteen *bool  `json:"fourteen,omitempty" doc:"What the person says of being 14 or older. It is asked at the first acceptance; that it was said is all that is kept. Who is younger needs a guardian"`
+		Accepted bool    `json:"accepted" doc:"true: accept; false: decline. Neither is ever meant by leaving it out"`
+		Revision string  `json:"revision" doc:"The revision that was read"`
+		After    *string `json:"after,omitempty" maxLength:"64" doc:"With accepted true: as in PUT /v1/consents/{purpose}, about the core purpose. A no is always heard"`
+		Fourteen *bool   `json:"fourteen,omitempty" doc:"What the person says of being 14 or older. It is asked at the first acceptance; that it was said is all that is kept. Who is younger needs a guardian"`
 	} `nameHint:"PolicyDecision"`
 }
 
 func (a *API) decidePolicy(ctx context.Context, in *decideInput) (*receiptAnswer, error) {
 	d := consent.Decision{Purpose: consent.WholePolicy, PolicyRevision: in.Body.Revision}
 	if in.Body.Accepted {
-		d.Purpose, d.Granted = consent.Storage, true
+		d.Purpose, d.Granted, d.After = consent.Storage, true, in.Body.After
 	}
 	p := principal(ctx)
 	if says := in.Body.Fourteen; says != nil && p.Role != ident.Child && in.Body.Accepted {
@@ -227,6 +228,7 @@ type ConsentState struct {
 	Device         *ident.DeviceID `json:"device" doc:"null: all devices"`
 	PolicyRevision string          `json:"policy_revision" doc:"Empty before the first decision"`
 	Time           *moment         `json:"time" nullable:"true" doc:"null before the first decision"`
+	Newest         string          `json:"newest" doc:"record_id of the newest receipt about this purpose, for whichever device, or of declining the policy if that is newer; empty if there is none. A consent that is given on seeing this sends it as after"`
 }
 
 func (a *API) consents(ctx context.Context, _ *struct{}) (*consentsAnswer, error) {
@@ -239,7 +241,7 @@ func (a *API) consents(ctx context.Context, _ *struct{}) (*consentsAnswer, error
 	for _, c := range state {
 		out.Body.Consents = append(out.Body.Consents, ConsentState{
 			Purpose: string(c.Purpose), State: string(c.State), Granted: granted(c), Device: orNull(c.Device),
-			PolicyRevision: c.PolicyRevision, Time: momentOrNull(c.Time),
+			PolicyRevision: c.PolicyRevision, Time: momentOrNull(c.Time), Newest: c.Newest,
 		})
 	}
 	return out, nil
@@ -257,7 +259,7 @@ type grantInput struct {
 		Granted        bool            `json:"granted" doc:"true: withdrawing is DELETE"`
 		PolicyRevision string          `json:"policy_revision" doc:"The revision that was read"`
 		Device         *ident.DeviceID `json:"device,omitempty" doc:"Only for this device; left out: for all"`
-		After          *string         `json:"after,omitempty" maxLength:"64" doc:"The record_id of the newest receipt about this purpose that the person had seen, empty if there was none. If it was decided anew since, this is refused (conflict): a request that was held up, or is sent again, does not undo a withdrawal. Left out: it may"`
+		After          *string         `json:"after,omitempty" maxLength:"64" doc:"What newest of this purpose was in GET /v1/consents when the person decided. If it was decided anew since, or the policy was declined, this is refused (conflict): a request that was held up, or is sent again, does not undo a no. Left out: it may"`
 	} `nameHint:"ConsentDecision"`
 }
 

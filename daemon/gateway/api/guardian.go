@@ -240,13 +240,14 @@ type answerChildInput struct {
 	Way
 	OneRequest
 	Body struct {
-		Answer         string `json:"answer" enum:"yes,no"`
-		PolicyRevision string `json:"policy_revision,omitempty" doc:"With yes: the revision that the guardian has read"`
+		Answer         string  `json:"answer" enum:"yes,no"`
+		PolicyRevision string  `json:"policy_revision,omitempty" doc:"With yes: the revision that the guardian has read"`
+		After          *string `json:"after,omitempty" maxLength:"64" doc:"With yes: as in PUT /v1/children/{id}/consents/{purpose}"`
 	} `nameHint:"GuardianAnswer"`
 }
 
 func (a *API) answerChild(ctx context.Context, in *answerChildInput) (*receiptAnswer, error) {
-	receipt, err := a.guardian.Answer(ctx, principal(ctx), in.ID.ID, in.Body.Answer == "yes", in.Body.PolicyRevision, in.how)
+	receipt, err := a.guardian.Answer(ctx, principal(ctx), in.ID.ID, in.Body.Answer == "yes", in.Body.PolicyRevision, in.Body.After, in.how)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +312,7 @@ func (a *API) childConsents(ctx context.Context, in *OneChild) (*consentsAnswer,
 	for _, c := range state {
 		if c.Device == 0 { // which devices there are is not a guardian's to see
 			out.Body.Consents = append(out.Body.Consents, ConsentState{
-				Purpose: string(c.Purpose), State: string(c.State), Granted: granted(c), PolicyRevision: c.PolicyRevision, Time: momentOrNull(c.Time),
+				Purpose: string(c.Purpose), State: string(c.State), Granted: granted(c), PolicyRevision: c.PolicyRevision, Time: momentOrNull(c.Time), Newest: c.Newest,
 			})
 		}
 	}
@@ -323,8 +324,9 @@ type grantForChildInput struct {
 	OneChild
 	OnePurpose
 	Body struct {
-		Granted        bool   `json:"granted" doc:"true: withdrawing is DELETE"`
-		PolicyRevision string `json:"policy_revision" doc:"The revision that the guardian has read"`
+		Granted        bool    `json:"granted" doc:"true: withdrawing is DELETE"`
+		PolicyRevision string  `json:"policy_revision" doc:"The revision that the guardian has read"`
+		After          *string `json:"after,omitempty" maxLength:"64" doc:"What newest of this purpose was among the child's consents when the guardian decided. If the child or another guardian decided anew since, this is refused (conflict). Left out: it is not"`
 	} `nameHint:"ChildConsent"`
 }
 
@@ -333,11 +335,11 @@ func (a *API) grantForChild(ctx context.Context, in *grantForChildInput) (*recei
 		return nil, &problem.Error{Kind: problem.Invalid, Op: "api.consent", Title: "A consent is withdrawn by DELETE",
 			Hint: "Send \"granted\": true to consent, or DELETE the same path to withdraw."}
 	}
-	return a.decideForChild(ctx, in.Way, in.ID.ID, in.Purpose, true, in.Body.PolicyRevision)
+	return a.decideForChild(ctx, in.Way, in.ID.ID, in.Purpose, true, in.Body.PolicyRevision, in.Body.After)
 }
 
-func (a *API) decideForChild(ctx context.Context, way Way, child ident.UserID, purpose string, yes bool, revision string) (*receiptAnswer, error) {
-	receipt, err := a.guardian.Decide(ctx, principal(ctx), child, consent.Purpose(purpose), yes, revision, way.how)
+func (a *API) decideForChild(ctx context.Context, way Way, child ident.UserID, purpose string, yes bool, revision string, after *string) (*receiptAnswer, error) {
+	receipt, err := a.guardian.Decide(ctx, principal(ctx), child, consent.Purpose(purpose), yes, revision, after, way.how)
 	if err != nil {
 		return nil, err
 	}
@@ -351,7 +353,7 @@ type withdrawForChildInput struct {
 }
 
 func (a *API) withdrawForChild(ctx context.Context, in *withdrawForChildInput) (*receiptAnswer, error) {
-	return a.decideForChild(ctx, in.Way, in.ID.ID, in.Purpose, false, a.consent.Policy().Revision)
+	return a.decideForChild(ctx, in.Way, in.ID.ID, in.Purpose, false, a.consent.Policy().Revision, nil)
 }
 
 type childReceiptsInput struct {

@@ -52,7 +52,7 @@ func (a *API) registerMany() {
 		Method: "POST", Path: "/v1/files", ID: "put-files", Tag: "files", Status: 200,
 		Summary: "Keep many small files, sent in one request",
 		Description: "The body is a row of files, each a line of JSON (16 KiB at most) and then exactly `size` bytes: " +
-			"`{\"path\":\"DCIM/Camera/IMG_0001.jpg\",\"size\":48213}`, and if they are known `sha256` (hex; verified), `mtime`, `source`, `source_path` and `again`, all as in PUT /v1/files/{path}. " +
+			"`{\"path\":\"DCIM/Camera/IMG_0001.jpg\",\"size\":48213}`, and if they are known `sha256` (hex; verified), `mtime`, `source`, `source_path` and `again`, all as in PUT /v1/files/{path}, and `absent`, as its If-None-Match: * (what is there already is left alone). " +
 			"The answer is a line of JSON for each file as soon as that one is on stable storage or is refused, in whatever order that happens: " +
 			"FileLine, with `n`, its place in the request from 0. A file that is refused (no consent, another hash than announced, no room …) " +
 			"does not stop those after it; its bytes are skipped. A line without `n` says why the request ended before its end. " +
@@ -79,6 +79,7 @@ type fileAhead struct {
 	SourcePath string `json:"source_path"`
 	MTime      string `json:"mtime"`
 	Again      bool   `json:"again"`
+	Absent     bool   `json:"absent"`
 
 	noText bool // the line is not UTF-8
 }
@@ -270,6 +271,11 @@ func (m *many) take(n int, head fileAhead, f *manyFile) error {
 	grant, err := m.a.ingest.Grant(ctx, m.user, meta)
 	if err != nil {
 		return err
+	}
+	if head.Absent {
+		if err := m.a.mustBeAbsent(ctx, &meta); err != nil {
+			return err
+		}
 	}
 	intake, err := m.a.ingest.Begin(ctx, grant, meta)
 	if err != nil {

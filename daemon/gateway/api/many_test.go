@@ -167,6 +167,18 @@ func TestManyFiles(t *testing.T) {
 			t.Errorf("%d files are kept of 3", n)
 		}
 	}
+	// What is there is left alone, if that is wanted.
+	s := w.sendMany(w.ada)
+	go func() {
+		_, _ = io.WriteString(s.body, oneOf("v1/first.jpg", "another", `,"absent":true`)+oneOf("v1/second.jpg", "another", `,"absent":true`))
+		s.body.Close()
+	}()
+	if said := s.rest(); len(said) != 2 || said[0].kind() != "precondition-failed" || said[1].SHA256 != sha("another") {
+		t.Errorf("%+v", said)
+	}
+	if got := w.ask(w.ada, "GET", "/v1/files/v1/first.jpg", ""); string(got.body) == "another" {
+		t.Error("what was there was replaced")
+	}
 	w.ask(w.ada, "POST", "/v1/files", "x", "Content-Type", "text/plain").is(t, "another media type", 415, "unsupported-media")
 	w.ask(w.ada, "POST", "/v1/files?source=album", "x", "Content-Type", manyType).is(t, "a source for all", 400, "invalid")
 	w.ask(w.ada, "POST", "/v1/files?device=x", "x", "Content-Type", manyType).is(t, "no device", 400, "invalid")

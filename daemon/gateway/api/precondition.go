@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -28,13 +29,30 @@ func (a *API) conditions(r *http.Request, meta *ingest.Meta) error {
 		return err
 	}
 	if noneMatch != "" && !current.IsZero() && content.HasTag(noneMatch, current) {
-		return preconditionFailed("A file of that name is there already.", "Take another name, or leave out If-None-Match to keep the old content as a version.")
+		return nameTaken()
 	}
 	meta.IfAbsent = noneMatch != "" && current.IsZero()
 	if match != "" {
 		meta.IfRef = current
 	}
 	return nil
+}
+
+// mustBeAbsent is conditions for "If-None-Match: *", of one file among many.
+func (a *API) mustBeAbsent(ctx context.Context, meta *ingest.Meta) error {
+	_, err := a.catalog.Lookup(ctx, principal(ctx).User, meta.Path)
+	switch {
+	case err == nil:
+		return nameTaken()
+	case !errors.Is(err, &problem.Error{Kind: problem.NotFound}):
+		return err
+	}
+	meta.IfAbsent = true
+	return nil
+}
+
+func nameTaken() error {
+	return preconditionFailed("A file of that name is there already.", "Take another name, or leave out If-None-Match to keep the old content as a version.")
 }
 
 // checkIfMatch holds an If-Match header, "" for none, against the content that

@@ -77,6 +77,8 @@ export interface Consent {
   device: string | null;
   policy_revision: string;
   time: string | null;
+  /** The newest receipt about the purpose, "" if there is none. */
+  newest: string;
 }
 /** A consent receipt, as far as the page reads it; the whole is shown and saved as it came. */
 export interface Receipt {

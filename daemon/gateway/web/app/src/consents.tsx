@@ -1,47 +1,13 @@
 import { useEffect, useState } from 'preact/hooks';
-import { call, get, type Changes, type Consent, type Device, type Policy, type Purpose, type Receipt } from './api';
+import { call, get, type Consent, type Purpose, type Receipt } from './api';
+import { decide, heard, newest, onDevice, stateOf, useConsents, type Consents } from './decide';
 import { Icon } from './icons';
 import { dateTime, lang, t, word } from './i18n';
 import { PolicyText } from './policy';
 import { Background, Decline, WhatIsNew } from './revisions';
 import { route } from './route';
 import { refresh, session } from './session';
-import { Button, Dialog, Empty, Head, ProblemNote, save, say, Show, Switch, useAct, useLoad, type Loaded } from './ui';
-
-export interface Consents {
-  policy: Policy;
-  purposes: Purpose[];
-  states: Consent[];
-  devices: Device[];
-  changes: Changes;
-}
-
-export const useConsents = (): Loaded<Consents> =>
-  useLoad(async () => {
-    const [policy, { purposes }, { consents }, { devices }, changes] = await Promise.all([
-      get<Policy>(`/v1/policy?lang=${lang.value}`),
-      get<{ purposes: Purpose[] }>(`/v1/purposes?lang=${lang.value}`),
-      get<{ consents: Consent[] }>('/v1/consents'),
-      get<{ devices: Device[] }>('/v1/devices'),
-      get<Changes>(`/v1/policy/changes?lang=${lang.value}`),
-    ]);
-    return { policy, purposes, states: consents, devices, changes };
-  }, [lang.value]);
-
-export const stateOf = (c: Consents, purpose: string, device: string | null = null) => c.states.find((s) => s.purpose === purpose && (s.device ?? null) === device);
-
-/** Whether a purpose may be pursued on a device: the later of its own decision and the one for all devices counts. */
-export function onDevice(c: Consents, purpose: string, device: string): boolean {
-  const all = stateOf(c, purpose), own = stateOf(c, purpose, device);
-  return (own?.time && (!all?.time || own.time > all.time) ? own : all)?.granted ?? false;
-}
-
-/** Records a decision; the switch moves when the box has it. */
-export async function decide(c: Consents, purpose: string, granted: boolean, device: string | null) {
-  const path = '/v1/consents/' + encodeURIComponent(purpose);
-  if (granted) await call('PUT', path, { granted: true, policy_revision: c.policy.revision, ...(device ? { device } : {}) });
-  else await call('DELETE', path + (device ? '?device=' + encodeURIComponent(device) : ''));
-}
+import { Button, Dialog, Empty, Head, ProblemNote, save, say, Show, Switch, useAct, useLoad } from './ui';
 
 export function ConsentsPage() {
   const consents = useConsents();
@@ -80,10 +46,13 @@ export function PolicyCard({ consents: c, changed, open }: { consents: Consents;
       return;
     }
     void act.run(async () => {
-      await call('PUT', '/v1/policy', { accepted: true, revision: c.policy.revision, ...(first && { fourteen: true }) });
-      await refresh();
-      setRead(false);
-      changed();
+      try {
+        await heard(call('PUT', '/v1/policy', { accepted: true, revision: c.policy.revision, after: newest(c.states, core?.id ?? ''), ...(first && { fourteen: true }) }));
+        await refresh();
+      } finally { // what was decided elsewhere meanwhile is to be seen, and ticked anew
+        setRead(false);
+        changed();
+      }
       say(t('policy.saidYes'));
     });
   };
@@ -153,8 +122,7 @@ function PurposeCard({ consents: c, purpose: p, changed }: { consents: Consents;
   }, [wanted]);
   const set = (granted: boolean, device: string | null) =>
     void act.run(async () => {
-      await decide(c, p.id, granted, device);
-      changed();
+      await decide(c, p.id, granted, device).finally(changed);
       say(t(granted ? 'consents.saidYes' : 'consents.saidNo', { purpose: p.title }));
     });
   return (

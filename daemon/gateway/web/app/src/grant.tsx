@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { call, get, type Device } from './api';
-import { decide, onDevice, PolicyCard, stateOf, useConsents, type Consents } from './consents';
+import { PolicyCard } from './consents';
+import { decide, onDevice, stateOf, useConsents, type Consents } from './decide';
 import { t } from './i18n';
 import { route } from './route';
 import { refresh } from './session';
@@ -26,7 +27,7 @@ export function Grant() {
         {(l) => (
           <Show of={consents}>
             {(c) => stateOf(c, c.purposes.find((p) => p.core)?.id ?? '')?.granted
-              ? <GrantForm login={l} consents={c} path={path} done={() => setDone(true)} />
+              ? <GrantForm login={l} consents={c} path={path} changed={consents.reload} done={() => setDone(true)} />
               : <PolicyCard consents={c} changed={consents.reload} open />}
           </Show>
         )}
@@ -35,7 +36,7 @@ export function Grant() {
   );
 }
 
-function GrantForm({ login, consents: c, path, done }: { login: Login; consents: Consents; path: string; done: () => void }) {
+function GrantForm({ login, consents: c, path, changed, done }: { login: Login; consents: Consents; path: string; changed: () => void; done: () => void }) {
   const backups = c.purposes.filter((p) => !p.core && p.available && p.per_device && (p.sources ?? []).length > 0);
   const [name, setName] = useState('');
   const [on, setOn] = useState<Record<string, boolean>>({});
@@ -47,7 +48,13 @@ function GrantForm({ login, consents: c, path, done }: { login: Login; consents:
     void act.run(async () => {
       const d = device ?? (await call<Device>('POST', '/v1/devices', { name, kind: 'phone' }));
       setDevice(d);
-      for (const p of backups) if (wanted(p.id) !== onDevice(c, p.id, d.id)) await decide(c, p.id, wanted(p.id), d.id);
+      try {
+        for (const p of backups) if (wanted(p.id) !== onDevice(c, p.id, d.id)) await decide(c, p.id, wanted(p.id), d.id);
+      } catch (e) { // decided elsewhere meanwhile: as it stands now, to be chosen again
+        setOn({});
+        changed();
+        throw e;
+      }
       await call('POST', path, { device: d.id });
       await refresh();
       done();

@@ -1,7 +1,6 @@
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { AccountPage } from './account';
-import { ConsentsPage } from './consents';
 import { WorkBar } from './duplicates/bar';
 import { FilesPage } from './files';
 import { Problem } from './api';
@@ -19,12 +18,11 @@ import { Button, Loading, ProblemNote, say, Toasts } from './ui';
 import { noteUse } from './usage';
 import { queue } from './upload/queue';
 import { UploadPage } from './upload/page';
-import { Welcome } from './welcome';
 
 const pages = [
   { page: 'files', icon: 'files', view: FilesPage },
   { page: 'upload', icon: 'upload', view: UploadPage },
-  { page: 'consents', icon: 'consents', view: ConsentsPage },
+  { page: 'consents', icon: 'consents', view: later(async () => ({ default: (await import('./consents')).ConsentsPage })) },
   { page: 'storage', icon: 'storage', view: StoragePage },
   { page: 'account', icon: 'account', view: AccountPage },
 ] as const satisfies { page: string; icon: IconName; view: unknown }[];
@@ -42,6 +40,9 @@ const below: Record<string, { of: string; view: () => preact.JSX.Element } | und
   binding: { of: 'account', view: later(() => import('./binding/page')) },
   elsewhere: { of: 'account', view: later(async () => ({ default: (await import('./outside/page')).Back })) },
 };
+
+/** What is asked of who has not said yet how they stand to the policy. */
+const Welcome = later(async () => ({ default: (await import('./welcome')).Welcome }));
 
 /** How a new box becomes somebody's, and how somebody comes in who was invited. */
 const FirstRun = later(async () => ({ default: (await import('./firstrun')).FirstRun }));

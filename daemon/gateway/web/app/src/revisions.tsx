@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { call, get, type Changes, type Revision } from './api';
-import type { Consents } from './consents';
+import type { Consents } from './decide';
 import { date, lang, t } from './i18n';
 import { href } from './route';
 import { refresh } from './session';

@@ -1,5 +1,6 @@
 import { t } from './i18n';
-import { PurposeList, PolicyCard, useConsents } from './consents';
+import { PurposeList, PolicyCard } from './consents';
+import { useConsents } from './decide';
 import { endWelcome } from './session';
 import { go } from './route';
 import { Button, Head, Show } from './ui';

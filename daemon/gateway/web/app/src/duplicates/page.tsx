@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { call, get } from '../api';
-import { decide, stateOf, useConsents, type Consents } from '../consents';
+import { decide, stateOf, useConsents, type Consents } from '../decide';
 import { Icon } from '../icons';
 import { dateTime, duration, size, t, word } from '../i18n';
 import { href } from '../route';
@@ -81,7 +81,7 @@ function Consent({ consents: c, changed }: { consents: Consents; changed: () => 
       {act.problem && <ProblemNote problem={act.problem} />}
       <div class="row-end">
         <p class="hint">{d('dups.askHint')}</p>
-        <Button kind="main" busy={act.busy} onClick={() => void act.run(async () => { await decide(c, PURPOSE, true, null); changed(); })}>{d('dups.allow')}</Button>
+        <Button kind="main" busy={act.busy} onClick={() => void act.run(async () => { await decide(c, PURPOSE, true, null).finally(changed); })}>{d('dups.allow')}</Button>
       </div>
     </section>
   );

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import { call, get, type Consent, type Policy, type Purpose, type User } from '../api';
+import { heard, newest } from '../decide';
 import { date, dateTime, lang, learn, table, word } from '../i18n';
 import { PolicyText } from '../policy';
 import { isAdmin, notices, session } from '../session';
@@ -219,13 +220,12 @@ function OneChild({ child, texts, changed }: { child: Child; texts: Texts; chang
   const act = useAct();
   const run = (what: () => Promise<unknown>, said = '') =>
     act.run(async () => {
-      await what();
-      changed();
+      await what().finally(changed);
       if (said) say(said);
     });
   const open = child.requests.filter((q) => q.answer === null);
-  const answer = (id: string, yes: boolean) => () =>
-    void run(() => call('PUT', '/v1/guardianship/requests/' + id, yes ? { answer: 'yes', policy_revision: texts.policy.revision } : { answer: 'no' }));
+  const answer = ({ id, purpose }: Child['requests'][number], yes: boolean) => () =>
+    void run(() => heard(call('PUT', '/v1/guardianship/requests/' + id, yes ? { answer: 'yes', policy_revision: texts.policy.revision, after: newest(consents.value ?? [], purpose) } : { answer: 'no' })));
   return (
     <section class="card">
       <h2>{g('child', { name, month: month(child.of_age) })}</h2>
@@ -240,8 +240,8 @@ function OneChild({ child, texts, changed }: { child: Child; texts: Texts; chang
                 <li key={q.id}>
                   <span class="line-main"><strong>{g('request', { purpose, time: dateTime(q.asked) })}</strong></span>
                   <span class="line-acts">
-                    <Button busy={act.busy} aria-label={g('noOne', { purpose, name })} onClick={answer(q.id, false)}>{g('no')}</Button>
-                    <Button kind="main" busy={act.busy} aria-label={g('yesOne', { purpose, name })} onClick={answer(q.id, true)}>{g('yes')}</Button>
+                    <Button busy={act.busy} aria-label={g('noOne', { purpose, name })} onClick={answer(q, false)}>{g('no')}</Button>
+                    <Button kind="main" busy={act.busy} aria-label={g('yesOne', { purpose, name })} onClick={answer(q, true)}>{g('yes')}</Button>
                   </span>
                 </li>
               );
@@ -254,7 +254,7 @@ function OneChild({ child, texts, changed }: { child: Child; texts: Texts; chang
         {(states) => {
           const on = (id: string) => states.find((s) => s.purpose === id)?.granted ?? false;
           const set = (p: Purpose, yes: boolean) =>
-            void run(() => yes ? call('PUT', `${path}/consents/${p.id}`, { granted: true, policy_revision: texts.policy.revision }) : call('DELETE', `${path}/consents/${p.id}`),
+            void run(() => yes ? heard(call('PUT', `${path}/consents/${p.id}`, { granted: true, policy_revision: texts.policy.revision, after: newest(states, p.id) })) : call('DELETE', `${path}/consents/${p.id}`),
               g(yes ? 'on' : 'offSaid', { name, purpose: p.title }));
           const core = texts.purposes.find((p) => p.core);
           return (

@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'preact/hooks';
 import { call, Problem, type Purpose } from '../api';
-import { decide, onDevice, stateOf, useConsents, type Consents } from '../consents';
+import { decide, onDevice, stateOf, useConsents, type Consents } from '../decide';
 import { Icon, iconOf } from '../icons';
 import { size, t, word, type Key } from '../i18n';
 import { machine } from '../platform';
@@ -139,8 +139,7 @@ function Ask({ consents: c, purpose: p, changed }: { consents: Consents; purpose
   const device = p.per_device ? memory.get('yunbox.device') : null;
   const allow = () =>
     void act.run(async () => {
-      await decide(c, p.id, true, device);
-      changed();
+      await decide(c, p.id, true, device).finally(changed);
       say(t('consents.saidYes', { purpose: p.title }));
     });
   return (

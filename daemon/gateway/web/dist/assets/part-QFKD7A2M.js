@@ -1,0 +1,1 @@
+import{a,b,c}from"./part-ILEJIFCK.js";import"./part-67SB2FHI.js";import"./part-5QKXREOJ.js";import"./part-LNHG5ACA.js";import"./part-QVKGEDB4.js";export{a as ConsentsPage,b as PolicyCard,c as PurposeList};
