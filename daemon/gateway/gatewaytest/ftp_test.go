@@ -84,7 +84,7 @@ func (c *camera) signIn(ctx context.Context) (f *ftpConn, err error) {
 			conn.Close()
 		}
 	}()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, _, err = f.ReadResponse(220); err != nil {
 		return nil, err
 	}

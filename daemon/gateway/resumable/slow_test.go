@@ -80,7 +80,7 @@ func newImpatient(t *testing.T) *impatient {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		for _, err := range []error{server.Shutdown(ctx), <-served, in.Close(ctx), d.Close(), store.Close()} {
 			if err != nil {
