@@ -203,7 +203,7 @@ func (w *world) stopBox(sig os.Signal) error {
 			return fmt.Errorf("the box ended with %w", err)
 		}
 		return nil
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		box.Process.Signal(syscall.SIGQUIT) // the log then says where it hangs
 		<-ended
 		return fmt.Errorf("the box did not stop on %v", sig)
@@ -250,7 +250,7 @@ func cmdNewSoon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: new-soon LABEL")
 	}
 	w, old := worldOf(ts), field(ts, args[0], "code")
-	for range 600 {
+	for range 2400 {
 		var label struct{ Code string }
 		if out, err := w.ctl("--state", w.state, "--json", "label"); err == nil && json.Unmarshal(out, &label) == nil && label.Code != "" && label.Code != old {
 			return
@@ -451,7 +451,7 @@ func cmdWireDone(ts *testscript.TestScript, neg bool, args []string) {
 func cmdWireHolds(ts *testscript.TestScript, neg bool, args []string) {
 	select {
 	case <-worldOf(ts).wire.held:
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		ts.Fatalf("the wire never got so far")
 	}
 }
@@ -532,7 +532,7 @@ func cmdOnBoxSoon(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && strings.Contains(string(out), args[0]) {
 			return
 		}
-		if time.Since(begin) > time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			ts.Fatalf("%s never came: %v: %s", args[0], err, out)
 		}
 	}
@@ -549,7 +549,7 @@ func cmdSaidSoon(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && pattern.Match(b) {
 			return
 		}
-		if time.Since(begin) > time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			ts.Fatalf("%s does not say %s: %v: %s", args[0], args[1], err, b)
 		}
 	}
@@ -570,7 +570,7 @@ func cmdInboxSoon(ts *testscript.TestScript, neg bool, args []string) {
 				return
 			}
 		}
-		if time.Since(begin) > time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			ts.Fatalf("%s never stood at %s: %s", args[0], args[1], out)
 		}
 	}
@@ -584,7 +584,7 @@ func cmdGoneSoon(ts *testscript.TestScript, neg bool, args []string) {
 		if _, err := os.Lstat(ts.MkAbs(args[0])); os.IsNotExist(err) {
 			return
 		}
-		if time.Since(begin) > time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			ts.Fatalf("%s is still there", args[0])
 		}
 	}
