@@ -69,7 +69,7 @@ func newImpatient(t *testing.T) *impatient {
 		must(err)
 	}
 
-	server := httpd.New(httpd.Options{Identity: identity, Accounts: accounts, Limits: httpd.Limits{Patience: 300 * time.Millisecond}})
+	server := httpd.New(httpd.Options{Identity: identity, Accounts: accounts, Limits: httpd.Limits{Patience: time.Second}})
 	face := api.New(api.Options{Server: server})
 	resumable.New(resumable.Options{
 		Ingest: in,
