@@ -30,6 +30,8 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"yunbox.local/daemon/daemontest"
 )
 
 // The manual is the test: every file in testdata is a story in shell words, told
@@ -172,7 +174,7 @@ func (w *world) launch() error {
 	defer w.mu.Unlock()
 	addr := w.addr
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = daemontest.Address(w.env.Defer)
 	}
 	log, err := os.OpenFile(filepath.Join(w.env.WorkDir, "box.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
