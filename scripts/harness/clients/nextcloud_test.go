@@ -45,7 +45,7 @@ func watch(t *testing.T, target string) *watcher {
 		w.mu.Lock()
 		w.requests = append(w.requests, r.Method+" "+r.URL.Path)
 		w.mu.Unlock()
-		r.Body = &counted{ReadCloser: r.Body, add: func(n int) {
+		r.Body = &counted{ReadCloser: r.Body, left: r.ContentLength, add: func(n int) {
 			w.mu.Lock()
 			w.bytes[r.Method] += int64(n)
 			w.mu.Unlock()
@@ -56,14 +56,23 @@ func watch(t *testing.T, target string) *watcher {
 	return w
 }
 
+// counted is a body that ends by itself. Once the answer has begun, nothing can be read of
+// the one below, not even its end: the proxy would drop the connection to the box then.
 type counted struct {
 	io.ReadCloser
-	add func(int)
+	left int64 // bytes; -1: nobody knows
+	add  func(int)
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
 	n, err := c.ReadCloser.Read(p)
 	c.add(n)
+	if c.left > 0 {
+		c.left -= int64(n)
+	}
 	return n, err
 }
 
