@@ -66,7 +66,7 @@ func TestWhatWasDerivedGoesWithTheConsent(t *testing.T) {
 	}
 	gone := func(what string) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); held() != ""; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); held() != ""; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: %s is left", what, held())
 			}

@@ -115,15 +115,12 @@ func fetchReceipt(t *testing.T, b *daemontest.Box, code string) (f fetched) {
 // finished waits until an account that is due is gone.
 func finished(t *testing.T, b *daemontest.Box, code string) fetched {
 	t.Helper()
-	for range 2000 {
+	wait(t, "the account is there", func() bool {
 		var f fetched
-		if b.Local("POST", "/local/deletion-receipt", map[string]string{"code": code}, &f); f.State == "done" {
-			return fetchReceipt(t, b, code)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal("the account is not gone")
-	return fetched{}
+		b.Local("POST", "/local/deletion-receipt", map[string]string{"code": code}, &f)
+		return f.State == "done"
+	})
+	return fetchReceipt(t, b, code)
 }
 
 // R28, R27: an account is cancelled with its identity proved again; it can be kept for
@@ -137,12 +134,7 @@ func TestACancelledAccountIsNowhere(t *testing.T) {
 	ada.Grant("storage", "album_backup")
 	put(t, ada, "mine.jpg", "3 what nobody may know") // a content that both keep
 	z := zerline(t, b)
-	for range 400 { // the view follows
-		if len(holding(t, filepath.Join(b.State, "tree"), "IMG_39")) > 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	wait(t, "the view shows nothing", func() bool { return len(holding(t, filepath.Join(b.State, "tree"), "IMG_39")) > 0 })
 	if len(holding(t, b.State, "Geheim4711")) < 3 {
 		t.Fatal("the traces that are to vanish were never there")
 	}
@@ -227,25 +219,17 @@ func TestACancelledAccountIsNowhere(t *testing.T) {
 	}
 	b.Pass(100 * day)
 	b.Restart()
-	for range 10 {
-		if r := ask(b.Nobody(), "POST", "/v1/deletion-receipt", `{"code":"`+c.Code+`"}`); r.status == 404 {
-			return
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	t.Error("the receipt is kept for longer than it is said")
+	wait(t, "the receipt is kept for longer than it is said", func() bool {
+		return ask(b.Nobody(), "POST", "/v1/deletion-receipt", `{"code":"`+c.Code+`"}`).status == 404
+	})
 }
 
 // forgotten waits until nothing is being erased any more.
 func forgotten(t *testing.T, p *daemontest.Person) {
 	t.Helper()
-	for range 1000 {
-		if r := ask(p, "GET", "/v1/me/erasures", ""); string(bytes.TrimSpace(r.body)) == `{"erasures":[]}` {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal("it is still being erased")
+	wait(t, "it is being erased", func() bool {
+		return string(bytes.TrimSpace(ask(p, "GET", "/v1/me/erasures", "").body)) == `{"erasures":[]}`
+	})
 }
 
 var errCut = errors.New("cut")
@@ -503,12 +487,7 @@ func TestFilesAreHandedOver(t *testing.T) {
 		ask(z, "GET", "/v1/me/cancellation", "").is(t, "state", 200, "").into(t, &now)
 		return now
 	}
-	for range 100 {
-		if state().Trouble != "" {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	wait(t, "there is no trouble", func() bool { return state().Trouble != "" })
 	if now := state(); now.Trouble != "unanswered" || now.Stage != "waiting" {
 		t.Errorf("nobody answered: %+v", now)
 	}
@@ -629,16 +608,9 @@ func TestRequestsAreAnswered(t *testing.T) {
 	}
 	b.Pass(400 * day) // closed ones go by themselves
 	b.Restart()
-	gone := func() bool {
+	wait(t, "a closed request is kept", func() bool {
 		return len(holding(t, b.State, "nowhere")) == 0 && ask(b.Nobody(), "POST", "/v1/requests/read", `{"code":"`+theirs.Code+`"}`).status == 404
-	}
-	for range 20 {
-		if gone() {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Error("a closed request is kept for ever")
+	})
 }
 
 // R30: what is past its period goes by itself, and when is shown.
@@ -704,15 +676,7 @@ func TestRecordsGoWhenTheirTimeIsOver(t *testing.T) {
 	}
 	b.Pass(2 * day)
 	b.Restart()
-	for range 100 {
-		if trashed() == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if n := trashed(); n != 0 {
-		t.Errorf("after 31 days %d files are in the trash", n)
-	}
+	wait(t, "after 31 days there are files in the trash", func() bool { return trashed() == 0 })
 	if r := ask(ada, "GET", "/v1/files/kept.jpg", ""); r.status != 200 {
 		t.Errorf("a file went with them: %v", r)
 	}

@@ -292,17 +292,10 @@ func TestExportSaysWhatIsMissing(t *testing.T) {
 	b.Pass(8 * 24 * time.Hour)
 	ask(ada, "GET", where, "").is(t, "a week later", 404, "not-found")
 	b.Restart()
-	if left, err := filepath.Glob(filepath.Join(b.State, "exports", "*")); err != nil || len(left) > 0 {
-		for range 100 { // the box clears away beside its start
-			if left, _ = filepath.Glob(filepath.Join(b.State, "exports", "*")); len(left) == 0 {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		if len(left) > 0 {
-			t.Errorf("its list is still there: %v, %v", left, err)
-		}
-	}
+	wait(t, "its list is there", func() bool { // the box clears away beside its start
+		left, err := filepath.Glob(filepath.Join(b.State, "exports", "*"))
+		return err == nil && len(left) == 0
+	})
 }
 
 // R23 R26: the right to see and have everything rests on no consent.

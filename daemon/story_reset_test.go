@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -47,10 +48,16 @@ func TestFactoryReset(t *testing.T) {
 	secrets = append(secrets, bytes.Split(private, []byte("\n"))[1])
 	found := func() (names []string) {
 		err := filepath.WalkDir(b.State, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // it came and went meanwhile
+			}
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
 			data, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
 			for _, s := range secrets {
 				if bytes.Contains(data, s) || bytes.Contains([]byte(path), s) {
 					names = append(names, path)

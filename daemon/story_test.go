@@ -96,13 +96,13 @@ func digestOf(content string) string {
 // raw opens a connection to the box that a test writes HTTP/1.1 on by hand.
 func raw(t *testing.T, b *daemontest.Box) net.Conn {
 	t.Helper()
-	d := tls.Dialer{Config: b.TLS(), NetDialer: &net.Dialer{Timeout: 10 * time.Second}}
+	d := tls.Dialer{Config: b.TLS(), NetDialer: &net.Dialer{Timeout: time.Minute}}
 	c, err := d.DialContext(t.Context(), "tcp", hostOf(t, b))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -56,7 +56,7 @@ func mounted(t *testing.T, kind string) string {
 			if err == nil {
 				return
 			}
-			if n == 50 {
+			if n == 600 {
 				t.Errorf("umount: %s", out)
 				return
 			}

@@ -51,7 +51,7 @@ func TestAVersionOnTrialTakesNothing(t *testing.T) {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for range 600 {
+		for range 2400 {
 			if ok() {
 				return
 			}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,11 +50,23 @@ func mounted(t *testing.T, kind string) string {
 		t.Skipf("%s cannot be mounted here: %s", kind, out)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+		if out, err := unmount(at); err != nil {
 			t.Errorf("umount: %s", out)
 		}
 	})
 	return at
+}
+
+// unmount tries for a while: a program that another test starts holds every descriptor for
+// a moment.
+func unmount(at string) (out []byte, err error) {
+	for range 600 {
+		if out, err = exec.Command("umount", at).CombinedOutput(); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return out, err
 }
 
 func used(t *testing.T, dir string) int64 {
@@ -206,7 +219,7 @@ func TestBindMounts(t *testing.T) {
 		if len(p.contents()) != 4 {
 			t.Errorf("%s: %q", action, slicesOfKeys(p.contents()))
 		}
-		if out, err := exec.Command("umount", p.path("b")).CombinedOutput(); err != nil {
+		if out, err := unmount(p.path("b")); err != nil {
 			t.Fatalf("%s", out)
 		}
 		os.RemoveAll(p.path("a"))

@@ -84,7 +84,7 @@ func (b *bench) byAvahi(t *testing.T) {
 	neighbour := l.avahi("a", "neighbour", "", exclusive)
 	seenFrom := func(args ...string) string { // by who asks now
 		t.Helper()
-		c := l.in("v", append([]string{"timeout", "10"}, args...)...)
+		c := l.in("v", append([]string{"timeout", "60"}, args...)...)
 		c.Env = append(c.Env, "DBUS_SYSTEM_BUS_ADDRESS="+viewers)
 		out, _ := c.CombinedOutput()
 		return string(out)
@@ -104,7 +104,7 @@ func (b *bench) byAvahi(t *testing.T) {
 		t.Fatal(err)
 	}
 	// In this order, and nothing more (RFC 6763 § 6.7).
-	if h, ok := w.await(began, time.Second, living(` IN TXT "`+strings.Join(text, `" "`)+`"`)); !ok {
+	if h, ok := w.await(began, patience, living(` IN TXT "`+strings.Join(text, `" "`)+`"`)); !ok {
 		t.Errorf("the TXT record is another one: %v", h)
 	}
 	for kind, want := range map[string]string{SubtypeUnbound + "." + ServiceBox: ";8443;", ServiceWebDAV: `"path=/`} {
@@ -163,7 +163,7 @@ func (b *bench) byAvahi(t *testing.T) {
 
 	// Avahi is started anew: it gets the port again, and the box is back.
 	at = time.Now()
-	neighbour.stop(syscall.SIGTERM, 3*time.Second)
+	neighbour.stop(syscall.SIGTERM, patience)
 	if _, ok := view.after(at, patience, "-;lan0;IPv4;", shown()); !ok {
 		t.Errorf("Avahi ended and nothing vanished:\n%s", view)
 	}
@@ -176,7 +176,7 @@ func (b *bench) byAvahi(t *testing.T) {
 
 	// Avahi goes for good: the box speaks for itself.
 	at = time.Now()
-	neighbour.stop(syscall.SIGTERM, 3*time.Second)
+	neighbour.stop(syscall.SIGTERM, patience)
 	if d, ok = view.after(at, patience, "-;lan0;IPv4;", shown()); !ok {
 		t.Errorf("Avahi went and nothing vanished:\n%s", view)
 	}
@@ -226,7 +226,7 @@ func (b *bench) rivals(t *testing.T) {
 		return ""
 	})
 	at = time.Now()
-	took := box.stop(syscall.SIGTERM, 3*time.Second)
+	took := box.stop(syscall.SIGTERM, patience)
 	if box.err != nil {
 		t.Errorf("it ended with %v", box.err)
 	}
@@ -238,7 +238,7 @@ func (b *bench) rivals(t *testing.T) {
 		t.Errorf("the rival vanished:\n%s", view)
 	}
 
-	neighbour.stop(syscall.SIGTERM, 3*time.Second)
+	neighbour.stop(syscall.SIGTERM, patience)
 	_, _, how = l.boxOn("a", labID, backendEnv+"=avahi")
 	l.until("the box to miss Avahi", func() string {
 		if s := how(); !s.broken || s.Backend != Avahi || s.Held || len(s.Links) > 0 {

@@ -293,7 +293,7 @@ func (l *lab) start(c *exec.Cmd) *process {
 		p.err = c.Wait()
 		close(p.ended)
 	}()
-	l.t.Cleanup(func() { p.stop(syscall.SIGTERM, 3*time.Second) })
+	l.t.Cleanup(func() { p.stop(syscall.SIGTERM, patience) })
 	return p
 }
 
@@ -336,7 +336,7 @@ func (l *lab) until(what string, missing func() string) {
 		if m == "" {
 			return
 		}
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > time.Minute {
 			l.t.Fatalf("waiting for %s: %s", what, m)
 		}
 	}

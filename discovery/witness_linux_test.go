@@ -2,6 +2,8 @@ package discovery
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // witness is a machine that hears every packet of mDNS and says what it likes.
@@ -19,13 +22,15 @@ type witness struct {
 	l  *lab
 	v4 *ipv4.PacketConn
 	v6 *ipv6.PacketConn
+	c4 *net.UDPConn // below v4
+	c6 *net.UDPConn // below v6
 
 	mu   sync.Mutex
 	seen []heard
 }
 
 type heard struct {
-	at   time.Time
+	at   time.Time // when the kernel had it: this program may be late
 	from netip.AddrPort
 	ttl  int
 	link int
@@ -52,8 +57,9 @@ func newWitness(l *lab) *witness {
 		if err != nil {
 			return err
 		}
-		w.v4, w.v6 = ipv4.NewPacketConn(c4), ipv6.NewPacketConn(c6)
+		w.v4, w.v6, w.c4, w.c6 = ipv4.NewPacketConn(c4), ipv6.NewPacketConn(c6), c4.(*net.UDPConn), c6.(*net.UDPConn)
 		for _, err := range []error{
+			stamped(w.c4), stamped(w.c6),
 			w.v4.SetControlMessage(ipv4.FlagTTL|ipv4.FlagDst|ipv4.FlagInterface, true), w.v4.SetMulticastTTL(255), w.v4.SetMulticastLoopback(false),
 			w.v6.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagDst|ipv6.FlagInterface, true), w.v6.SetMulticastHopLimit(255), w.v6.SetMulticastLoopback(false),
 		} {
@@ -86,29 +92,54 @@ func (w *witness) join(name string) error {
 	return w.v6.JoinGroup(ifi, group6)
 }
 
-func (w *witness) listen(fam family) {
-	buf := make([]byte, 65536)
-	for {
-		h := heard{fam: fam}
-		var n int
-		var from net.Addr
-		var err error
-		if fam == ip4 {
-			var cm *ipv4.ControlMessage
-			if n, cm, from, err = w.v4.ReadFrom(buf); cm != nil {
-				h.ttl, h.to, h.link = cm.TTL, cm.Dst, cm.IfIndex
-			}
-		} else {
-			var cm *ipv6.ControlMessage
-			if n, cm, from, err = w.v6.ReadFrom(buf); cm != nil {
-				h.ttl, h.to, h.link = cm.HopLimit, cm.Dst, cm.IfIndex
+// stamped asks the kernel to note when each packet came.
+func stamped(c *net.UDPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	failed := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
+	return errors.Join(failed, err)
+}
+
+// stamp is when a packet came, by what the kernel says beside it; now if it does not.
+func stamp(beside []byte) time.Time {
+	list, err := unix.ParseSocketControlMessage(beside)
+	if err == nil {
+		for _, m := range list {
+			if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) == 16 {
+				return time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
 			}
 		}
+	}
+	return time.Now()
+}
+
+func (w *witness) listen(fam family) {
+	buf, beside := make([]byte, 65536), make([]byte, 1024)
+	conn := w.c4
+	if fam == ip6 {
+		conn = w.c6
+	}
+	for {
+		h := heard{fam: fam}
+		n, m, _, from, err := conn.ReadMsgUDPAddrPort(buf, beside)
 		if err != nil {
 			return
 		}
-		h.at, h.raw, h.msg = time.Now(), slices.Clone(buf[:n]), new(dns.Msg)
-		h.from = from.(*net.UDPAddr).AddrPort()
+		if fam == ip4 {
+			var cm ipv4.ControlMessage
+			if cm.Parse(beside[:m]) == nil {
+				h.ttl, h.to, h.link = cm.TTL, cm.Dst, cm.IfIndex
+			}
+		} else {
+			var cm ipv6.ControlMessage
+			if cm.Parse(beside[:m]) == nil {
+				h.ttl, h.to, h.link = cm.HopLimit, cm.Dst, cm.IfIndex
+			}
+		}
+		h.at, h.raw, h.msg = stamp(beside[:m]), slices.Clone(buf[:n]), new(dns.Msg)
+		h.from = from
 		if h.msg.Unpack(h.raw) != nil {
 			continue
 		}
@@ -188,9 +219,20 @@ func (w *witness) ask(m *dns.Msg, d time.Duration) (time.Time, []heard) {
 	return at, w.from(at, true)
 }
 
+// answers asks a question whose answers shall satisfy ok, and returns what came by then, and
+// in any case all that came soon.
+func (w *witness) answers(m *dns.Msg, ok func([]heard) bool) (time.Time, []heard) {
+	w.l.t.Helper()
+	at, got := w.ask(m, soon)
+	for deadline := at.Add(patience); !ok(got) && time.Now().Before(deadline); got = w.from(at, true) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return at, got
+}
+
 // alone asks by a socket of its own, bound to an address of the witness ("" for any),
-// as simple resolvers do, and returns the answer, nil if none comes.
-func (w *witness) alone(bind, to string, m *dns.Msg) (answer *dns.Msg) {
+// as simple resolvers do, and returns the answer, nil if none comes within that time.
+func (w *witness) alone(bind, to string, m *dns.Msg, patience time.Duration) (answer *dns.Msg) {
 	w.l.t.Helper()
 	raw, err := m.Pack()
 	if err != nil {
@@ -217,7 +259,7 @@ func (w *witness) alone(bind, to string, m *dns.Msg) (answer *dns.Msg) {
 		w.l.t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		w.l.t.Fatal(err)
 	}
 	buf := make([]byte, 9000)

@@ -259,7 +259,7 @@ func TestEveryCommandHasJSON(t *testing.T) {
 			if path[0] == "wait" {
 				args = append(slices.Clone(args), "--timeout", "1ms")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			var stdout, stderr bytes.Buffer
 			code := run(ctx, slices.Concat([]string{"--json", "--state", filepath.Join(home, "none")}, path, args), strings.NewReader(""), &stdout, &stderr)
 			cancel()

@@ -96,7 +96,7 @@ func die(t *testing.T, dir string) {
 func unmount(t *testing.T, dir string) {
 	t.Helper()
 	var err error
-	for range 100 {
+	for range 1200 {
 		if err = unix.Unmount(dir, 0); err == nil {
 			return
 		}
@@ -160,7 +160,7 @@ func (c *client) becomes(want int, title, method, path, body string) {
 	c.t.Helper()
 	var status int
 	var p problemText
-	for range 200 {
+	for range 2400 {
 		if status, p = c.do(method, path, body); status == want && (title == "" || p.Title == title) {
 			return
 		}

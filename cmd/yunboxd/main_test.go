@@ -94,8 +94,8 @@ func startAs(t *testing.T, state string, attr *syscall.SysProcAttr, env ...strin
 	case p.url = <-log.url:
 	case <-p.done:
 		t.Fatalf("the daemon ended: %s", log)
-	case <-time.After(time.Minute):
-		t.Fatalf("the daemon is not ready after a minute: %s", log)
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("the daemon is not ready after three minutes: %s", log)
 	}
 	return p
 }
@@ -107,8 +107,8 @@ func (p *process) end(t *testing.T, sig os.Signal) int {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(time.Minute):
-		t.Fatalf("still running a minute after %v: %s", sig, p.log)
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("still running three minutes after %v: %s", sig, p.log)
 	}
 	return p.ProcessState.ExitCode()
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -80,12 +81,32 @@ func StartLogged(t testing.TB, w io.Writer, set func(*config.Config)) *Box {
 func start(t testing.TB, state string, disk vfs.FS, lines slog.Handler, set func(*config.Config)) *Box {
 	t.Helper()
 	b := &Box{State: state, disk: disk, t: t, log: testLog{t}, lines: lines, conf: config.Config{
-		State: state, HTTPS: "127.0.0.1:0", HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64, ScrubDays: 30,
+		State: state, HTTPS: Address(t.Cleanup), HTTP: config.Off, FTP: config.Off, LogFormat: "text", MemoryMiB: 64, ScrubDays: 30,
 	}}
 	set(&b.conf)
 	b.run()
 	t.Cleanup(func() { b.stop() })
 	return b
+}
+
+// Address returns an address, "127.0.0.1:PORT", that nobody else gets who asks here, in any
+// process, until what it leaves with cleanup is called. A box is started again on its
+// address: one that the system chose could be that of another's connection by then, and so
+// this is none of those.
+func Address(cleanup func(func())) string {
+	for {
+		at := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		lease, err := net.ListenPacket("udp4", at) // nothing is sent there
+		if err != nil {
+			continue
+		}
+		if l, err := net.Listen("tcp4", at); err == nil {
+			l.Close()
+			cleanup(func() { lease.Close() })
+			return at
+		}
+		lease.Close()
+	}
 }
 
 // Restart stops the box cleanly and starts it again on the same address.
@@ -126,11 +147,23 @@ func (b *Box) Kill() {
 	left := b.log.t.TempDir() // of the test that began the box: it may go on after b.t
 	// The journal has a transaction after the database does, never before it: a copy that
 	// takes its time is one of a moment only if it begins with the journal.
-	if err := os.CopyFS(filepath.Join(left, "journal"), os.DirFS(filepath.Join(b.State, "journal"))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		b.t.Fatal(err)
+	copied := func() error {
+		journal := filepath.Join(b.State, "journal")
+		if _, err := os.Stat(journal); err == nil {
+			if err := os.CopyFS(filepath.Join(left, "journal"), os.DirFS(journal)); err != nil {
+				return err
+			}
+		}
+		return os.CopyFS(left, onlyFiles{os.DirFS(b.State), "journal"})
 	}
-	if err := os.CopyFS(left, onlyFiles{os.DirFS(b.State), "journal"}); err != nil {
-		b.t.Fatal(err)
+	for err := copied(); err != nil; err = copied() {
+		if !errors.Is(err, fs.ErrNotExist) {
+			b.t.Fatal(err)
+		}
+		// A file came and went meanwhile.
+		if err := errors.Join(os.RemoveAll(left), os.Mkdir(left, 0o755)); err != nil {
+			b.t.Fatal(err)
+		}
 	}
 	b.PowerOff()
 	b.State, b.conf.State = left, left
@@ -412,7 +445,7 @@ func exchange(t testing.TB, c *http.Client, method, url, token string, in any) [
 		}
 		body = bytes.NewReader(b)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

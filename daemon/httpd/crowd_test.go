@@ -3,6 +3,7 @@ package httpd_test
 import (
 	"bytes"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -17,13 +18,15 @@ import (
 // waiting is bounded, whatever it asks for, and costs the signed-in nothing.
 func TestStrangersWhoDoNotReadTakeLittle(t *testing.T) {
 	h := open(t, httpd.Limits{StrangersPerSource: 3}, each)
-	for _, path := range []string{"/public", "/signedin", "/nothing", "//"} {
+	for n, path := range []string{"/public", "/signedin", "/nothing", "//"} {
+		// Each from an address of its own: what one took is given back in its own time.
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+n))}}
 		cfg := h.pin("127.0.0.1")
 		cfg.NextProtos = []string{"h2"}
-		c, err := tls.Dial("tcp", h.addr, cfg)
+		c, err := tls.DialWithDialer(dialer, "tcp", h.addr, cfg)
 		check(t, err)
 		defer c.Close()
-		check(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 		_, err = c.Write([]byte(http2.ClientPreface))
 		check(t, err)
 		f := http2.NewFramer(c, c)
@@ -62,10 +65,12 @@ func TestStrangersWhoDoNotReadTakeLittle(t *testing.T) {
 			t.Errorf("%s: somebody signed in gets %d meanwhile", path, resp.StatusCode)
 		}
 		c.Close()
-		for end := time.Now().Add(15 * time.Second); ; { // room again
+		client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: h.pin("127.0.0.1"), ForceAttemptHTTP2: true}}
+		defer client.CloseIdleConnections()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // room again
 			r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+h.addr+"/public", nil)
 			check(t, err)
-			if resp, err := h.client.Do(r); err == nil {
+			if resp, err := client.Do(r); err == nil {
 				resp.Body.Close()
 				break
 			}

@@ -163,7 +163,7 @@ func (h *hall) raw() net.Conn {
 	c, err := tls.Dial("tcp", h.addr, cfg)
 	check(h.t, err)
 	h.t.Cleanup(func() { c.Close() })
-	check(h.t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	check(h.t, c.SetDeadline(time.Now().Add(2*time.Minute)))
 	return c
 }
 

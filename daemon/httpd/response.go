@@ -197,12 +197,9 @@ func (w *response) part() {
 	w.crowd.leave(Remote(w.request))
 }
 
-// lingering is how long a client that is refused in the middle of its body has
-// to read why, before the connection is reset under what it still sends.
-const lingering = 500 * time.Millisecond
-
-// linger waits for that where net/http does not: it does not know that a body has
-// begun if the client waited for "100 Continue" first.
+// linger gives a client that is refused in the middle of its body time to read why, before
+// the connection is reset under what it still sends, where net/http does not: it does not
+// know that a body has begun if the client waited for "100 Continue" first.
 func (w *response) linger() {
 	if !w.wroteHeader || w.request.Header.Get("Expect") == "" || w.earlier == 0 && (w.body == nil || w.body.count() == 0) {
 		return
@@ -210,7 +207,7 @@ func (w *response) linger() {
 	if w.control.Flush() != nil {
 		return
 	}
-	end := time.NewTimer(lingering)
+	end := time.NewTimer(w.limits.Linger)
 	defer end.Stop()
 	select {
 	case <-end.C:

@@ -58,6 +58,7 @@ type Limits struct {
 	Patience       time.Duration // within which a body must bring on average 1 KiB/s; 30 s
 	Recheck        time.Duration // after which a body that still comes must still be allowed to; 2 s
 	WriteTimeout   time.Duration // for the client to take a piece of the answer; 60 s
+	Linger         time.Duration // for a client that is refused in the middle of its body to read why; 0.5 s
 	HeaderBytes    int           // of a request; 32 KiB
 	Conns          int           // connections in all; 256
 	ConnsPerSource int           // of one address; 64
@@ -79,6 +80,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Patience, 30*time.Second)
 	def(&l.Recheck, 2*time.Second)
 	def(&l.WriteTimeout, 60*time.Second)
+	def(&l.Linger, 500*time.Millisecond)
 	def(&l.Drain, 20*time.Second)
 	if l.HeaderBytes == 0 {
 		l.HeaderBytes = 32 << 10

@@ -23,7 +23,7 @@ import (
 // closes waits until the server closes c, and returns what it said before.
 func closes(t *testing.T, c net.Conn) string {
 	t.Helper()
-	check(t, c.SetReadDeadline(time.Now().Add(15*time.Second)))
+	check(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 	said, err := io.ReadAll(c)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -90,6 +90,7 @@ func TestSlowBodies(t *testing.T) {
 	})
 	slow := func() *drip { return &drip{n: 64, pause: 100 * time.Millisecond, left: 1 << 20} } // 640 B/s
 	steady := func() *drip { return &drip{n: 2048, pause: 100 * time.Millisecond, left: 50 << 10} }
+	long := func() *drip { return &drip{n: 2048, pause: 100 * time.Millisecond, left: 1 << 20} } // much may have come before it is read
 	var wg sync.WaitGroup
 	for _, http2 := range []bool{true, false} {
 		client := h.newClient(http2)
@@ -100,7 +101,7 @@ func TestSlowBodies(t *testing.T) {
 		}{
 			"less than 1 KiB/s":                     {"/files/x", slow(), false},
 			"20 KiB/s for longer than the patience": {"/files/x", steady(), true},
-			"a stranger who takes his time":         {"/stranger", steady(), false},
+			"a stranger who takes his time":         {"/stranger", long(), false},
 		} {
 			wg.Go(func() {
 				r, err := http.NewRequestWithContext(t.Context(), "PUT", "https://"+h.addr+c.path, c.body)
@@ -221,7 +222,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // A client that waited for "100 Continue" and is refused in the middle of its body
 // can read why, though it is still sending.
 func TestRefusalInTheMiddleCanBeRead(t *testing.T) { // R20
-	h := open(t, httpd.Limits{}, func(h *hall) {
+	h := open(t, httpd.Limits{Linger: 3 * time.Second}, func(h *hall) {
 		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, err := io.ReadFull(r.Body, make([]byte, 1000))
 			check(t, err)
@@ -285,7 +286,7 @@ func TestReadingEndsWithTheContext(t *testing.T) { // R22: withdrawal stops an u
 	withdrawn := errors.New("withdrawn")
 	cancel := make(chan context.CancelCauseFunc, 1)
 	errs := make(chan error, 1)
-	h := open(t, httpd.Limits{}, func(h *hall) {
+	h := open(t, httpd.Limits{Patience: time.Hour}, func(h *hall) { // nothing else ends it
 		h.Handle("PUT /files/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, stop := context.WithCancelCause(context.WithoutCancel(r.Context()))
 			cancel <- stop
@@ -308,14 +309,15 @@ func TestReadingEndsWithTheContext(t *testing.T) { // R22: withdrawal stops an u
 			}
 		}()
 		stop := <-cancel
-		time.Sleep(20 * time.Millisecond) // let it block
-		begin := time.Now()
+		time.Sleep(20 * time.Millisecond) // let it block: before that it must hold, too
 		stop(withdrawn)
-		if err := <-errs; !errors.Is(err, withdrawn) {
-			t.Errorf("http2 %v: %v", http2, err)
-		}
-		if took := time.Since(begin); took > 5*time.Second {
-			t.Errorf("http2 %v: it took %v", http2, took)
+		select {
+		case err := <-errs:
+			if !errors.Is(err, withdrawn) {
+				t.Errorf("http2 %v: %v", http2, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("http2 %v: it goes on reading", http2)
 		}
 		more.Close()
 
@@ -343,16 +345,17 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	if resp := h.request("GET", "/public", nil, nil); resp.StatusCode != 200 {
 		t.Error(resp.Status)
 	}
-	closed := 0
+	closed := make(chan struct{}, len(idle))
 	for _, c := range idle {
-		check(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-		var timeout net.Error
-		if _, err := c.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
-			closed++
-		}
+		check(t, c.SetReadDeadline(time.Time{})) // until it is closed, at the latest by the end of the test
+		go func() { _, _ = c.Read(make([]byte, 1)); closed <- struct{}{} }()
 	}
-	if closed < 32 {
-		t.Errorf("of 40 connections from one address %d were closed, want at least 32", closed)
+	for n := range 32 {
+		select {
+		case <-closed:
+		case <-time.After(time.Minute):
+			t.Fatalf("of 40 connections from one address %d were closed, want at least 32", n)
+		}
 	}
 }
 

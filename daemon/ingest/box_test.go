@@ -150,7 +150,7 @@ func (b *box) decideFor(u ident.UserID, d ident.DeviceID, p consent.Purpose, yes
 
 // stop ends the box in good order; again is harmless.
 func (b *box) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := errors.Join(b.in.Close(ctx), b.db.Close(), b.store.Close()); err != nil && !b.powerless.Load() && !b.t.Failed() {
 		b.t.Error(err)

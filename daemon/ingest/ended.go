@@ -150,7 +150,7 @@ func (in *Ingest) removeAll(ctx context.Context, ids []string) error {
 const patience = 500 * time.Millisecond
 
 func (in *Ingest) letEnd(ctx context.Context, id string) {
-	s, _ := in.holder(id)
+	s, _, _ := in.holder(id)
 	if s == nil {
 		return
 	}

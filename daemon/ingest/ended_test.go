@@ -36,7 +36,7 @@ func (b *box) run(n int) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.in.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		_, staged := b.blobs()
 		if staged == n {
 			return

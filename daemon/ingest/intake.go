@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"yunbox.local/daemon/catalog"
@@ -25,7 +26,8 @@ const displaceAgain = 50 * time.Millisecond
 
 // A holder whose connection is gone may still have bytes of it to read: they lie
 // in the box's own buffers. Whoever asks where the upload stands waits for them,
-// for as long as they come without a pause, and no longer than settleTimeout.
+// for as long as they come without a pause, and no longer than settleTimeout. Where the
+// holder waits for the disk, that is no pause of theirs.
 const (
 	settlePause   = 250 * time.Millisecond
 	settleTimeout = 3 * time.Second
@@ -40,6 +42,7 @@ type slot struct {
 	free     chan struct{}           // closed when the holder let go
 	displace context.CancelCauseFunc // asks the holder to let go; nil: it will at once
 	offset   func() int64            // how many bytes the holder has received; nil with displace
+	storing  *atomic.Bool            // whether the holder is at work on bytes that came; nil with displace
 }
 
 func newSlot() *slot { return &slot{free: make(chan struct{})} }
@@ -80,7 +83,7 @@ func (in *Ingest) acquire(ctx context.Context, id string) (*slot, error) {
 
 // settle waits until nothing more comes for the upload id.
 func (in *Ingest) settle(ctx context.Context, id string) {
-	held, last := in.holder(id)
+	held, last, _ := in.holder(id)
 	if held == nil {
 		return
 	}
@@ -90,8 +93,8 @@ func (in *Ingest) settle(ctx context.Context, id string) {
 	for {
 		select {
 		case <-pause.C:
-			_, now := in.holder(id)
-			if now == last {
+			_, now, storing := in.holder(id)
+			if now == last && !storing {
 				return
 			}
 			last = now
@@ -107,15 +110,15 @@ func (in *Ingest) settle(ctx context.Context, id string) {
 	}
 }
 
-// holder returns the slot of who holds the upload id, nil if nobody does, and how
-// many bytes it has received, -1 if it is not receiving yet.
-func (in *Ingest) holder(id string) (held *slot, offset int64) {
+// holder returns the slot of who holds the upload id, nil if nobody does, how many bytes
+// it has received, -1 if it is not receiving yet, and whether it is storing some.
+func (in *Ingest) holder(id string) (held *slot, offset int64, storing bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if held = in.slots[id]; held == nil || held.offset == nil {
-		return held, -1
+		return held, -1, false
 	}
-	return held, held.offset()
+	return held, held.offset(), held.storing.Load()
 }
 
 func (in *Ingest) free(id string, s *slot) {
@@ -151,6 +154,7 @@ type Intake struct {
 	release context.CancelFunc
 	limit   int64 // most bytes in all
 	closed  sync.Once
+	storing atomic.Bool // in Write, and not waiting for more bytes
 
 	meta        Meta
 	persisted   bool
@@ -166,7 +170,7 @@ func (in *Ingest) intake(g consent.Grant, m Meta, up *storage.Upload, s *slot, l
 		release: func() { release(); cancel(nil) },
 	}
 	in.mu.Lock()
-	s.displace, s.offset = cancel, up.Offset
+	s.displace, s.offset, s.storing = cancel, up.Offset, &i.storing
 	in.mu.Unlock()
 	return i
 }
@@ -199,6 +203,8 @@ type body struct {
 	left  int64
 	over  func() error // what to say when more than left comes
 	cause error        // why it ended before its end
+
+	storing *atomic.Bool // false while a Read waits
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -209,7 +215,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left+1 {
 		p = p[:b.left+1] // one more than allowed shows that there is more
 	}
+	b.storing.Store(false)
 	n, err := b.r.Read(p)
+	b.storing.Store(true)
 	if int64(n) > b.left {
 		n, err = int(b.left), b.over()
 	}
@@ -236,13 +244,14 @@ func (i *Intake) Write(ctx context.Context, off int64, r io.Reader) (int64, erro
 	if err := context.Cause(i.ctx); err != nil {
 		return 0, i.broken(err)
 	}
-	b := &body{ctx: i.ctx, r: r, left: max(i.limit-i.up.Offset(), 0), over: i.tooMuch}
+	b := &body{ctx: i.ctx, r: r, left: max(i.limit-i.up.Offset(), 0), over: i.tooMuch, storing: &i.storing}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(i.ctx, func() {
 		defer close(interrupted)
 		interrupt(r)
 	})
 	n, err := i.append(ctx, off, b)
+	i.storing.Store(false)
 	if !stop() {
 		<-interrupted // r is the caller's again when Write returns
 	}

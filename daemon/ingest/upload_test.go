@@ -3,16 +3,19 @@ package ingest_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"yunbox.local/daemon/consent"
 	"yunbox.local/daemon/ingest"
 	"yunbox.local/daemon/problem"
 	"yunbox.local/daemon/source"
+	"yunbox.local/storage/vfs/vfstest"
 )
 
 func TestResumeAfterABrokenBodyAndARestart(t *testing.T) { // R05
@@ -158,33 +161,49 @@ func TestTheNewConnectionWins(t *testing.T) {
 }
 
 // R05: what the box has, it does not ask for again: the new connection waits while
-// bytes of the old one still come.
+// bytes of the old one still come, also while the disk takes its time.
 func TestTheNewConnectionWaitsForWhatIsHere(t *testing.T) {
-	b := start(t, settings{})
-	ctx := context.Background()
-	const size = 8 << 20
-	i, err := b.in.Begin(ctx, b.grant(ann, consent.AlbumBackup), album("a", 2*size))
-	must(t, err)
-	must(t, i.Persist(ctx))
-	body := &backlog{left: size, begun: make(chan struct{})}
-	verdict := make(chan error, 1)
-	go func() {
-		_, err := i.Write(ctx, 0, body)
-		verdict <- err
-		i.Close()
-	}()
-	<-body.begun
-	info, err := b.in.Describe(ctx, ann, i.ID())
-	must(t, err)
-	if info.Offset != size {
-		t.Errorf("of %d bytes that were here %d were kept", size, info.Offset)
-	}
-	want(t, <-verdict, problem.Canceled)
+	synctest.Test(t, func(t *testing.T) { // a slow computer is no pause
+		disk := vfstest.NewDisk()
+		b := start(t, settings{disk: disk})
+		ctx := t.Context()
+		const size = 8 << 20
+		for _, tt := range []struct {
+			pause, stall time.Duration // before each piece; of the disk, at the first pieces
+		}{{0, 0}, {10 * time.Millisecond, 0}, {0, time.Second}} {
+			i, err := b.in.Begin(ctx, b.grant(ann, consent.AlbumBackup), album(fmt.Sprint(tt), 2*size))
+			must(t, err)
+			stalls := 2
+			disk.Fail(vfstest.Fault{Ops: vfstest.OpWrite, Nth: 1 << 30, Path: func(string) bool {
+				if stalls--; stalls >= 0 {
+					time.Sleep(tt.stall)
+				}
+				return false
+			}})
+			must(t, i.Persist(ctx))
+			body := &backlog{left: size, pause: tt.pause, begun: make(chan struct{})}
+			verdict := make(chan error, 1)
+			go func() {
+				_, err := i.Write(ctx, 0, body)
+				verdict <- err
+				i.Close()
+			}()
+			<-body.begun
+			info, err := b.in.Describe(ctx, ann, i.ID())
+			must(t, err)
+			if info.Offset != size {
+				t.Errorf("of %d bytes that were here %d were kept", size, info.Offset)
+			}
+			want(t, <-verdict, problem.Canceled)
+			disk.Heal()
+		}
+	})
 }
 
 // backlog is what lies in the buffers of a connection that is gone.
 type backlog struct {
 	left  int
+	pause time.Duration // before each piece
 	once  sync.Once
 	begun chan struct{}
 }
@@ -193,10 +212,11 @@ func (l *backlog) Read(p []byte) (int, error) {
 	if l.left == 0 {
 		return broken{}.Read(p)
 	}
+	l.once.Do(func() { close(l.begun) })
+	time.Sleep(l.pause)
 	n := min(len(p), l.left, 64<<10)
 	clear(p[:n])
 	l.left -= n
-	l.once.Do(func() { close(l.begun) })
 	return n, nil
 }
 
@@ -342,7 +362,7 @@ func TestPurgedContentsGoAtOnce(t *testing.T) { // R27
 	}()
 	must(t, b.cat.Purge(ctx, ann, r.Item.ID))
 	must(t, b.cat.Purge(ctx, ann, shared.Item.ID))
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		total, err := b.cat.Totals(ctx)
 		must(t, err)
 		if n, _ := b.blobs(); n == 1 && total.Blobs == 1 {

@@ -185,10 +185,16 @@ func all(t testing.TB, dir string) []byte {
 	t.Helper()
 	var b []byte
 	if err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it came and went meanwhile
+		}
 		if err != nil || d.IsDir() {
 			return err
 		}
 		data, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		b = append(append(b, data...), 0)
 		return err
 	}); err != nil {
@@ -200,11 +206,15 @@ func all(t testing.TB, dir string) []byte {
 // copyOf is what a thief has who took the whole disk then.
 func copyOf(t testing.TB, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
+	for {
+		to := t.TempDir()
+		switch err := os.CopyFS(to, os.DirFS(dir)); {
+		case err == nil:
+			return to
+		case !errors.Is(err, fs.ErrNotExist): // else one came and went meanwhile
+			t.Fatal(err)
+		}
 	}
-	return to
 }
 
 // R32: what was sealed for somebody who left is noise, also where the journal of the

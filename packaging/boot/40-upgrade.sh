@@ -15,7 +15,7 @@ in_box sh -c 'echo "# changed by somebody" >>/etc/yunbox/yunbox.toml'
 pushing "$more"
 knocking
 check "dpkg -i of the next version, while photos come in" in_box dpkg --force-confold -i "/root/${next_deb##*/}"
-check "the next version runs" within 20 runs "$next_version"
+check "the next version runs" within 120 runs "$next_version"
 check "every upload that ran meanwhile went through" pushed
 figure "rounds of uploads" "$(cut -d ' ' -f 2 "$work/pushed")"
 knocks=$(silence)

@@ -7,7 +7,7 @@ pushing "$cut"
 sleep 1
 cut_power
 boot && check "it boots again" in_box systemctl is-active yunboxd.socket
-check "and serves" within 15 serving
+check "and serves" within 120 serving
 sleep 1
 check "the upload that was cut off went on by itself" pushed
 kept+=("$cut")

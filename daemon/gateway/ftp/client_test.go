@@ -82,7 +82,7 @@ func login(t testing.TB, box *daemontest.Box, cfg *tls.Config, name, password st
 
 func (c *client) expect(code int) string {
 	c.t.Helper()
-	c.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	got, text, err := c.ReadResponse(0)
 	if got != code {
 		c.t.Fatalf("answered %d %s, %v; %d was expected", got, text, err, code)
@@ -106,7 +106,7 @@ func (c *client) say(command string) (int, string) {
 	if err := c.PrintfLine("%s", command); err != nil {
 		return 0, err.Error()
 	}
-	c.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	code, text, err := c.ReadResponse(0)
 	if code == 0 {
 		text = err.Error()
@@ -173,7 +173,7 @@ func (c *client) put(command string, body []byte) error {
 // end reads the answer to a transfer.
 func (c *client) end() error {
 	c.t.Helper()
-	c.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	code, text, err := c.ReadResponse(0)
 	if code == 0 {
 		return err
@@ -251,9 +251,9 @@ func uploads(box *daemontest.Box) int {
 // eventually waits for what the box does by itself.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 20 s", what)
+			t.Fatalf("%s: not within two minutes", what)
 		}
 	}
 }

@@ -208,8 +208,8 @@ func (s *suite) reach(g *gate) {
 	s.Helper()
 	select {
 	case <-g.reached:
-	case <-time.After(30 * time.Second):
-		s.Fatal("the body was not asked for within 30 s")
+	case <-time.After(2 * time.Minute):
+		s.Fatal("the body was not asked for within two minutes")
 	}
 }
 
@@ -219,8 +219,8 @@ func (s *suite) wait(c chan error) error {
 	select {
 	case err := <-c:
 		return err
-	case <-time.After(30 * time.Second):
-		s.Fatal("no answer within 30 s")
+	case <-time.After(2 * time.Minute):
+		s.Fatal("no answer within two minutes")
 		return nil
 	}
 }
@@ -623,8 +623,8 @@ func quota(s *suite) {
 		case <-g.reached:
 		case err := <-results: // refused before its body: the other one counts already
 			results <- err
-		case <-time.After(30 * time.Second):
-			s.Fatal("the body was not asked for within 30 s")
+		case <-time.After(2 * time.Minute):
+			s.Fatal("the body was not asked for within two minutes")
 		}
 	}
 	for _, g := range gates {

@@ -25,7 +25,7 @@ func waiting(t *testing.T, box *daemontest.Box, from byte, head string, header .
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	lines := append([]string{head + " HTTP/1.1", "Host: " + strings.TrimPrefix(box.URL, "https://"), "Expect: 100-continue"}, header...)
 	if _, err := io.WriteString(c, strings.Join(lines, "\r\n")+"\r\n\r\n"); err != nil {
 		t.Fatal(err)

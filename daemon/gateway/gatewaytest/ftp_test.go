@@ -84,7 +84,7 @@ func (c *camera) signIn(ctx context.Context) (f *ftpConn, err error) {
 			conn.Close()
 		}
 	}()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, _, err = f.ReadResponse(220); err != nil {
 		return nil, err
 	}
@@ -196,11 +196,16 @@ func (c *camera) send(ctx context.Context, conn *ftpConn, f gatewaytest.File, at
 			b.Close() // nobody reads on
 		}
 	}()
-	if _, err := io.Copy(data, body); err != nil {
-		select { // the box may have said why
+	read := &source{Reader: body}
+	if _, err := io.Copy(data, read); err != nil {
+		var patience time.Duration
+		if read.err == nil {
+			patience = time.Minute // the box takes no more, and says why
+		}
+		select {
 		case said := <-answer:
 			return gatewaytest.Receipt{}, said
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(patience):
 		}
 		conn.net.Close() // out of range: both connections end
 		data.Close()
@@ -215,6 +220,20 @@ func (c *camera) send(ctx context.Context, conn *ftpConn, f gatewaytest.File, at
 		return gatewaytest.Receipt{}, err
 	}
 	return c.receipt(ctx, f, at)
+}
+
+// A source notes why it could not be read on.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 // receipt asks the box's interface: 226 says no hash.

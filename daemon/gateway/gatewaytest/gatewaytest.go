@@ -318,9 +318,9 @@ func (s *suite) cancel(f File) {
 // eventually waits for something that the box does by itself.
 func (s *suite) eventually(what string, ok func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.Fatalf("%s: not within 20 s", what)
+			s.Fatalf("%s: not within two minutes", what)
 		}
 	}
 }

@@ -422,8 +422,8 @@ func (m *matrix) half(w way) sending {
 	case <-s.body.reached:
 	case err := <-s.ended:
 		m.Fatalf("%s: %v before half of it was sent", w.name, err)
-	case <-time.After(20 * time.Second):
-		m.Fatalf("%s: half of it is not taken within 20 s", w.name)
+	case <-time.After(2 * time.Minute):
+		m.Fatalf("%s: half of it is not taken within two minutes", w.name)
 	}
 	return s
 }
@@ -436,7 +436,7 @@ func (m *matrix) ends(s sending) {
 		if err == nil {
 			m.Errorf("%s: it was stored", s.way)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		m.Fatalf("%s: it goes on", s.way)
 	}
 }
@@ -453,7 +453,7 @@ func (m *matrix) uploads() int {
 // waits until nothing at all is staged.
 func (m *matrix) left(what string, all bool) int {
 	m.Helper()
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(2 * time.Minute); ; {
 		uploads := m.uploads()
 		left, err := os.ReadDir(filepath.Join(m.box.State, "staging"))
 		if err != nil {
@@ -500,7 +500,7 @@ func (m *matrix) paused() (cells []string) {
 		cell := "nothing kept"
 		if w.connect != nil {
 			s := m.half(w)
-			for limit := time.After(20 * time.Second); m.uploads() == 0; { // sent is not received
+			for limit := time.After(2 * time.Minute); m.uploads() == 0; { // sent is not received
 				select {
 				case <-limit:
 					m.Fatalf("%s: nothing comes in", w.name)

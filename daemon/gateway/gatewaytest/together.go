@@ -71,7 +71,7 @@ func together(t *testing.T, box *daemontest.Box, ada *daemontest.Person, a, b Co
 		case <-g.reached:
 		case e := <-ends: // refused at once
 			over = append(over, e)
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("neither goes on nor is refused")
 		}
 	}

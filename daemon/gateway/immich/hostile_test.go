@@ -17,7 +17,7 @@ import (
 func (w *world) keptNothing() {
 	w.t.Helper()
 	var status struct{ Blobs, Uploads int }
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		w.Local("GET", "/local/status", nil, &status)
 		if status.Uploads == 0 || time.Now().After(end) {
 			break

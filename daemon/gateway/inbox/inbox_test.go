@@ -138,24 +138,35 @@ func TestNeverHalf(t *testing.T) {
 // A scanner that opens and closes its file for every page writes one file.
 func TestWrittenInPieces(t *testing.T) {
 	t.Parallel()
-	dir, w := t.TempDir(), newWorld(t, inbox.Options{Settle: 300 * time.Millisecond})
+	const settle = time.Second
+	dir, w := t.TempDir(), newWorld(t, inbox.Options{Settle: settle})
 	w.add(dir)
-	text := ""
-	for page := range 10 {
-		f, err := os.OpenFile(dir+"/scan.pdf", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	for try := range 20 {
+		name, text := fmt.Sprint("scan", try, ".pdf"), ""
+		last, longest := time.Now(), time.Duration(0)
+		for page := range 10 {
+			begun := time.Now()
+			f, err := os.OpenFile(dir+"/"+name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+			must(t, err)
+			text += fmt.Sprintln("page", page)
+			_, err = fmt.Fprintln(f, "page", page)
+			must(t, err)
+			must(t, f.Close())
+			longest, last = max(longest, time.Since(last)), begun
+			time.Sleep(40 * time.Millisecond)
+		}
+		w.eventually("it is taken", func() bool { return w.kept()[name] == text })
+		if longest > settle/2 {
+			continue // this computer was so busy that the scanner seemed to be done
+		}
+		it, err := w.cat.Lookup(t.Context(), ada, name)
 		must(t, err)
-		text += fmt.Sprintln("page", page)
-		_, err = fmt.Fprintln(f, "page", page)
-		must(t, err)
-		must(t, f.Close())
-		time.Sleep(40 * time.Millisecond)
+		if v, err := w.cat.Versions(t.Context(), ada, it.ID); err != nil || len(v) != 0 {
+			t.Errorf("it was taken %d times before it was whole, %v", len(v), err)
+		}
+		return
 	}
-	w.holds(map[string]string{"scan.pdf": text})
-	it, err := w.cat.Lookup(t.Context(), ada, "scan.pdf")
-	must(t, err)
-	if v, err := w.cat.Versions(t.Context(), ada, it.ID); err != nil || len(v) != 0 {
-		t.Errorf("it was taken %d times before it was whole, %v", len(v), err)
-	}
+	t.Error("no file was written without long pauses")
 }
 
 // A file that changes while it is read is read again from its beginning.
@@ -298,7 +309,6 @@ func TestHostileNames(t *testing.T) {
 func TestTrash(t *testing.T) {
 	t.Parallel()
 	dir, w := t.TempDir(), newWorld(t, inbox.Options{})
-	today := time.Now().UTC().Format(time.DateOnly)
 	write(t, dir+"/in/scan.txt", "one")
 	write(t, dir+"/Pictures/WeiXin/a.jpg", "chat")
 	w.add(dir, trash)
@@ -306,7 +316,11 @@ func TestTrash(t *testing.T) {
 	moved := func(name, text string) {
 		t.Helper()
 		w.eventually(name+" is in the trash", func() bool {
-			b, err := os.ReadFile(filepath.Join(dir, inbox.TrashName, today, name))
+			found, err := filepath.Glob(filepath.Join(dir, inbox.TrashName, "20[0-9][0-9]-[01][0-9]-[0-3][0-9]", name)) // of today, whenever that ends
+			if err != nil || len(found) != 1 {
+				return false
+			}
+			b, err := os.ReadFile(found[0])
 			return err == nil && string(b) == text
 		})
 	}
@@ -382,7 +396,8 @@ func TestThousandsOfFoldersAndARestart(t *testing.T) {
 	w.eventually("it has begun", func() bool { return w.offers() > 50 })
 	w.restart()
 	w.eventually("all are taken", func() bool { return w.status().Taken == folders })
-	if s := w.status(); s.ScanOnly || s.Failed+s.Waiting != 0 {
+	w.eventually("nothing waits", func() bool { return w.status().Waiting == 0 })
+	if s := w.status(); s.ScanOnly || s.Failed != 0 {
 		t.Errorf("%+v", s)
 	}
 	kept := w.kept()

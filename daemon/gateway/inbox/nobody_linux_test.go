@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"yunbox.local/daemon/gateway/inbox"
 )
@@ -74,10 +76,16 @@ func asNobody(t *testing.T) {
 	_, err = io.Copy(out, in)
 	must(t, err)
 	must(t, out.Close())
-	c := exec.Command(program, "-test.run=^"+t.Name()+"$", "-test.v")
-	c.Dir, c.Env = home, append(os.Environ(), "TMPDIR="+home, "HOME="+home)
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	said, err := c.CombinedOutput()
+	var said []byte
+	for { // a program that another test starts has what we wrote open for a moment
+		c := exec.Command(program, "-test.run=^"+t.Name()+"$", "-test.v")
+		c.Dir, c.Env = home, append(os.Environ(), "TMPDIR="+home, "HOME="+home)
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		if said, err = c.CombinedOutput(); !errors.Is(err, syscall.ETXTBSY) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err != nil || !strings.Contains(string(said), "--- PASS: "+t.Name()) {
 		t.Errorf("as nobody: %v\n%s", err, said)
 	}

@@ -101,7 +101,7 @@ func TestOnAWholeBox(t *testing.T) {
 	wait := func(want string) {
 		t.Helper()
 		var got string
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			var s state
 			box.Local("GET", "/local/inboxes", nil, &s)
 			if got = fmt.Sprint(s.Inboxes); got == want {

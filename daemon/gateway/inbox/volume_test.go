@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,11 +61,12 @@ func (s *stick) plug() {
 func (s *stick) unplug() {
 	s.t.Helper()
 	var out []byte
-	for range 100 {
+	for range 600 { // a program that another test starts holds every descriptor for a moment
 		var err error
 		if out, err = exec.Command("umount", s.place).CombinedOutput(); err == nil {
 			return
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	s.t.Fatalf("the box does not let the stick go: %s", out)
 }

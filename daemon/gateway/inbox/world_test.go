@@ -125,7 +125,7 @@ func (w *world) run() {
 		stopped = true
 		cancel()
 		<-ended
-		patience, done := context.WithTimeout(context.Background(), 30*time.Second)
+		patience, done := context.WithTimeout(context.Background(), time.Minute)
 		defer done()
 		if err := errors.Join(w.ingest.Close(patience), w.db.Close(), w.store.Close()); err != nil && !t.Failed() && !w.powerless {
 			t.Error(err)
@@ -211,10 +211,10 @@ func (w *world) offers() (n int) {
 // eventually waits for something that the box does by itself.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			list, err := w.List(context.Background())
-			w.t.Fatalf("%s: not within 20 s; %+v %v; %v", what, list, err, w.kept())
+			w.t.Fatalf("%s: not within two minutes; %+v %v; %v", what, list, err, w.kept())
 		}
 	}
 }

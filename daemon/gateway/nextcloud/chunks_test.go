@@ -201,7 +201,7 @@ func TestChunksNeedConsent(t *testing.T) {
 	w.do("PUT", uploads+"u/2", "y").is(404) // it went with the consent, and what was set aside too
 	w.do("MKCOL", uploads+"u", "", "Destination", files+"a.bin").is(403)
 	staging := filepath.Join(w.State, "staging")
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		left, err := os.ReadDir(staging)
 		if err != nil {
 			t.Fatal(err)

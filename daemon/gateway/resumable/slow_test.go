@@ -69,7 +69,7 @@ func newImpatient(t *testing.T) *impatient {
 		must(err)
 	}
 
-	server := httpd.New(httpd.Options{Identity: identity, Accounts: accounts, Limits: httpd.Limits{Patience: 300 * time.Millisecond}})
+	server := httpd.New(httpd.Options{Identity: identity, Accounts: accounts, Limits: httpd.Limits{Patience: time.Second}})
 	face := api.New(api.Options{Server: server})
 	resumable.New(resumable.Options{
 		Ingest: in,
@@ -80,7 +80,7 @@ func newImpatient(t *testing.T) *impatient {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		for _, err := range []error{server.Shutdown(ctx), <-served, in.Close(ctx), d.Close(), store.Close()} {
 			if err != nil {

@@ -41,7 +41,7 @@ func relayTo(t *testing.T, b *box.Box) *relay {
 	r.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		what := req.Method + " " + req.URL.Path
 		r.count(what, 0)
-		req.Body = &counted{ReadCloser: req.Body, add: func(n int) { r.count(what, int64(n)) }}
+		req.Body = &counted{ReadCloser: req.Body, left: req.ContentLength, add: func(n int) { r.count(what, int64(n)) }}
 		proxy.ServeHTTP(w, req)
 	}))
 	t.Cleanup(r.Close)

@@ -110,6 +110,26 @@ func TestLftpMirror(t *testing.T) { // R01 R03 R13
 	}
 }
 
+// arrives waits until the box has size bytes of a file that is on its way: neither lftp nor
+// curl says what one could wait for.
+func arrives(t *testing.T, b *box.Box, size int64) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		list, err := os.ReadDir(filepath.Join(b.State, "staging"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if info, err := e.Info(); err == nil && info.Size() >= size {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes never arrive", size)
+		}
+	}
+}
+
 // TestLftpKilled kills lftp in the middle, as a camera loses its battery, and goes on.
 func TestLftpKilled(t *testing.T) { // R04
 	b, address, password := cameraBox(t, "on")
@@ -123,8 +143,8 @@ func TestLftpKilled(t *testing.T) { // R04
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1800 * time.Millisecond) // somewhere in the middle: lftp says no progress that one could wait for
-		cancel()                            // SIGKILL
+		arrives(t, b, 2*mib)
+		cancel() // SIGKILL
 		if err := cmd.Wait(); err == nil {
 			t.Fatalf("lftp had come to its end:\n%s", &out)
 		}
@@ -169,9 +189,15 @@ func TestCurlFTPS(t *testing.T) { // R01 R04 R20
 	}
 	mustHave(t, b, "Camera/cam/DCIM/a.jpg", sum)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := exec.CommandContext(ctx, "curl", append(who, "-sS", "--limit-rate", "2M", "-T", file, to+"b.jpg")...).Run(); err == nil {
+	cut := exec.CommandContext(ctx, "curl", append(who, "-sS", "--limit-rate", "1M", "-T", file, to+"b.jpg")...)
+	if err := cut.Start(); err != nil {
+		t.Fatal(err)
+	}
+	arrives(t, b, mib)
+	cancel()
+	if err := cut.Wait(); err == nil {
 		t.Fatal("curl had come to its end")
 	}
 	mustNotHave(t, b, "Camera/cam/DCIM/b.jpg")

@@ -253,7 +253,7 @@ func (r curlResult) problemType() string {
 
 func curl(t *testing.T, b *box.Box, args ...string) curlResult {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	body := filepath.Join(t.TempDir(), "answer")
 	args = append([]string{"-sS", "--http1.1", "--cacert", b.CAFile, "-o", body, "-w", "%{http_code} %{size_upload}"}, args...)

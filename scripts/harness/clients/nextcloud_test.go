@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -44,7 +45,7 @@ func watch(t *testing.T, target string) *watcher {
 		w.mu.Lock()
 		w.requests = append(w.requests, r.Method+" "+r.URL.Path)
 		w.mu.Unlock()
-		r.Body = &counted{ReadCloser: r.Body, add: func(n int) {
+		r.Body = &counted{ReadCloser: r.Body, left: r.ContentLength, add: func(n int) {
 			w.mu.Lock()
 			w.bytes[r.Method] += int64(n)
 			w.mu.Unlock()
@@ -55,14 +56,23 @@ func watch(t *testing.T, target string) *watcher {
 	return w
 }
 
+// counted is a body that ends by itself. Once the answer has begun, nothing can be read of
+// the one below, not even its end: the proxy would drop the connection to the box then.
 type counted struct {
 	io.ReadCloser
-	add func(int)
+	left int64 // bytes; -1: nobody knows
+	add  func(int)
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
 	n, err := c.ReadCloser.Read(p)
 	c.add(n)
+	if c.left > 0 {
+		c.left -= int64(n)
+	}
 	return n, err
 }
 
@@ -95,6 +105,21 @@ func (b davBox) nextcloud(t *testing.T, home, dir, address string) (string, erro
 	}, "", "nextcloudcmd", "--non-interactive", "--trust", "-u", "owner", "-p", b.password, "--path", "/sync", dir, address)
 }
 
+// aged makes the files of dir an hour old. The client puts off what changed within two
+// seconds: how often it looks again, and what it sends meanwhile, is a matter of chance.
+func aged(t *testing.T, dir string) {
+	t.Helper()
+	before := time.Now().Add(-time.Hour)
+	if err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		return os.Chtimes(name, before, before)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // sameTree fails unless both folders hold the same files with the same times.
 func sameTree(t *testing.T, a, b string) {
 	t.Helper()
@@ -116,6 +141,7 @@ func TestNextcloudcmd(t *testing.T) { // R05 R13
 	if r := curl(t, b.Box, "-u", "owner:"+b.password, "-X", "MKCOL", b.URL+"/remote.php/dav/files/owner/sync"); r.status != 201 {
 		t.Fatalf("%+v", r)
 	}
+	aged(t, dir)
 	old := time.Unix(1_600_000_000, 0)
 	if err := os.Chtimes(filepath.Join(dir, "IMG_0001.JPG"), old, old); err != nil {
 		t.Fatal(err)
@@ -139,6 +165,7 @@ func TestNextcloudcmd(t *testing.T) { // R05 R13
 
 	if err := errors.Join(
 		os.WriteFile(filepath.Join(dir, "IMG_0001.JPG"), []byte("another picture"), 0o644),
+		os.Chtimes(filepath.Join(dir, "IMG_0001.JPG"), old.Add(time.Hour), old.Add(time.Hour)),
 		os.Rename(filepath.Join(dir, "sub dir"), filepath.Join(dir, "renamed dir")),
 		os.Remove(filepath.Join(dir, "empty.txt")),
 	); err != nil {

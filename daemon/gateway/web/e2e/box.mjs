@@ -19,13 +19,19 @@ function binary(dir) {
   return out;
 }
 
-/** A port that was free a moment ago; a box that is started again must keep its address. */
+/**
+ * A port that was free a moment ago; a box that is started again must keep its address.
+ * Below those that the system gives to connections: one of them could have it by then.
+ */
 async function freePort() {
-  const s = net.createServer();
-  await new Promise((ok) => s.listen(0, '127.0.0.1', ok));
-  const { port } = s.address();
-  await new Promise((ok) => s.close(ok));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const s = net.createServer();
+    const free = await new Promise((ok) => s.once('error', () => ok(false)).listen(port, '127.0.0.1', () => ok(true)));
+    if (!free) continue;
+    await new Promise((ok) => s.close(ok));
+    return port;
+  }
 }
 
 /**
@@ -147,7 +153,7 @@ export async function startBox() {
       for (const out of [child.stdout, child.stderr]) out.on('data', (d) => (log += d));
       const exited = new Promise((ok) => child.once('exit', ok));
       child.exited = exited;
-      const deadline = Date.now() + 60_000;
+      const deadline = Date.now() + 120_000;
       for (;;) {
         try {
           await box.status();

@@ -29,7 +29,7 @@ export async function reopen(profile, box, options, script, where = '') {
 
 /** Collects what must not happen: script errors, refused loads, requests to anybody else. */
 async function watched(page, box, where = '') {
-  page.setDefaultTimeout(45_000);
+  page.setDefaultTimeout(120_000);
   const faults = [];
   page.on('pageerror', (e) => faults.push(String(e)));
   page.on('console', (m) => {

@@ -279,7 +279,7 @@ func (r *faultRun) act(ctx context.Context, p play, now func() int, wrong *[]str
 		<-done
 	}
 	// It is still there: it takes a file, or says why not.
-	asking, stop := context.WithTimeout(ctx, 20*time.Second)
+	asking, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
 	content, sum := randomContent(rand.New(rand.NewPCG(r.s.seed, 1<<33)))
 	err = server.PutDAV(asking, "after the fault.jpg", content, sum)

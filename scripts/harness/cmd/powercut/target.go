@@ -333,7 +333,7 @@ func (t *floorTarget) start(ctx context.Context, dir string) (server, error) {
 		return nil, err
 	}
 	s := &floorServer{Process: p, target: t}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	err = p.Await(ctx, func() error {
 		_, address, ok := strings.Cut(p.Output(), "READY ")

@@ -105,7 +105,7 @@ func (d *Disk) FailWrites(healthy, count int) {
 // Close takes the disk away. Whatever is mounted from it must be unmounted first.
 func (d *Disk) Close() error {
 	var err error
-	for range 100 { // the loop device lets go of its file a moment after it was told to
+	for range 1200 { // the loop device lets go of its file a moment after it was told to
 		if err = d.server.Unmount(); err == nil {
 			break
 		}

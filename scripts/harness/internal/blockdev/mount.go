@@ -68,7 +68,7 @@ func MountFile(fsType, file, dir string, loopOptions ...string) (*Mount, error) 
 // the last file of a killed server may still be closing.
 func (m *Mount) Unmount() error {
 	var err error
-	for range 100 {
+	for range 1200 {
 		if err = command("umount", m.Dir); err == nil {
 			break
 		}
