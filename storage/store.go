@@ -119,6 +119,7 @@ type Store struct {
 	intent  *intentLog
 
 	dataSyncs, nameSyncs limiter
+	folders              folders
 
 	promises sync.Mutex   // one promise at a time
 	promised atomic.Int64 // declared bytes of running uploads not yet written

@@ -35,6 +35,7 @@ type Upload struct {
 
 	hashes hashes
 	sums   uploadSums
+	crc    uint32 // of what came, of a content that the intent log may take
 
 	seq       uint64 // number of the last checkpoint; 0: there was none
 	kept      int64  // offset of the last checkpoint
