@@ -431,7 +431,8 @@ func (s *Store) clearStaging() error {
 			}
 		}
 		if err != nil {
-			return err
+			// A disk that does not give one of them may give the rest.
+			s.log.Error("a staged upload cannot be read or removed, and is left", "upload", id, "error", s.touched(err))
 		}
 	}
 	errs := make([]error, len(kept))

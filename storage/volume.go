@@ -275,11 +275,13 @@ func (s *Store) mendDirs() error {
 			}
 			made = append(made, name)
 		}
-		if len(made) == 0 {
-			continue
-		}
+		// Also when there is none to make: one that was killed may have made some
+		// without this.
 		if err := s.fsys.SyncDir(parent); err != nil {
 			return err
+		}
+		if len(made) == 0 {
+			continue
 		}
 		s.log.Error("folders of the volume were lost, and made again: look at the disk; `yunboxctl check` says what is missing", "count", len(made), "first", made[0])
 	}
