@@ -563,6 +563,23 @@ func (n *inode) loseBehind(m *media, name string, lose func(string) bool) {
 	}
 }
 
+// Reclaim is what the kernel does when memory is short: pages that count as clean are
+// dropped, and who reads next sees the device. It is no call of a process.
+func (d *Disk) Reclaim() {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	d.m.root.reclaim()
+}
+
+func (n *inode) reclaim() {
+	if n.forgetful {
+		n.evict()
+	}
+	for _, child := range n.entries {
+		child.reclaim()
+	}
+}
+
 // syncAll brings a tree to the device, or loses what is not there.
 func (n *inode) syncAll(name string, loses func(string) bool, seen map[*inode]bool) {
 	if seen[n] {
