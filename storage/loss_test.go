@@ -19,6 +19,9 @@ func in(dir string) func(string) bool {
 	return func(name string) bool { return strings.HasPrefix(name, dir+"/") }
 }
 
+// tiny is a log that is made fast.
+func tiny() Options { return Options{Intent: 32 * intentBlock} }
+
 func nobody(Ref) (bool, error) { return false, nil }
 
 func mustRemove(t *testing.T, s *Store, contents ...[]byte) {
@@ -62,16 +65,16 @@ func TestRemovedBeforeTheLogIsPutBack(t *testing.T) { // R27
 		{Ops: vfstest.OpMkdir, Err: syscall.EIO, Path: func(name string) bool { return name == intentDir }},
 	} {
 		disk := vfstest.NewDisk()
-		s := openStore(t, disk, Options{})
+		s := openStore(t, disk, tiny())
 		contents := someContents(3, 10_000)
 		putAll(t, s, contents...)
 		disk = disk.Kill()
 		fault.Nth, fault.Sticky = 1, true
 		disk.Fail(fault)
-		s = openStore(t, disk, Options{})
+		s = openStore(t, disk, tiny())
 		disk.Heal()
 		mustRemove(t, s, contents[1])
-		s = openStore(t, disk.PowerCutAs(rng, vfstest.Drop), Options{})
+		s = openStore(t, disk.PowerCutAs(rng, vfstest.Drop), tiny())
 		mustNotHave(t, s, contents[1])
 		mustHave(t, s, contents[0], contents[2])
 	}
@@ -81,7 +84,7 @@ func TestRemovedBeforeTheLogIsPutBack(t *testing.T) { // R27
 // else a power cut brings back what that one removed.
 func TestRecordsThatOnlyLookVoid(t *testing.T) { // R27
 	disk := vfstest.NewDisk()
-	s := openStore(t, disk, Options{})
+	s := openStore(t, disk, tiny())
 	data := []byte("the secret")
 	putAll(t, s, data)
 	disk.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO, Path: in(intentDir)})
@@ -89,9 +92,9 @@ func TestRecordsThatOnlyLookVoid(t *testing.T) { // R27
 		t.Fatal(err)
 	}
 	disk = disk.Kill()
-	s = openStore(t, disk, Options{})
+	s = openStore(t, disk, tiny())
 	mustRemove(t, s, data)
-	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), Options{})
+	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), tiny())
 	mustNotHave(t, s, data)
 }
 
@@ -149,7 +152,7 @@ func TestAFailedSyncOfAllIsToldOnce(t *testing.T) { // R01
 		}
 		_ = s.Close() // settles all
 		disk.Heal()
-		s = openStore(t, disk.PowerCutAs(rng, vfstest.Drop), Options{})
+		s = openStore(t, disk.PowerCutAs(rng, vfstest.Drop), tiny())
 		mustHave(t, s, kept...)
 	}
 }
@@ -158,7 +161,7 @@ func TestAFailedSyncOfAllIsToldOnce(t *testing.T) { // R01
 // like any other.
 func TestASegmentThatWasCutOff(t *testing.T) { // R01
 	disk := vfstest.NewDisk()
-	s := openStore(t, disk, Options{})
+	s := openStore(t, disk, tiny())
 	putAll(t, s, []byte("before"))
 	disk.Fail(vfstest.Fault{Ops: vfstest.OpWrite, Nth: 1, Err: syscall.ENOSPC, Path: in(intentDir)})
 	if err := s.intent.removing(nil); err != nil {
@@ -169,7 +172,7 @@ func TestASegmentThatWasCutOff(t *testing.T) { // R01
 	if err := s.intent.removing(nil); err != nil {
 		t.Fatal(err)
 	}
-	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), Options{})
+	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), tiny())
 	mustHave(t, s, []byte("before"), []byte("after"))
 }
 
@@ -178,14 +181,14 @@ func TestABlockThatCannotBeRead(t *testing.T) { // R01
 	rng := vfstest.Seed(t)
 	for bad := 3; bad < 9; bad++ { // after the heads of both segments
 		disk := vfstest.NewDisk()
-		s := openStore(t, disk, Options{})
+		s := openStore(t, disk, tiny())
 		contents := someContents(3, 1000)
 		putAll(t, s, contents...)
 		disk = disk.PowerCutAs(rng, vfstest.Drop)
 		for nth := bad; nth < bad+2; nth++ { // once more does not help
 			disk.Fail(vfstest.Fault{Ops: vfstest.OpRead, Nth: nth, Err: syscall.EIO, Path: in(intentDir)})
 		}
-		s = openStore(t, disk, Options{})
+		s = openStore(t, disk, tiny())
 		disk.Heal()
 		lost := 0
 		for _, data := range contents {
@@ -197,7 +200,7 @@ func TestABlockThatCannotBeRead(t *testing.T) { // R01
 			t.Errorf("%d of 3 are lost where one could not be read", lost)
 		}
 		putAll(t, s, []byte("it goes on"))
-		s = openStore(t, disk.Kill(), Options{})
+		s = openStore(t, disk.Kill(), tiny())
 		mustHave(t, s, append(contents, []byte("it goes on"))...)
 	}
 }
@@ -208,7 +211,7 @@ func TestRemovedWhileItIsSentAgain(t *testing.T) { // R27
 	rng := vfstest.Seed(t)
 	for _, luck := range vfstest.Lucks() {
 		disk := vfstest.NewDisk()
-		s := openStore(t, disk, Options{})
+		s := openStore(t, disk, tiny())
 		first, data := []byte("first"), []byte("the secret")
 		putAll(t, s, first, data)
 		again := func(ref Ref) (bool, error) {
@@ -220,7 +223,7 @@ func TestRemovedWhileItIsSentAgain(t *testing.T) { // R27
 		if _, err := s.Remove(t.Context(), []Ref{sha256.Sum256(first), sha256.Sum256(data)}, again); err != nil {
 			t.Fatal(err)
 		}
-		s = openStore(t, disk.PowerCutAs(rng, luck), Options{})
+		s = openStore(t, disk.PowerCutAs(rng, luck), tiny())
 		mustNotHave(t, s, data)
 	}
 }
@@ -252,7 +255,7 @@ var _ vfs.FS = (*hooked)(nil)
 // error: neither believes its names.
 func TestAnErrorOfAFolderIsToldOnce(t *testing.T) { // R01
 	disk := &hooked{Disk: vfstest.NewDisk()}
-	s := openStore(t, disk, Options{})
+	s := openStore(t, disk, tiny())
 	verdicts := make(chan error, 2)
 	told := false
 	disk.syncDir = func(string) error {
@@ -281,7 +284,7 @@ func TestAnErrorThatAnotherIsTold(t *testing.T) { // R01
 	for _, op := range []vfstest.Op{vfstest.OpSyncDir, vfstest.OpSync} {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 			disk := &hooked{Disk: vfstest.NewDisk()}
-			s := openStore(t, disk, Options{Acknowledged: func(context.Context, Ref) (bool, error) { return true, nil }})
+			s := openStore(t, disk, Options{Intent: 32 * intentBlock, Acknowledged: func(context.Context, Ref) (bool, error) { return true, nil }})
 			putAll(t, s, data)
 			disk.syncAll = func() {
 				disk.syncAll = nil
@@ -297,7 +300,7 @@ func TestAnErrorThatAnotherIsTold(t *testing.T) { // R01
 			}
 			_ = s.intent.removing(nil)
 			_ = s.Close()
-			again := openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), Options{})
+			again := openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), tiny())
 			mustHave(t, again, data)
 			if t.Failed() {
 				t.Fatal(fmt.Sprint(op, errno))
@@ -310,7 +313,7 @@ func TestAnErrorThatAnotherIsTold(t *testing.T) { // R01
 // what it then reads is not acknowledged.
 func TestBytesThatWereLostBeforeTheLog(t *testing.T) { // R01 R02
 	disk := vfstest.NewDisk()
-	s := openStore(t, disk, Options{})
+	s := openStore(t, disk, tiny())
 	good, bad := []byte("one that is well"), bytes.Repeat([]byte("one that is lost "), 300)
 	batch := sealAll(t, s, good, bad)
 	name := stagingDir + "/" + batch[1].upload.name
@@ -327,7 +330,7 @@ func TestBytesThatWereLostBeforeTheLog(t *testing.T) { // R01 R02
 		t.Errorf("%v", verdicts)
 	}
 	s.Release(batch)
-	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), Options{})
+	s = openStore(t, disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop), tiny())
 	mustHave(t, s, good)
 	mustNotHave(t, s, bad)
 }

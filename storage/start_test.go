@@ -14,7 +14,7 @@ import (
 // A checkpoint that cannot be read costs neither the other uploads nor the start.
 func TestACheckpointThatCannotBeRead(t *testing.T) {
 	disk := vfstest.NewDisk()
-	s := openStore(t, disk, Options{})
+	s := openStore(t, disk, tiny())
 	u, err := s.Begin(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
@@ -27,13 +27,13 @@ func TestACheckpointThatCannotBeRead(t *testing.T) {
 	}
 	disk = disk.Kill()
 	disk.Fail(vfstest.Fault{Ops: vfstest.OpRead, Nth: 1, Err: syscall.EIO, Path: func(name string) bool { return strings.HasPrefix(name, stagingDir+"/") }, Sticky: true})
-	s = openStore(t, disk, Options{})
+	s = openStore(t, disk, tiny())
 	putAll(t, s, []byte("it goes on"))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	disk.Heal()
-	s = openStore(t, disk, Options{})
+	s = openStore(t, disk, tiny())
 	if u, err = s.Resume(t.Context(), u.ID()); err != nil || u.Offset() != 10 {
 		t.Fatal(err)
 	}
