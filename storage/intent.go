@@ -114,16 +114,16 @@ func (l *intentLog) prepare() error {
 			return err
 		}
 	}
+	if err := l.putBack(); err != nil {
+		return err
+	}
+	l.left = false
 	// Also of what was there: one that was killed may have made it without this.
 	for _, dir := range []string{".", intentDir} {
 		if err := l.s.fsys.SyncDir(dir); err != nil {
 			return l.s.syncFailed("the intent log", err)
 		}
 	}
-	if err := l.putBack(); err != nil {
-		return err
-	}
-	l.left = false
 	if l.size < 0 {
 		return nil
 	}

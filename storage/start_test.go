@@ -76,3 +76,66 @@ func TestKilledWhileAFolderIsMadeAgain(t *testing.T) { // R01
 		}
 	}
 }
+
+// A directory that cannot be synced is no reason not to give what is there, nor not to put
+// back what the log has; but nothing more is taken.
+func TestStartsThoughAFolderCannotBeSynced(t *testing.T) {
+	data := []byte("acknowledged")
+	for _, dir := range []string{".", blobsDir, stagingDir, intentDir} {
+		disk := vfstest.NewDisk()
+		s := openStore(t, disk, tiny())
+		putAll(t, s, data)
+		u, err := s.Begin(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(u.Checkpoint(t.Context()), u.Close()); err != nil {
+			t.Fatal(err)
+		}
+		disk = disk.PowerCutAs(vfstest.Seed(t), vfstest.Drop)
+		disk.Fail(vfstest.Fault{Ops: vfstest.OpSyncDir, Nth: 1, Err: syscall.EIO, Sticky: true, Path: func(name string) bool { return name == dir }})
+		s = openStore(t, disk, tiny())
+		mustHave(t, s, data)
+		if _, err := s.Begin(t.Context(), 1); !errors.Is(err, ErrSync) {
+			t.Errorf("%s: an upload begins: %v", dir, err)
+		}
+		_ = s.Close()
+	}
+}
+
+// A sealed upload is not finished by a blob of its name that is not whole, or gone.
+func TestResumedOnlyToAWholeBlob(t *testing.T) { // R01
+	for _, harm := range []func(*vfstest.Disk, string) error{
+		func(d *vfstest.Disk, name string) error { return d.Corrupt(name, 3) },
+		func(d *vfstest.Disk, name string) error { return d.Remove(name) },
+	} {
+		disk := vfstest.NewDisk()
+		s := openStore(t, disk, tiny())
+		u, err := s.Begin(t.Context(), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Write(t.Context(), 0, strings.NewReader("the content")); err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := u.Seal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(t.Context(), []Sealed{sealed})[0]; err != nil {
+			t.Fatal(err)
+		}
+		disk = disk.Kill()
+		s = openStore(t, disk, tiny())
+		if err := harm(disk, sealed.Ref.path()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Resume(t.Context(), u.ID()); !errors.Is(err, ErrNotFound) {
+			t.Errorf("it is resumed: %v", err)
+		}
+		_ = s.Close()
+	}
+}

@@ -441,7 +441,7 @@ func (s *Store) clearStaging() error {
 		return err
 	}
 	if err := s.fsys.SyncDir(stagingDir); err != nil {
-		return s.syncFailed("the staging directory", err)
+		s.namesUnsure(s.syncFailed("the staging directory", err)) // contents can be read
 	}
 	return nil
 }

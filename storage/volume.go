@@ -277,8 +277,11 @@ func (s *Store) mendDirs() error {
 		}
 		// Also when there is none to make: one that was killed may have made some
 		// without this.
-		if err := s.fsys.SyncDir(parent); err != nil {
+		err = s.fsys.SyncDir(parent)
+		if err != nil && len(made) > 0 {
 			return err
+		} else if err != nil {
+			s.namesUnsure(s.syncFailed("a directory of the volume", err)) // it can be read
 		}
 		if len(made) == 0 {
 			continue
