@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,12 +164,14 @@ func (l *folders) take(dir string, f func(*folder) error) error {
 	return f(one)
 }
 
-// wait returns when those who sync now have ended, and noted what they heard.
-func (l *folders) wait() {
+// wait returns when those who sync now have ended, and what was heard of any directory.
+func (l *folders) wait() (unsure error) {
 	for i := range l {
 		l[i].mu.Lock()
-		l[i].mu.Unlock() //nolint:staticcheck // nothing is to be done in between
+		unsure = cmp.Or(unsure, l[i].unsure)
+		l[i].mu.Unlock()
 	}
+	return unsure
 }
 
 // each calls f for all items side by side; the caller's own goroutine does one,

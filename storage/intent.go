@@ -402,8 +402,8 @@ func (l *intentLog) sync() error {
 	} else if err != nil {
 		return l.s.syncFailed("the volume", err)
 	}
-	l.s.folders.wait()
-	return l.lost()
+	// Who heard of an error meanwhile has noted it after this.
+	return errors.Join(l.s.folders.wait(), l.lost())
 }
 
 // lost is why a sync of all is not to be relied on, if it is not.
