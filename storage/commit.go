@@ -1,11 +1,13 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -127,12 +129,49 @@ func (s *Store) syncNamesOf(refs []Ref) error {
 
 // syncShard makes durable the names in a directory of blobs.
 func (s *Store) syncShard(dir string) error {
-	err := s.nameSyncs.run(func() error { return s.fsys.SyncDir(dir) })
+	return s.folders.take(dir, func(f *folder) error {
+		if f.unsure != nil {
+			return f.unsure
+		}
+		err := s.nameSyncs.run(func() error { return s.fsys.SyncDir(dir) })
+		if err != nil {
+			err = s.syncFailed("a directory of blobs", err)
+			s.namesUnsure(err)
+			f.unsure = err
+		}
+		return err
+	})
+}
+
+// folders are the directories of blobs. The system may tell of an error once, and then
+// only one of those who sync a directory, or a file in it, at the same time; so they
+// take turns, and the others hear of it.
+type folders [shards]folder
+
+type folder struct {
+	mu     sync.Mutex
+	unsure error // a sync of it failed
+}
+
+func (l *folders) take(dir string, f func(*folder) error) error {
+	n, err := strconv.ParseUint(path.Base(dir), 16, 8)
 	if err != nil {
-		err = s.syncFailed("a directory of blobs", err)
-		s.namesUnsure(err)
+		return err
 	}
-	return err
+	one := &l[n]
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return f(one)
+}
+
+// wait returns when those who sync now have ended, and what was heard of any directory.
+func (l *folders) wait() (unsure error) {
+	for i := range l {
+		l[i].mu.Lock()
+		unsure = cmp.Or(unsure, l[i].unsure)
+		l[i].mu.Unlock()
+	}
+	return unsure
 }
 
 // each calls f for all items side by side; the caller's own goroutine does one,
@@ -178,13 +217,18 @@ func (s *Store) makeSure(ctx context.Context, ref Ref, size int64) (bool, error)
 	if err := s.sameAs(f, ref); err != nil {
 		return false, err
 	}
-	if err := s.dataSyncs.run(f.Datasync); err != nil {
-		// The pages may count as clean now, and a later sync say nil: this
-		// copy is never to be relied on again.
-		s.Doubt(ref)
-		return false, s.syncFailed("a blob", err)
-	}
-	return true, nil
+	err = s.folders.take(path.Dir(ref.path()), func(*folder) error {
+		err := s.dataSyncs.run(f.Datasync)
+		if err != nil {
+			// The pages may count as clean now, and a later sync say nil: this
+			// copy is never to be relied on again.
+			s.Doubt(ref)
+			s.intent.doubt.Store(true)
+			err = s.syncFailed("a blob", err)
+		}
+		return err
+	})
+	return err == nil, err
 }
 
 // giveName is step 2. u.mu is held.

@@ -35,11 +35,15 @@ type intentLog struct {
 	size  int64       // of a segment
 	limit int64       // most bytes of a content; 0: there is no log
 	off   atomic.Bool // after an error nothing more goes in until the store is opened again
+	doubt atomic.Bool // files that are not synced may be lost: a sync of all that failed does not say which
+	syncs sync.Mutex  // one sync of all at a time: the system tells one of two of an error
 
 	mu    sync.Mutex
 	ended sync.Cond // a segment has no batch under way, or is settled
 	segs  [2]*segment
 	cur   int
+	left  bool // records of an earlier process may count still
+	watch []*watch
 	stale bool // blobs were removed whose bytes may still lie in void records
 	used  time.Time
 	idle  *time.Timer
@@ -56,6 +60,7 @@ type segment struct {
 	batches  int      // logged, but their files have no names yet
 	settling bool
 	broken   error // why its files did not reach the disk: the records wait for the next start
+	unread   error // what of it could not be read when it was put back
 }
 
 const (
@@ -93,6 +98,7 @@ func (s *Store) newIntentLog(size int64) *intentLog {
 func (l *intentLog) open() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.left = true
 	if err := l.prepare(); err != nil {
 		l.off.Store(true)
 		l.s.log.Error("the intent log cannot be read back: files of the last moments before the box stopped may be damaged", "error", err)
@@ -100,12 +106,7 @@ func (l *intentLog) open() {
 }
 
 func (l *intentLog) prepare() error {
-	if err := l.s.fsys.Mkdir(intentDir, dirMode); err == nil {
-		err = l.s.fsys.SyncDir(".")
-		if err != nil {
-			return l.s.syncFailed("the directory of the volume", err)
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := l.s.fsys.Mkdir(intentDir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, g := range l.segs {
@@ -113,21 +114,15 @@ func (l *intentLog) prepare() error {
 			return err
 		}
 	}
-	// One that was killed may have made them without this.
-	if err := l.s.fsys.SyncDir(intentDir); err != nil {
-		return l.s.syncFailed("the intent log", err)
+	if err := l.putBack(); err != nil {
+		return err
 	}
-	for _, g := range l.segs {
-		if g.epoch == 0 {
-			continue
+	l.left = false
+	// Also of what was there: one that was killed may have made it without this.
+	for _, dir := range []string{".", intentDir} {
+		if err := l.s.fsys.SyncDir(dir); err != nil {
+			return l.s.syncFailed("the intent log", err)
 		}
-		if err := l.restore(g); err != nil {
-			return err
-		}
-		if err := l.void(g); err != nil {
-			return err
-		}
-		g.epoch = 0
 	}
 	if l.size < 0 {
 		return nil
@@ -149,6 +144,31 @@ func (l *intentLog) prepare() error {
 		}
 	}
 	l.limit = min(intentLimit, l.size/4)
+	return nil
+}
+
+// putBack makes blobs of all records that count, and the segments void.
+func (l *intentLog) putBack() error {
+	var errs []error
+	for _, g := range l.segs {
+		var err error
+		if g.epoch != 0 {
+			err = l.restore(g)
+		}
+		if err == nil {
+			// Also where it is void as far as can be seen: who made it so may have been
+			// killed, or have met an error, before that was on the disk.
+			err = l.void(g)
+		}
+		if errs = append(errs, err); err == nil {
+			g.epoch = 0
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	l.doubt.Store(false) // there is no file yet but those that were put back and synced
+	l.off.Store(false)
 	return nil
 }
 
@@ -184,18 +204,16 @@ func (l *intentLog) openSegment(g *segment) error {
 	if err != nil {
 		return err
 	}
-	g.file = f
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return errors.Join(err, f.Close())
 	}
-	g.high = info.Size()
 	head := make([]byte, recordHeader)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return errors.Join(err, f.Close())
 	}
-	g.epoch = parseIntentHead(head[:n])
+	g.file, g.high, g.epoch = f, info.Size(), parseIntentHead(head[:n])
 	return nil
 }
 
@@ -225,6 +243,7 @@ func (l *intentLog) append(batch []*Upload) (named func(), err error) {
 		return nil, l.s.syncFailed("the intent log", err)
 	}
 	g.batches++
+	l.tell(batch)
 	l.used = time.Now()
 	if l.idle == nil {
 		l.idle = time.AfterFunc(intentIdle, l.whenIdle)
@@ -273,6 +292,7 @@ func (l *intentLog) write(g *segment, batch []*Upload) error {
 	flush := func() error {
 		n, err := g.file.WriteAt(buf, at)
 		at += int64(n)
+		g.high = max(g.high, at)
 		buf = buf[:0]
 		return err
 	}
@@ -294,6 +314,7 @@ func (l *intentLog) write(g *segment, batch []*Upload) error {
 		if err := put(intentRecord(g.epoch, pos, u.sum, size)); err != nil {
 			return err
 		}
+		crc := uint32(0)
 		for off := int64(0); off < size; {
 			if len(buf) == cap(buf) {
 				if err := flush(); err != nil {
@@ -304,7 +325,13 @@ func (l *intentLog) write(g *segment, batch []*Upload) error {
 			if n == 0 {
 				return fmt.Errorf("upload %s: read back: %w", u.id, errors.Join(err, io.ErrUnexpectedEOF))
 			}
+			crc = crc32.Update(crc, castagnoli, buf[len(buf):len(buf)+n])
 			buf, off = buf[:len(buf)+n], off+int64(n)
+		}
+		if crc != u.crc {
+			// The system failed to write it, and has let go of its pages since.
+			u.void = fmt.Errorf("%w: what came is not what is read back", ErrSync)
+			return u.void
 		}
 		if err := put(padding[:recordRoom(size)-recordHeader-size]); err != nil {
 			return err
@@ -354,22 +381,53 @@ func (l *intentLog) finishSettle(g *segment) {
 }
 
 func (l *intentLog) settle(g *segment) error {
-	err := l.s.lost()
-	if err == nil {
-		err = l.s.fsys.SyncAll()
-		if errors.Is(err, errors.ErrUnsupported) {
-			l.off.Store(true) // writing all a third time is no way to go on
-		} else if err != nil {
-			err = l.s.syncFailed("the volume", err)
-		}
-	}
-	if err != nil {
+	if err := l.sync(); err != nil {
 		// Something was lost, and nobody knows what; but the log has it all.
 		if again := l.restore(g); again != nil {
 			return errors.Join(err, again)
 		}
 	}
 	return l.void(g)
+}
+
+// sync makes the files of all records durable, or says that some may not be.
+func (l *intentLog) sync() error {
+	if err := l.lost(); err != nil {
+		return err
+	}
+	err := l.syncAll()
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.off.Store(true) // writing all a third time is no way to go on
+		return err
+	} else if err != nil {
+		return l.s.syncFailed("the volume", err)
+	}
+	// Who heard of an error meanwhile has noted it after this.
+	return errors.Join(l.s.folders.wait(), l.lost())
+}
+
+// lost is why a sync of all is not to be relied on, if it is not.
+func (l *intentLog) lost() error {
+	err := l.s.lost()
+	if l.doubt.Load() {
+		err = errors.Join(err, errDoubt)
+	}
+	return err
+}
+
+var errDoubt = errors.New("an earlier sync of the volume failed")
+
+// syncAll is SyncAll. What that loses when it fails includes files of the other segment
+// and of uploads that are not in the log yet, and the next one does not tell of it.
+func (l *intentLog) syncAll() error {
+	l.syncs.Lock()
+	defer l.syncs.Unlock()
+	err := l.s.fsys.SyncAll()
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		l.doubt.Store(true)
+		l.off.Store(true)
+	}
+	return err
 }
 
 // drain settles all there is, and says whether all of it is on the disk. l.mu is
@@ -392,10 +450,14 @@ func (l *intentLog) drain() error {
 }
 
 // removing is called before blobs are removed: a record must not bring them
-// back. What they were is wiped from the log when that has a moment.
-func (l *intentLog) removing() error {
+// back. What they were is wiped from the log when that has a moment. refs are those
+// of which this must be certain.
+func (l *intentLog) removing(refs []Ref) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.left && len(refs) > 0 {
+		return l.strike(refs)
+	}
 	if l.limit == 0 {
 		return nil
 	}
@@ -501,6 +563,7 @@ func (l *intentLog) void(g *segment) error {
 // what it would replace may be the only one.
 func (l *intentLog) restore(g *segment) error {
 	files := 0
+	g.unread = nil
 	for pos := int64(intentBlock); pos < g.high; {
 		again, next, err := l.rewrite(g, pos)
 		if errors.Is(err, ErrFull) && len(again) > 0 {
@@ -520,7 +583,7 @@ func (l *intentLog) restore(g *segment) error {
 	if files > 0 {
 		l.s.log.Info("files were put back from the intent log", "files", files)
 	}
-	return nil
+	return g.unread
 }
 
 // rewritten is a content of the log in a file of its own, not yet under its name.
@@ -533,36 +596,25 @@ type rewritten struct {
 // says where it stopped.
 func (l *intentLog) rewrite(g *segment, pos int64) (again []rewritten, next int64, err error) {
 	buf := make([]byte, intentLimit)
-	for pos < g.high {
-		head := buf[:recordHeader]
-		if n, err := g.file.ReadAt(head, pos); n < len(head) {
-			return again, g.high, unlessEnd(err)
+	for r, err := range g.records(pos) {
+		if err == nil {
+			_, err = g.readAt(buf[:r.size], r.pos+recordHeader)
 		}
-		ref, size, ok := parseIntentRecord(head, g.epoch, pos)
-		if !ok {
-			break
+		if errors.Is(err, io.EOF) {
+			break // it was cut there
+		} else if err != nil {
+			g.unread = err // the others can be put back all the same
+			continue
 		}
-		if n, err := g.file.ReadAt(buf[:size], pos+recordHeader); int64(n) < size {
-			return again, g.high, unlessEnd(err)
-		}
-		if sha256.Sum256(buf[:size]) == ref { // else of a batch that was not acknowledged
-			b := rewritten{ref: ref, name: stagingDir + "/" + newID() + extTemp}
-			if err := l.s.writeTemp(b.name, buf[:size]); err != nil {
-				return again, pos, marked(err)
+		if sha256.Sum256(buf[:r.size]) == r.ref { // else of a batch that was not acknowledged
+			b := rewritten{ref: r.ref, name: stagingDir + "/" + newID() + extTemp}
+			if err := l.s.writeTemp(b.name, buf[:r.size]); err != nil {
+				return again, r.pos, marked(err)
 			}
 			again = append(again, b)
 		}
-		pos += recordRoom(size)
 	}
 	return again, g.high, nil
-}
-
-// unlessEnd: a log that ends in the middle of a record was cut there.
-func unlessEnd(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // renew gives contents their names, and makes the bytes durable before and the names
@@ -571,7 +623,7 @@ func (s *Store) renew(again []rewritten) error {
 	if len(again) == 0 {
 		return nil
 	}
-	if s.fsys.SyncAll() != nil {
+	if s.intent.syncAll() != nil {
 		if err := s.syncEach(again); err != nil {
 			return err
 		}
@@ -583,7 +635,7 @@ func (s *Store) renew(again []rewritten) error {
 		}
 		refs = append(refs, b.ref)
 	}
-	if s.fsys.SyncAll() != nil {
+	if s.intent.syncAll() != nil {
 		return s.syncNamesOf(refs)
 	}
 	return nil

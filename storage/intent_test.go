@@ -132,7 +132,7 @@ func TestSettlingWaitsForNames(t *testing.T) { // R01
 		batch := sealAll(t, s, data)
 		named := s.logSmall(batch, make([]error, 1))
 		settled := make(chan error, 1)
-		go func() { settled <- s.intent.removing() }()
+		go func() { settled <- s.intent.removing(nil) }()
 		synctest.Wait()
 		if n := disk.Calls(vfstest.OpSyncAll); n != 0 {
 			t.Error("settled before the name")
@@ -429,7 +429,7 @@ func TestRecordsThatCannotBeVoided(t *testing.T) {
 	defer s.Close()
 	putAll(t, s, []byte("one"))
 	disk.Fail(vfstest.Fault{Ops: vfstest.OpWrite, Nth: 1, Err: syscall.EIO, Path: func(name string) bool { return path.Dir(name) == intentDir }})
-	if err := s.intent.removing(); !errors.Is(err, syscall.EIO) {
+	if err := s.intent.removing(nil); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("the log was emptied: %v", err)
 	}
 	if _, err := s.Begin(t.Context(), 1); !errors.Is(err, syscall.EIO) {

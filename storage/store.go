@@ -119,6 +119,7 @@ type Store struct {
 	intent  *intentLog
 
 	dataSyncs, nameSyncs limiter
+	folders              folders
 
 	promises sync.Mutex   // one promise at a time
 	promised atomic.Int64 // declared bytes of running uploads not yet written
@@ -430,7 +431,8 @@ func (s *Store) clearStaging() error {
 			}
 		}
 		if err != nil {
-			return err
+			// A disk that does not give one of them may give the rest.
+			s.log.Error("a staged upload cannot be read or removed, and is left", "upload", id, "error", s.touched(err))
 		}
 	}
 	errs := make([]error, len(kept))
@@ -439,7 +441,7 @@ func (s *Store) clearStaging() error {
 		return err
 	}
 	if err := s.fsys.SyncDir(stagingDir); err != nil {
-		return s.syncFailed("the staging directory", err)
+		s.namesUnsure(s.syncFailed("the staging directory", err)) // contents can be read
 	}
 	return nil
 }

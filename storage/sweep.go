@@ -77,7 +77,7 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration, live func(Re
 	if err != nil {
 		return swept, err
 	}
-	if err := s.intent.removing(); err != nil {
+	if err := s.intent.removing(nil); err != nil {
 		return swept, err
 	}
 	for info, err := range s.Refs(ctx) {
@@ -110,7 +110,9 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 	if err != nil {
 		return swept, err
 	}
-	if err := s.intent.removing(); err != nil {
+	logged := s.intent.watchFor(refs)
+	defer logged()
+	if err := s.intent.removing(refs); err != nil {
 		return swept, err
 	}
 	var names []Ref // of those too that are gone: an earlier process may have had no time to sync
@@ -135,6 +137,13 @@ func (s *Store) Remove(ctx context.Context, refs []Ref, live func(Ref) (bool, er
 		if removed {
 			swept.Blobs++
 			swept.Bytes += info.Size()
+		}
+	}
+	if logged() {
+		// Somebody sent one of them meanwhile, which then was not kept: its record
+		// would bring it back.
+		if err := s.intent.removing(names); err != nil {
+			return swept, err
 		}
 	}
 	return swept, s.syncNamesOf(names)

@@ -35,6 +35,7 @@ type Upload struct {
 
 	hashes hashes
 	sums   uploadSums
+	crc    uint32 // of what came, of a content that the intent log may take
 
 	seq       uint64 // number of the last checkpoint; 0: there was none
 	kept      int64  // offset of the last checkpoint
@@ -152,6 +153,9 @@ func (u *Upload) load(ctx context.Context) error {
 		if !st.part {
 			// Renamed before a crash, perhaps without the sync that follows.
 			u.keep = true
+			if err := u.whole(); err != nil {
+				return fmt.Errorf("upload %s: %w (%w)", u.id, ErrNotFound, err)
+			}
 			return u.s.syncShard(path.Dir(u.sum.path()))
 		}
 		flag = vfs.ReadOnly // its mode may be that of a blob already
@@ -182,6 +186,21 @@ func (u *Upload) load(ctx context.Context) error {
 		return fmt.Errorf("upload %s: hash again: %w", u.id, ErrDamaged)
 	}
 	return nil
+}
+
+// whole looks whether the blob that a sealed upload has become is there, now that it is
+// pinned, and is whole: the same content may have come once more by the intent log, and
+// that may not have been put back.
+func (u *Upload) whole() error {
+	f, err := u.s.fsys.OpenFile(u.sum.path(), vfs.ReadOnly, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	if u.size.Load() > intentLimit {
+		return nil
+	}
+	return u.s.sameAs(f, u.sum)
 }
 
 func (u *Upload) restoreHashes(r record) error {

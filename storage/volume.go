@@ -275,11 +275,16 @@ func (s *Store) mendDirs() error {
 			}
 			made = append(made, name)
 		}
+		// Also when there is none to make: one that was killed may have made some
+		// without this.
+		err = s.fsys.SyncDir(parent)
+		if err != nil && len(made) > 0 {
+			return err
+		} else if err != nil {
+			s.namesUnsure(s.syncFailed("a directory of the volume", err)) // it can be read
+		}
 		if len(made) == 0 {
 			continue
-		}
-		if err := s.fsys.SyncDir(parent); err != nil {
-			return err
 		}
 		s.log.Error("folders of the volume were lost, and made again: look at the disk; `yunboxctl check` says what is missing", "count", len(made), "first", made[0])
 	}

@@ -7,8 +7,8 @@ func (s *Store) Wipe() error {
 	l := s.intent
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.limit == 0 {
-		return nil
+	if l.left {
+		return nil // what was removed since the start was struck out
 	}
 	l.stale = true
 	return l.empty()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
@@ -135,6 +136,9 @@ func (u *Upload) take(b []byte) error {
 	_, _ = u.hashes.Write(b[:n])
 	if !u.sums.unknown && (size < 0 || size > SumsFrom) {
 		_, _ = u.sums.Write(b[:n])
+	}
+	if off+int64(n) <= intentLimit {
+		u.crc = crc32.Update(u.crc, castagnoli, b[:n])
 	}
 	u.offset.Store(off + int64(n))
 	if size >= 0 {

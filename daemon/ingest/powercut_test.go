@@ -274,7 +274,7 @@ func (h *household) resume(b *box, all bool) {
 		}
 		i, err := b.in.Resume(ctx, b.grant(x.user, consent.AlbumBackup), id)
 		must(h.t, err)
-		if err := h.finish(ctx, b, i, x, info.Offset); err != nil {
+		if err := h.finish(ctx, b, i, x, info.Offset); err != nil && problem.KindOf(err) != problem.Deleted { // meanwhile, under another name
 			h.t.Errorf("upload %s went on at %d: %v", id, info.Offset, err)
 		}
 		must(h.t, i.Close())

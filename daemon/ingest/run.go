@@ -105,8 +105,16 @@ func (in *Ingest) sweep(ctx context.Context, walk bool) (s Swept, err error) {
 	return s, errors.Join(errs...)
 }
 
+// live says whether a row names a blob. After a commit that failed nobody knows: what it
+// wrote may be in the log all the same and hold after a restart. Who failed with it lets
+// go of its blobs only then, so that this is asked in time.
 func (in *Ingest) live(ctx context.Context) func(storage.Ref) (bool, error) {
-	return func(ref storage.Ref) (bool, error) { return in.cat.Live(ctx, ref) }
+	return func(ref storage.Ref) (bool, error) {
+		if err := in.db.Err(); err != nil {
+			return true, err
+		}
+		return in.cat.Live(ctx, ref)
+	}
 }
 
 // unwanted removes at once a blob that was made durable and whose row was then

@@ -34,7 +34,7 @@ func (d *Disk) Kill() *Disk {
 	defer m.mu.Unlock()
 	m.life++
 	m.locks = make(map[string]bool)
-	m.faults, m.cutIn = nil, 0
+	m.faults, m.cutIn, m.untold = nil, 0, false
 	m.root.closeAll()
 	m.used = m.root.room(make(map[*inode]bool))
 	return &Disk{m: m, life: m.life}

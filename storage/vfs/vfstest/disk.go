@@ -53,6 +53,7 @@ type media struct {
 	cutIn    int // the power fails before that call from now; 0: never
 	onCut    func()
 	luck     Luck // of the cut that this is being made by
+	untold   bool // a write behind was lost: the next SyncAll says so
 }
 
 const (
@@ -68,9 +69,18 @@ type inode struct {
 	links int // names
 	opens int
 
-	// A SyncAll has lost what was not on the device; the next sync of this
-	// file or directory says so, too, once.
+	// A SyncAll, or a write behind, has lost what was not on the device; the next
+	// sync of this file or directory says so, too, once. Linux tells every descriptor
+	// that was open, and later ones only if nobody was told (errseq_t,
+	// Documentation/core-api/errseq.rst; errseq_sample in lib/errseq.c); the first
+	// alone is less, and so harder.
 	untold bool
+
+	// Pages of this file count as clean and are not on the device: a failed write
+	// does that in ext4 and XFS (A. Rebello et al., "Can Applications Recover from
+	// fsync Failures?", USENIX ATC 2020). Processes see them until they
+	// are evicted.
+	forgetful bool
 
 	// rotten is what the device has in truth where that went bad under the page
 	// cache: processes see data until they evict it. See Disk.Rot.
@@ -508,8 +518,9 @@ func (c change) reach(durable map[string]*inode) {
 	}
 }
 
-// SyncAll that fails has lost all that was not synced; files and directories of
-// which that is true say so at their next own sync, as Linux does.
+// SyncAll that fails has lost all that was not synced, or of that what Fault.Loses
+// says; files and directories of which that is true say so at their next own sync, as
+// Linux does.
 func (d *Disk) SyncAll() error {
 	failed := d.begin(OpSyncAll, ".")
 	if failed != nil {
@@ -519,16 +530,63 @@ func (d *Disk) SyncAll() error {
 		d.m.mu.Lock()
 	}
 	defer d.m.mu.Unlock()
-	d.m.root.syncAll(failed == nil, make(map[*inode]bool))
+	loses := func(string) bool { return false }
+	if failed != nil {
+		loses = losesOf(failed)
+	} else if d.m.untold {
+		failed = &fs.PathError{Op: "syncall", Path: ".", Err: syscall.EIO}
+	}
+	d.m.untold = false
+	d.m.root.syncAll(".", loses, make(map[*inode]bool))
 	return failed
 }
 
+// Lose is what the kernel does when it writes behind and the device does not take it:
+// the unsynced data of the files whose names lose approves of is gone. Nobody is
+// told but the next sync of such a file, and the next SyncAll (Linux 5.8, commit
+// 735e4ae5ba28). It is no call of a process.
+func (d *Disk) Lose(lose func(name string) bool) {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	if d.life == d.m.life {
+		d.m.root.loseBehind(d.m, ".", lose)
+	}
+}
+
+func (n *inode) loseBehind(m *media, name string, lose func(string) bool) {
+	if !n.mode.IsDir() && len(n.dirty) > 0 && lose(name) {
+		clear(n.dirty)
+		n.untold, n.forgetful, m.untold = true, true, true
+	}
+	for base, child := range n.entries {
+		child.loseBehind(m, path.Join(name, base), lose)
+	}
+}
+
+// Reclaim is what the kernel does when memory is short: pages that count as clean are
+// dropped, and who reads next sees the device. It is no call of a process.
+func (d *Disk) Reclaim() {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	d.m.root.reclaim()
+}
+
+func (n *inode) reclaim() {
+	if n.forgetful {
+		n.evict()
+	}
+	for _, child := range n.entries {
+		child.reclaim()
+	}
+}
+
 // syncAll brings a tree to the device, or loses what is not there.
-func (n *inode) syncAll(good bool, seen map[*inode]bool) {
+func (n *inode) syncAll(name string, loses func(string) bool, seen map[*inode]bool) {
 	if seen[n] {
 		return
 	}
 	seen[n] = true
+	good := !loses(name)
 	if n.mode.IsDir() {
 		n.untold = n.untold || !good && len(n.log) > 0
 		if good {
@@ -538,15 +596,16 @@ func (n *inode) syncAll(good bool, seen map[*inode]bool) {
 		}
 		n.log = nil
 	} else {
-		n.untold = n.untold || !good && (n.resized || len(n.dirty) > 0)
+		lost := !good && (n.resized || len(n.dirty) > 0)
+		n.untold, n.forgetful = n.untold || lost, n.forgetful || lost
 		if good {
 			n.reachAll()
 		}
 		clear(n.dirty)
 		n.resized = false
 	}
-	for _, child := range n.entries {
-		child.syncAll(good, seen)
+	for base, child := range n.entries {
+		child.syncAll(path.Join(name, base), loses, seen)
 	}
 }
 

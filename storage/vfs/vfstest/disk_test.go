@@ -316,3 +316,61 @@ func TestModesAreHonoured(t *testing.T) {
 		t.Errorf("%q %v", data, err)
 	}
 }
+
+// What a failed sync has lost is seen until its pages are dropped; what the kernel loses
+// behind is told once by the next sync of that file, and once by the next of all.
+func TestLostPages(t *testing.T) {
+	d := vfstest.NewDisk()
+	f := open(t, d, "f")
+	write(t, f, 0, "old")
+	must(t, f.Sync(), d.SyncDir("."))
+	read := func() string {
+		data, err := vfs.ReadFile(d, "f")
+		must(t, err)
+		return string(data)
+	}
+	d.Fail(vfstest.Fault{Ops: vfstest.OpSync, Nth: 1, Err: syscall.EIO})
+	write(t, f, 0, "new")
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) || read() != "new" {
+		t.Errorf("%v, %q", err, read())
+	}
+	must(t, f.Sync()) // says nothing
+	d.Reclaim()
+	if got := read(); got != "old" {
+		t.Errorf("after a failed sync the device has %q", got)
+	}
+	write(t, f, 0, "newer")
+	d.Lose(func(name string) bool { return name == "f" })
+	for _, sync := range []func() error{f.Sync, d.SyncAll} {
+		if err := sync(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("what was lost behind is told as %v", err)
+		}
+		must(t, sync())
+	}
+	must(t, f.Evict(0, 0))
+	if got := read(); got != "old\x00\x00" {
+		t.Errorf("after a loss behind the device has %q", got)
+	}
+	write(t, f, 0, "again")
+	must(t, f.Sync())
+	d.Reclaim()
+	if got := read(); got != "again" {
+		t.Errorf("written again it is %q", got)
+	}
+}
+
+// A sync of all that fails may keep some.
+func TestASyncOfAllThatLosesSome(t *testing.T) {
+	d := vfstest.NewDisk()
+	for _, name := range []string{"a", "b"} {
+		write(t, open(t, d, name), 0, "x")
+	}
+	must(t, d.SyncDir("."))
+	d.Fail(vfstest.Fault{Ops: vfstest.OpSyncAll, Nth: 1, Err: syscall.EIO, Loses: func(name string) bool { return name == "a" }})
+	if err := d.SyncAll(); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	if got := see("a", "b")(d.PowerCutAs(rand.New(rand.NewPCG(1, 1)), vfstest.Drop)); strings.TrimSpace(got) != "x" {
+		t.Errorf("%q", got)
+	}
+}

@@ -64,6 +64,9 @@ type Fault struct {
 	// Path, when set, says which names are counted, as in path.Match terms of
 	// the caller's choice.
 	Path func(name string) bool
+	// Loses, when set, says of which names a SyncAll that fails loses what was not
+	// synced. The others arrive: Linux goes on with the rest.
+	Loses func(name string) bool
 }
 
 // Fail plans a fault. Several may wait at once.
@@ -128,6 +131,7 @@ func (d *Disk) OnCut(now func()) {
 type failure struct {
 	error
 	short bool
+	loses func(string) bool
 }
 
 func (f failure) Unwrap() error { return f.error }
@@ -160,7 +164,7 @@ func (m *media) admit(life int, op Op, name string) error {
 		} else if !f.Sticky {
 			continue
 		}
-		failed = failure{f.Err, f.Short}
+		failed = failure{f.Err, f.Short, f.Loses}
 	}
 	return failed
 }
@@ -171,6 +175,14 @@ func shortOf(err error, n int) int {
 		return n / 2
 	}
 	return 0
+}
+
+// losesOf says what a failed SyncAll loses.
+func losesOf(err error) func(name string) bool {
+	if f, ok := errors.AsType[failure](err); ok && f.loses != nil {
+		return f.loses
+	}
+	return func(string) bool { return true }
 }
 
 // lost reports whether a failed sync has lost what it should have written. A

@@ -261,6 +261,7 @@ func (f *file) sync() error {
 		if lost(err) {
 			f.d.m.mu.Lock()
 			defer f.d.m.mu.Unlock()
+			f.n.forgetful = f.n.forgetful || f.n.resized || len(f.n.dirty) > 0
 			clear(f.n.dirty)
 			f.n.resized, f.n.untold = false, false
 		}
@@ -272,6 +273,7 @@ func (f *file) sync() error {
 	if !untold {
 		n.reachAll()
 	}
+	n.forgetful = n.forgetful || untold && (n.resized || len(n.dirty) > 0)
 	clear(n.dirty)
 	n.resized, n.untold = false, false
 	if untold {
@@ -280,12 +282,29 @@ func (f *file) sync() error {
 	return nil
 }
 
+// evict drops the pages that count as clean.
+func (n *inode) evict() {
+	data := n.ofSize(n.disk, len(n.data))
+	data = slices.Clone(data)
+	for s := range n.dirty {
+		from, to := s*sector, min((s+1)*sector, len(data))
+		if from < to {
+			copy(data[from:to], n.data[from:to])
+		}
+	}
+	n.data, n.forgetful = data, false
+}
+
 // reachAll brings a file to the device.
 func (n *inode) reachAll() {
 	if n.resized {
 		n.disk = n.ofSize(n.disk, len(n.data))
 	}
 	for s := range n.dirty {
+		// A size that a failed sync has lost comes with what is written later.
+		if end := min((s+1)*sector, len(n.data)); end > len(n.disk) {
+			n.disk = n.ofSize(n.disk, end)
+		}
 		n.reach(s)
 	}
 }
@@ -313,6 +332,7 @@ func (f *file) WriteBack(_, _ int64, _ bool) error {
 		if lost(err) {
 			f.d.m.mu.Lock()
 			defer f.d.m.mu.Unlock()
+			f.n.forgetful = f.n.forgetful || len(f.n.dirty) > 0
 			clear(f.n.dirty)
 		}
 		return err
@@ -321,7 +341,8 @@ func (f *file) WriteBack(_, _ int64, _ bool) error {
 	return nil
 }
 
-// Evict shows what became of the file on the device: see Disk.Rot.
+// Evict shows what became of the file on the device: see Disk.Rot. What a failed sync
+// has lost shows as what was there before, or as zeros: the size stays in memory.
 func (f *file) Evict(_, _ int64) error {
 	if err := f.begin(OpEvict); err != nil {
 		return err
@@ -329,6 +350,9 @@ func (f *file) Evict(_, _ int64) error {
 	defer f.d.m.mu.Unlock()
 	if f.n.rotten != nil {
 		f.n.data, f.n.disk, f.n.rotten = f.n.rotten, slices.Clone(f.n.rotten), nil
+	}
+	if f.n.forgetful {
+		f.n.evict()
 	}
 	return nil
 }
