@@ -81,7 +81,11 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 	if n := s.Network; n != nil && n.MDNS != "off" {
 		switch {
 		case n.Error != "":
-			find(doctor.Warn, "mdns", "The box is not announced on the network as it should: "+n.Error+".", "`yunboxctl doctor` says more. Apps reach the box by its address.")
+			do := "`yunboxctl doctor` says more. Apps reach the box by its address."
+			if n.MDNS == "avahi" {
+				do = avahiDo
+			}
+			find(doctor.Warn, "mdns", "Not announced on the network as it should be: "+n.Error+".", do)
 		case n.Seen != nil && !*n.Seen:
 			find(doctor.Warn, "mdns", "The box does not see itself on the network.", "Is UDP port 5353 open in the firewall? `yunboxctl doctor` looks again.")
 		}
