@@ -217,6 +217,20 @@ func (a *app) seen(ctx context.Context, c *client, s boxStatus) doctor.Finding {
 	return sight(found, s)
 }
 
+// hidden says whether the box listens on its own computer only.
+func (s *boxStatus) hidden() bool {
+	for _, address := range s.Addresses {
+		u, err := url.Parse(address)
+		if err != nil {
+			return false
+		}
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+			return false
+		}
+	}
+	return len(s.Addresses) > 0
+}
+
 // sight judges what was seen of a box on the network.
 func sight(found []discovery.Found, s boxStatus) doctor.Finding {
 	f := doctor.Finding{Check: "mdns", State: doctor.Warn, Says: "The box does not find itself on the network by mDNS.", Do: "Is UDP port 5353 open in the firewall, and multicast let through? Apps reach it by its address all the same."}
@@ -227,6 +241,10 @@ func sight(found []discovery.Found, s boxStatus) doctor.Finding {
 			f.Says = fmt.Sprintf("The box finds itself on the network, with %s that it answers to.", plural(int64(len(x.Addrs)), "address", "addresses"))
 			break
 		}
+	}
+	if f.State == doctor.OK && s.hidden() {
+		f.State, f.Do = doctor.Warn, "Set https to \":8443\" or another address that others reach, or mdns to \"off\"."
+		f.Says += " But it listens on this computer only, so that nothing else reaches it."
 	}
 	if s.Network == nil {
 		return f

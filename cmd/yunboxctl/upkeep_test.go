@@ -54,7 +54,7 @@ func TestStatusSaysHowTheBoxIsFound(t *testing.T) {
 	}{
 		{`null`, "not said", false},
 		{`{"mdns":"off","links":[],"seen":null,"error":null}`, "mdns is off", false},
-		{`{"mdns":"own","links":[],"seen":null,"error":null}`, "NOT announced yet", false},
+		{`{"mdns":"own","links":[],"seen":null,"error":null}`, "NOT announced: not yet", false},
 		{`{"mdns":"own","links":["eth0","wlan0"],"seen":null,"error":null}`, "announced by the box itself on eth0, wlan0", false},
 		{`{"mdns":"avahi","links":["eth0"],"seen":true,"error":null}`, "announced by Avahi on eth0; it sees itself", false},
 		{`{"mdns":"own","links":["eth0"],"seen":false,"error":null}`, "does NOT see itself", true},
@@ -85,6 +85,8 @@ func TestDoctorSaysWhyTheBoxIsNotAnnounced(t *testing.T) {
 		{`{"mdns":"avahi","error":"avahi-daemon failed: Timeout"}`, "In the way: avahi-daemon failed: Timeout.", "`systemctl restart avahi-daemon`", here, doctor.Warn},
 		{`{"mdns":"avahi","error":"avahi-daemon does not run"}`, "It should be announced by Avahi. In the way: avahi-daemon does not run.", "`systemctl restart avahi-daemon`", nil, doctor.Warn},
 		{`null`, "finds itself on the network, with 2 addresses that it answers to.", "", here, doctor.OK},
+		{`{"mdns":"own"},"addresses":["https://127.0.0.1:1/","https://[::1]:1/","https://localhost:1/"]`, "listens on this computer only", "Set https to", here, doctor.Warn},
+		{`{"mdns":"own"},"addresses":["https://127.0.0.1:1/","https://192.0.2.1:1/"]`, "finds itself", "", here, doctor.OK},
 	} {
 		var s boxStatus
 		if err := json.Unmarshal([]byte(`{"id":"BOX","bound":true,"network":`+c.network+`}`), &s); err != nil {
