@@ -244,7 +244,7 @@ func sight(found []discovery.Found, s boxStatus) doctor.Finding {
 	}
 	if f.State == doctor.OK && s.hidden() {
 		f.State, f.Do = doctor.Warn, "Set https to \":8443\" or another address that others reach, or mdns to \"off\"."
-		f.Says += " But it listens on this computer only, so that nothing else reaches it."
+		f.Says = "The box is announced on the network, but it listens on this computer only: nothing else reaches it."
 	}
 	if s.Network == nil {
 		return f

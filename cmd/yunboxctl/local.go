@@ -86,6 +86,9 @@ func (a *app) waitCommand() *cobra.Command {
 		Use: "wait", Short: "Wait until the box answers", Args: cobra.NoArgs,
 		Long: "wait returns as soon as the box of --state, or of --box, answers.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return usagef("--timeout must be more than 0s")
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			var last error

@@ -177,6 +177,9 @@ func (a *app) securityCommand() *cobra.Command {
 		Use: "security-log", Short: "Show who signed in to the box on this machine and who tried, of the last 30 days", Args: cobra.NoArgs,
 		Long: "security-log shows the newest entries of everybody. Addresses of the network are masked.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 1000 {
+				return usagef("--limit is between 1 and 1000")
+			}
 			c, err := a.local()
 			if err != nil {
 				return err

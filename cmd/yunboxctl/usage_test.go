@@ -28,6 +28,8 @@ func TestWhatIsCalledInAWrongWaySaysHow(t *testing.T) {
 		"user quota":               "something is missing\nusage: yunboxctl user quota NAME SIZE|none",
 		"user quota ada 1 2":       `yunboxctl user quota does not take "ada" "1" "2"`,
 		"status --nosuch":          "unknown flag: --nosuch",
+		"wait --timeout -1s":       "--timeout must be more than 0s",
+		"security-log --limit 0":   "--limit is between 1 and 1000",
 	} {
 		var out, stderr bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), strings.NewReader(""), &out, &stderr); code != problem.ExitUsage || !strings.Contains(stderr.String(), want) || out.Len() > 0 {
