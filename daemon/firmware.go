@@ -274,7 +274,8 @@ func (b *Box) proveMDNS(ctx context.Context) error {
 
 // excused reports whether others may be why the box is not found: somebody claims its names
 // or floods the network, the port is another program's, or Avahi is gone. Without that,
-// anybody on the network could make the box go back to the version before.
+// anybody on the network could make the box go back to the version before. That a version
+// keeps the port busy itself (discovery.ErrOwnPort) is its own fault.
 func excused(s discovery.Status) bool {
 	return s.Disturbed || errors.Is(s.Err, syscall.EADDRINUSE) || s.Backend == discovery.Avahi && s.Err != nil
 }

@@ -36,6 +36,8 @@ daemon LimitMemory               likewise
 daemon/health busy                likewise
 daemon refuseHalfBack            a fixed name in the state directory
 daemon runningRelease            what lies beside the program itself
+discovery bound                  a file of the kernel
+discovery ourSockets             likewise
 daemon/doctor *                  the state directory that root names to yunboxctl, files of the kernel, and smartctl; the daemon calls none of it
 daemon refuseHalfRestored        a fixed name in the state directory
 daemon authorities               a file that the settings name

@@ -90,7 +90,8 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 	}
 	local := api.Closed(why)
 	done := make(chan *RebuildReport, 1)
-	var one sync.Mutex // held by a rebuild, for good by the last one
+	gone := make(chan struct{}) // closed once nobody is let in any more
+	var one sync.Mutex          // held by a rebuild, for good by the last one
 	local.Handle("POST /local/rebuild", func(w http.ResponseWriter, r *http.Request) error {
 		if !one.TryLock() {
 			return &problem.Error{Kind: problem.Locked, Op: "daemon.rebuild", Title: "A rebuild is running already", Hint: "Wait for it."}
@@ -103,8 +104,10 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 			done <- nil
 		default:
 			one.Unlock()
+			return nil // it was told in the stream
 		}
-		return nil // it was told in the stream
+		<-gone // who reads to the end and asks again is not answered by the rescue any more
+		return nil
 	})
 	server := &http.Server{
 		Handler: httpd.Guard(b.log, local), ConnContext: local.ConnContext,
@@ -122,11 +125,14 @@ func (b *Box) rescue(ctx context.Context, disk vfs.FS, why error, ready func()) 
 			report = <-done
 		}
 	case err := <-ended:
+		close(gone)
 		return nil, err
 	}
+	err = listener.Close()
+	close(gone)
 	stop, stopped := context.WithTimeout(context.Background(), drain)
 	defer stopped()
-	return report, errors.Join(server.Shutdown(stop), <-ended)
+	return report, errors.Join(err, unlessClosed(server.Shutdown(stop)), unlessClosed(<-ended))
 }
 
 // streamRebuild answers with a line of JSON for each event: progress, then done or

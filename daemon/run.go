@@ -78,11 +78,16 @@ func listenTCP(_, addr string) (net.Listener, error) {
 // closed closes a listener that its server may have closed before.
 func closed(l net.Listener) func() error {
 	return func() error {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
+		return unlessClosed(l.Close())
+	}
+}
+
+// unlessClosed is err, if it is not about a listener that we closed ourselves.
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
+	return err
 }
 
 // listenLocal makes the unix socket, in the place of one that a killed daemon

@@ -123,6 +123,12 @@ func TestAVersionOnTrialIsFound(t *testing.T) {
 		}
 	}
 
+	prove := func(b *daemon.Box) error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return daemon.ProveMDNS(ctx, b)
+	}
+
 	if err := os.Mkdir(filepath.Join(state, install.Dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +162,27 @@ func TestAVersionOnTrialIsFound(t *testing.T) {
 	until("the box stays in maintenance", says("u"))
 	stop()
 
+	// A version that keeps the port busy itself.
+	put(install.TrialFile, install.Trial{ID: "busy"})
+	put("update/heard", heard{"busy", []string{"lan0"}})
+	var busy []net.PacketConn
+	for network, addr := range map[string]string{"udp4": "0.0.0.0:5353", "udp6": "[::]:5353"} {
+		if p, err := net.ListenPacket(network, addr); err == nil {
+			busy = append(busy, p)
+		} else if network == "udp4" {
+			t.Fatal(err)
+		}
+	}
+	box, stop = start()
+	until("the box does not say that it is not announced", func() bool { return daemon.Network(box).Error != nil })
+	if err := prove(box); err == nil || !strings.Contains(err.Error(), "lan0") {
+		t.Errorf("a box that keeps the port busy is well: %v", err)
+	}
+	stop()
+	for _, p := range busy {
+		p.Close()
+	}
+
 	// A version that is heard by nobody: it cannot join the group.
 	if err := os.WriteFile("/proc/sys/net/ipv4/igmp_max_memberships", []byte("0"), 0); err != nil {
 		t.Skip(err)
@@ -167,9 +194,7 @@ func TestAVersionOnTrialIsFound(t *testing.T) {
 	put("update/heard", heard{"two", []string{"lan0"}})
 	box, stop = start()
 	until("the box does not believe that it is announced", func() bool { return daemon.Network(box).Announced })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := daemon.ProveMDNS(ctx, box); err == nil || !strings.Contains(err.Error(), "lan0") {
+	if err := prove(box); err == nil || !strings.Contains(err.Error(), "lan0") {
 		t.Errorf("a box that nobody can find is well: %v", err)
 	}
 	stop()
@@ -186,6 +211,8 @@ func TestWhatOthersDoIsNoFaultOfAVersion(t *testing.T) {
 		{discovery.Status{Backend: discovery.Own, Err: errors.New("no socket")}, false},
 		{discovery.Status{Backend: discovery.Own, Disturbed: true}, true},
 		{discovery.Status{Backend: discovery.Own, Err: taken}, true},
+		{discovery.Status{Backend: discovery.Own, Err: fmt.Errorf("listen: %w", discovery.ErrOwnPort)}, false},
+		{discovery.Status{Backend: discovery.Own, Err: errors.Join(taken, discovery.ErrOwnPort)}, true}, // one of IPv4 and IPv6 each
 		{discovery.Status{Backend: discovery.Avahi}, false},
 		{discovery.Status{Backend: discovery.Avahi, Err: errors.New("avahi-daemon does not run")}, true},
 	} {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -73,7 +72,8 @@ type Status struct {
 	Answered []string
 	Looked   time.Time
 	// Err is what keeps the box from being announced, or from being announced over both
-	// IPv4 and IPv6. It is syscall.EADDRINUSE where another program has the port of mDNS.
+	// IPv4 and IPv6. It is syscall.EADDRINUSE where another program has the port of mDNS,
+	// ErrOwnPort where none has.
 	Err error
 }
 
@@ -282,8 +282,8 @@ func (a *Announcer) byItself(ctx context.Context, over <-chan struct{}) {
 		if now := time.Now(); !now.Before(look) {
 			look = now.Add(slowLook)
 			err := a.follow(core)
-			if a.want == Auto && errors.Is(err, syscall.EADDRINUSE) && avahiRuns(ctx) {
-				a.log.Info("another program has the port of mDNS: Avahi is asked to announce the box", "err", err)
+			if a.want == Auto && busy(err) && avahiRuns(ctx) {
+				a.log.Info("the port of mDNS cannot be had: Avahi is asked to announce the box", "err", err)
 				goodbye()
 				return
 			}

@@ -41,6 +41,8 @@ const (
 	groupEstablished groupState = 2
 	groupCollision   groupState = 3
 	groupFailure     groupState = 4
+
+	serverFailure = int32(4) // AVAHI_SERVER_FAILURE
 )
 
 var errNoAvahi = errors.New("discovery: avahi-daemon does not run")
@@ -58,6 +60,7 @@ type avahi struct {
 	naming
 	after time.Time // a storm of conflicts: nothing is announced before
 	on    map[int]*published
+	ill   string // why Avahi as a whole cannot work, as it said
 }
 
 // published is what Avahi was given for one link. The subtype is a group of its own, so
@@ -75,6 +78,7 @@ type group struct {
 	path  dbus.ObjectPath // "": there is none
 	says  string          // what is in it
 	state groupState
+	fails string // why Avahi did not announce it, until it does
 }
 
 // demand is one call that fills a group.
@@ -157,6 +161,7 @@ func (a *Announcer) byAvahi(ctx context.Context, over <-chan struct{}) (there ti
 	defer timer.Stop()
 	look, work := time.Now(), false
 	gone := time.Now() // since when Avahi does not run
+	var refused error  // what the last call said
 	for {
 		if now := time.Now(); !now.Before(look) {
 			if links, err := currentLinks(); err != nil {
@@ -176,10 +181,8 @@ func (a *Announcer) byAvahi(ctx context.Context, over <-chan struct{}) (there ti
 				}
 			}
 		case work:
-			wait, err := v.publish(ctx)
-			if ctx.Err() == nil {
-				a.fail(err)
-			}
+			var wait time.Time
+			wait, refused = v.publish(ctx)
 			work = false
 			next = earlier(next, wait)
 			if !wait.IsZero() {
@@ -189,6 +192,9 @@ func (a *Announcer) byAvahi(ctx context.Context, over <-chan struct{}) (there ti
 		a.report(v)
 		if v.owner != "" {
 			there, gone = time.Now(), time.Now()
+			if ctx.Err() == nil {
+				a.fail(cmp.Or(refused, v.failing()))
+			}
 		}
 		timer.Reset(time.Until(next))
 		select {
@@ -219,12 +225,15 @@ func (v *avahi) signal(s *dbus.Signal) (work bool) {
 	case s.Sender == busName && s.Name == busName+".NameOwnerChanged" && len(s.Body) == 3 && s.Body[0] == any(avahiName):
 		owner, _ := s.Body[2].(string)
 		v.mu.Lock()
-		v.owner, v.on = owner, make(map[int]*published) // they went with the one before
+		v.owner, v.on, v.ill = owner, make(map[int]*published), "" // they went with the one before
 		v.mu.Unlock()
 		return true
 	case s.Sender != v.owner || len(s.Body) == 0:
 		return false
 	case s.Name == serverOf+".StateChanged":
+		v.mu.Lock()
+		v.ill = why(s.Body[1:])
+		v.mu.Unlock()
 		return true // it may be able to do now what it was not
 	case s.Name != groupOf+".StateChanged":
 		return false
@@ -238,16 +247,51 @@ func (v *avahi) signal(s *dbus.Signal) (work bool) {
 				continue
 			}
 			g.state = groupState(state)
-			switch {
-			case g.state == groupCollision:
+			switch g.state {
+			case groupEstablished:
+				g.fails = ""
+			case groupCollision:
 				v.lost(p, g)
 				return true
-			case g.state == groupFailure:
-				v.log.Warn("Avahi cannot announce the box", "link", p.iface.Name, "why", fmt.Sprint(s.Body[1:]...))
+			case groupFailure: // tried again with the next look
+				g.fails = why(s.Body[1:])
 			}
 		}
 	}
 	return false
+}
+
+// why is what Avahi says of a failure, in the rest of its signal. It is shown to people, on one line.
+func why(rest []any) string {
+	text := "it does not say why"
+	if len(rest) > 0 {
+		if s, ok := rest[0].(string); ok && s != "" {
+			text = strings.Join(strings.Fields(s), " ")
+		}
+	}
+	return text
+}
+
+// failing is what Avahi told of the box's records that it could not announce, nil if
+// nothing.
+func (v *avahi) failing() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var where []string
+	text := ""
+	for _, p := range v.on {
+		for _, g := range p.groups() {
+			if g.fails != "" && !slices.Contains(where, p.iface.Name) {
+				where = append(where, p.iface.Name)
+				text = max(text, g.fails) // of several, always the same one
+			}
+		}
+	}
+	if len(where) == 0 {
+		return nil
+	}
+	slices.Sort(where)
+	return fmt.Errorf("avahi-daemon failed to announce the box on %s: %s", strings.Join(where, ", "), text)
 }
 
 // lost takes the next name in place of that of a group of p, which somebody else has.
@@ -290,6 +334,9 @@ func (v *avahi) put(ctx context.Context, s Service, names Names) (again bool, er
 	if err != nil {
 		return false, err
 	}
+	if err := v.sound(ctx); err != nil {
+		return false, err
+	}
 	for index := range v.on {
 		if !slices.ContainsFunc(v.here, func(l link) bool { return l.iface.Index == index && l.iface.Name == v.on[index].iface.Name }) {
 			p := v.on[index]
@@ -321,6 +368,20 @@ func (v *avahi) put(ctx context.Context, s Service, names Names) (again bool, er
 		failed = cmp.Or(failed, err)
 	}
 	return false, failed
+}
+
+// sound asks whether Avahi as a whole can work.
+func (v *avahi) sound(ctx context.Context) error {
+	var state int32
+	if err := call(ctx, v.bus, v.owner, "/", serverOf+".GetState").Store(&state); err != nil {
+		return avahiError(err)
+	}
+	if state != serverFailure {
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return fmt.Errorf("avahi-daemon failed: %s", cmp.Or(v.ill, why(nil)))
 }
 
 // putOn does that on one link.
@@ -386,6 +447,7 @@ func (v *avahi) fill(ctx context.Context, g *group, says string, demands []deman
 	if g.path != "" && g.says == says && g.state != groupCollision && g.state != groupFailure {
 		return false, nil
 	}
+	fails := g.fails
 	v.free(ctx, g)
 	if len(demands) == 0 {
 		return false, nil
@@ -395,7 +457,7 @@ func (v *avahi) fill(ctx context.Context, g *group, says string, demands []deman
 		return false, avahiError(err)
 	}
 	v.mu.Lock()
-	*g = group{path: path, says: says}
+	*g = group{path: path, says: says, fails: fails}
 	v.mu.Unlock()
 	for _, d := range append(demands, demand{method: "Commit"}) {
 		if err := v.ask(ctx, path, d.method, d.args...); err != nil {

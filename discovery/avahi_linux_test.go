@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ const exclusive = "disallow-other-stacks=yes"
 // doing is how a box says it is.
 type doing struct {
 	Status
-	broken bool // there is an error
+	says string // its error
 }
 
 // boxOn starts a box that speaks with the bus that there is now. ask says how it is doing.
@@ -58,12 +59,12 @@ func (l *lab) boxOn(machine, id string, env ...string) (p *process, states io.Wr
 		}
 		var d struct {
 			Status
-			Err json.RawMessage
+			Err string
 		}
 		if err := json.Unmarshal(line, &d); err != nil {
 			l.t.Fatalf("%v: %s", err, line)
 		}
-		return doing{d.Status, string(d.Err) != "null"}
+		return doing{d.Status, d.Err}
 	}
 }
 
@@ -241,7 +242,7 @@ func (b *bench) rivals(t *testing.T) {
 	neighbour.stop(syscall.SIGTERM, patience)
 	_, _, how = l.boxOn("a", labID, backendEnv+"=avahi")
 	l.until("the box to miss Avahi", func() string {
-		if s := how(); !s.broken || s.Backend != Avahi || s.Held || len(s.Links) > 0 {
+		if s := how(); s.says == "" || s.Backend != Avahi || s.Held || len(s.Links) > 0 {
 			return fmt.Sprintf("%+v", s)
 		}
 		return ""
@@ -252,11 +253,129 @@ func (b *bench) rivals(t *testing.T) {
 		t.Errorf("Avahi came and the box is not seen:\n%s", view)
 	}
 	l.until("the box to hear from Avahi", func() string {
-		if s := how(); s.broken || s.Backend != Avahi || !s.Held {
+		if s := how(); s.says != "" || s.Backend != Avahi || !s.Held {
 			return fmt.Sprintf("%+v", s)
 		}
 		return ""
 	})
+}
+
+// sickAvahi plays Avahi on a bus, one that can fail. What it is given to announce is for other tests.
+type sickAvahi struct {
+	bus *dbus.Conn
+
+	mu     sync.Mutex
+	groups int
+	server int32  // its state
+	fails  string // why it announces no services; "": it does
+}
+
+// GetState and EntryGroupNew are those of org.freedesktop.Avahi.Server.
+func (a *sickAvahi) GetState() (int32, *dbus.Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.server, nil
+}
+
+func (a *sickAvahi) EntryGroupNew() (dbus.ObjectPath, *dbus.Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.groups++
+	g := &sickGroup{avahi: a, path: dbus.ObjectPath(fmt.Sprint("/group/", a.groups))}
+	if err := a.bus.Export(g, g.path, groupOf); err != nil {
+		return "", dbus.MakeFailedError(err)
+	}
+	return g.path, nil
+}
+
+// turn makes it be in another state.
+func (a *sickAvahi) turn(state int32, why, fails string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.server, a.fails = state, fails
+	return a.bus.Emit("/", serverOf+".StateChanged", state, why)
+}
+
+type sickGroup struct {
+	avahi    *sickAvahi
+	path     dbus.ObjectPath
+	services bool
+}
+
+func (g *sickGroup) AddAddress(int32, int32, uint32, string, string) *dbus.Error { return nil }
+
+func (g *sickGroup) AddService(int32, int32, uint32, string, string, string, string, uint16, [][]byte) *dbus.Error {
+	g.services = true
+	return nil
+}
+
+func (g *sickGroup) AddServiceSubtype(int32, int32, uint32, string, string, string, string) *dbus.Error {
+	return nil
+}
+
+func (g *sickGroup) Free() *dbus.Error { return nil }
+
+func (g *sickGroup) Commit() *dbus.Error {
+	g.avahi.mu.Lock()
+	defer g.avahi.mu.Unlock()
+	state, why := groupEstablished, "Success"
+	if g.services && g.avahi.fails != "" {
+		state, why = groupFailure, g.avahi.fails
+	}
+	if err := g.avahi.bus.Emit(g.path, groupOf+".StateChanged", int32(state), why); err != nil {
+		return dbus.MakeFailedError(err)
+	}
+	return nil
+}
+
+// What Avahi cannot announce, and that it cannot work at all, is said, with its reason,
+// until it can. R02
+func TestWhatAvahiCannotDoIsSaid(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.machine("a")
+	l.plug("a", 1)
+	l.busFor("a")
+	bus, err := dbus.Connect(l.bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	sick := &sickAvahi{bus: bus, server: 2, fails: "Timeout\nreached"}
+	if err := bus.Export(sick, "/", serverOf); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := bus.RequestName(avahiName, dbus.NameFlagDoNotQueue); err != nil || got != dbus.RequestNameReplyPrimaryOwner {
+		t.Fatal(got, err)
+	}
+	_, _, how := l.boxOn("a", labID, backendEnv+"=avahi")
+	until := func(what, says string, held bool) {
+		t.Helper()
+		l.until(what, func() string {
+			if s := how(); s.says != says || s.Held != held || s.Backend != Avahi {
+				return fmt.Sprintf("%+v", s)
+			}
+			return ""
+		})
+	}
+	until("the failure of a group", "avahi-daemon failed to announce the box on lan0: Timeout reached", false)
+	for _, c := range []struct {
+		state       int32
+		why, fails  string
+		says        string
+		announced   bool
+		description string
+	}{
+		{2, "Success", "", "", true, "the end of the failure"},
+		{serverFailure, "Too many\nobjects", "", "avahi-daemon failed: Too many objects", true, "the failure of all"},
+		{serverFailure, "", "", "avahi-daemon failed: it does not say why", true, "the failure without a reason"},
+		{2, "Success", "", "", true, "the end of that"},
+	} {
+		if err := sick.turn(c.state, c.why, c.fails); err != nil {
+			t.Fatal(err)
+		}
+		until(c.description, c.says, c.announced)
+	}
 }
 
 // Whoever is on this machine can send signals to anybody on the bus.

@@ -86,7 +86,15 @@ func playBox() int {
 	go func() {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 			if lines.Text() == "?" {
-				if err := json.NewEncoder(os.Stdout).Encode(a.Status()); err != nil {
+				now := a.Status()
+				says := ""
+				if now.Err != nil {
+					says = now.Err.Error()
+				}
+				if err := json.NewEncoder(os.Stdout).Encode(struct {
+					Status
+					Err string
+				}{now, says}); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 				}
 				continue

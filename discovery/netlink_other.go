@@ -42,3 +42,6 @@ func linkAddrs() (map[int][]address, error) {
 func carriers() (map[int]bool, error) { return nil, nil }
 
 func reusePort(int) error { return nil }
+
+// busyByUs knows nothing here.
+func busyByUs(family, int) bool { return false }

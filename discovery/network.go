@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -39,8 +40,12 @@ type network interface {
 	close()
 }
 
-// errHalf: another program has the port of mDNS for itself, over IPv4 or IPv6.
-var errHalf = errors.New("another program does not share the port of mDNS")
+// ErrOwnPort is what is in the way where the port of mDNS cannot be had and no other program
+// is why: this process has it already, or does not ask for its share of it.
+var ErrOwnPort = errors.New("the box itself keeps the port of mDNS busy")
+
+// errHalf: the port of mDNS is somebody's, over IPv4 or IPv6.
+var errHalf = errors.New("the port of mDNS cannot be had over both IPv4 and IPv6")
 
 // sockets are the network of this machine: one socket for each family, shared by all
 // links. They are sent on while they are opened.
@@ -68,9 +73,22 @@ func share(_, _ string, c syscall.RawConn) error {
 }
 
 // listen binds to all addresses: simple resolvers ask by unicast (RFC 6762 § 5.5, 6.7).
-func listen(network, address string) (net.PacketConn, error) {
-	c := net.ListenConfig{Control: share}
-	return c.ListenPacket(context.Background(), network, address)
+// Its error is ErrOwnPort, or EADDRINUSE where another program has the port.
+func listen(fam family, port int, control func(network, address string, c syscall.RawConn) error) (net.PacketConn, error) {
+	c := net.ListenConfig{Control: control}
+	network, host := "udp4", "0.0.0.0"
+	if fam == ip6 {
+		network, host = "udp6", "::"
+	}
+	for tries := 0; ; tries++ {
+		p, err := c.ListenPacket(context.Background(), network, net.JoinHostPort(host, strconv.Itoa(port)))
+		if !errors.Is(err, syscall.EADDRINUSE) || !busyByUs(fam, port) {
+			return p, err
+		}
+		if tries > 0 { // the other program did not just end
+			return nil, fmt.Errorf("%w: %v", ErrOwnPort, err) //nolint:errorlint // EADDRINUSE is for others
+		}
+	}
 }
 
 func (s *sockets) open(handle func(packet)) error {
@@ -79,17 +97,20 @@ func (s *sockets) open(handle func(packet)) error {
 	switch {
 	case s.v4 == nil && s.v6 == nil:
 		return fmt.Errorf("listen for mDNS: %w", err)
-	case errors.Is(err, syscall.EADDRINUSE):
+	case busy(err):
 		return fmt.Errorf("%w: %w", errHalf, err)
 	}
 	return nil // a machine without one of the families is well
 }
 
+// busy reports whether the port is somebody's, ourselves included.
+func busy(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, ErrOwnPort) }
+
 func (s *sockets) open4(handle func(packet)) error {
 	if s.v4 != nil {
 		return nil
 	}
-	c, err := listen("udp4", "0.0.0.0:5353")
+	c, err := listen(ip4, mdnsPort, share)
 	if err != nil {
 		return err
 	}
@@ -117,7 +138,7 @@ func (s *sockets) open6(handle func(packet)) error {
 	if s.v6 != nil {
 		return nil
 	}
-	c, err := listen("udp6", "[::]:5353")
+	c, err := listen(ip6, mdnsPort, share)
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,11 @@ func newWitness(l *lab) *witness {
 	l.plug("w", 200)
 	w := &witness{l: l}
 	err := l.within("w", func() error {
-		c4, err := listen("udp4", "0.0.0.0:5353")
+		c4, err := listen(ip4, mdnsPort, share)
 		if err != nil {
 			return err
 		}
-		c6, err := listen("udp6", "[::]:5353")
+		c6, err := listen(ip6, mdnsPort, share)
 		if err != nil {
 			return err
 		}

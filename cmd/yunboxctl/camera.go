@@ -25,8 +25,9 @@ func (a *app) cameraCommand() *cobra.Command {
 		Long: `camera makes and revokes passwords for cameras that send photos by FTP or FTPS.
 
 A camera signs in with your user name and its own password, and can do nothing but
-leave files in the folder Camera/NAME. The box must be started with --ftp ADDR, and
-you must consent to camera_transfer.`,
+leave files in the folder Camera/NAME. FTP must be on at the box: its setting ftp, or where
+it was installed as a package, "systemctl enable --now yunboxd-ftp.socket" there. And you
+must consent to camera_transfer.`,
 	}
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Make a password for a camera", Args: cobra.ExactArgs(1),

@@ -375,7 +375,7 @@ func (a *app) listDamage(ctx context.Context) error {
 		for _, d := range out.Damage {
 			rows = append(rows, []string{d.Found.Local().Format(time.DateTime), d.SHA256, problem.Bytes(d.Size), shown(d.Damage), shown(d.By), d.State, d.Ending})
 		}
-		columns(w, rows)
+		listed(w, rows, "no damage was ever found")
 	})
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,18 +78,14 @@ guest network or another one may keep multicast away.`,
 		}
 		boxes := boxesOf(found)
 		return a.print(boxes, func(w io.Writer) {
-			if len(boxes) == 0 {
-				fmt.Fprintln(w, "no box answered on this network")
-				return
-			}
-			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			var rows [][]string
 			for _, b := range boxes {
-				fmt.Fprintf(t, "%s\t%s\t%s\n", shown(b.Name), shown(b.Addresses[0]), stateText(b.State))
+				rows = append(rows, []string{shown(b.Name), shown(b.Addresses[0]), stateText(b.State)})
 				for _, address := range b.Addresses[1:] {
-					fmt.Fprintf(t, "\t%s\t\n", shown(address))
+					rows = append(rows, []string{"", shown(address)})
 				}
 			}
-			t.Flush()
+			listed(w, rows, "no box answered on this network")
 		})
 	}
 	return c

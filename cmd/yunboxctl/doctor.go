@@ -198,6 +198,9 @@ func judge(cert *x509.Certificate, addresses []string, now time.Time) doctor.Fin
 	return f
 }
 
+// avahiDo is what to do where Avahi does not announce the box.
+const avahiDo = "`systemctl restart avahi-daemon`; `journalctl -u avahi-daemon` says why it failed."
+
 // seen looks for the box on the network as an app does.
 func (a *app) seen(ctx context.Context, c *client, s boxStatus) doctor.Finding {
 	f := doctor.Finding{Check: "mdns", State: doctor.Unknown}
@@ -211,24 +214,48 @@ func (a *app) seen(ctx context.Context, c *client, s boxStatus) doctor.Finding {
 		f.Says = "The network cannot be looked through from here."
 		return f
 	}
-	for _, x := range found {
-		if strings.EqualFold(x.Text["id"], s.ID) {
-			says := fmt.Sprintf("The box finds itself on the network, with %s that it answers to.", plural(int64(len(x.Addrs)), "address", "addresses"))
-			if s.Network != nil {
-				says += " It is announced by " + speaker(s.Network.MDNS) + "."
-			}
-			return doctor.Finding{Check: "mdns", State: doctor.OK, Says: says}
+	return sight(found, s)
+}
+
+// hidden says whether the box listens on its own computer only.
+func (s *boxStatus) hidden() bool {
+	for _, address := range s.Addresses {
+		u, err := url.Parse(address)
+		if err != nil {
+			return false
+		}
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+			return false
 		}
 	}
-	f.State, f.Says, f.Do = doctor.Warn, "The box does not find itself on the network by mDNS.", "Is UDP port 5353 open in the firewall, and multicast let through? Apps reach it by its address all the same."
+	return len(s.Addresses) > 0
+}
+
+// sight judges what was seen of a box on the network.
+func sight(found []discovery.Found, s boxStatus) doctor.Finding {
+	f := doctor.Finding{Check: "mdns", State: doctor.Warn, Says: "The box does not find itself on the network by mDNS.", Do: "Is UDP port 5353 open in the firewall, and multicast let through? Apps reach it by its address all the same."}
+	by := " It should be announced by "
+	for _, x := range found {
+		if strings.EqualFold(x.Text["id"], s.ID) {
+			f.State, f.Do, by = doctor.OK, "", " It is announced by "
+			f.Says = fmt.Sprintf("The box finds itself on the network, with %s that it answers to.", plural(int64(len(x.Addrs)), "address", "addresses"))
+			break
+		}
+	}
+	if f.State == doctor.OK && s.hidden() {
+		f.State, f.Do = doctor.Warn, "Set https to \":8443\" or another address that others reach, or mdns to \"off\"."
+		f.Says = "The box is announced on the network, but it listens on this computer only: nothing else reaches it."
+	}
 	if s.Network == nil {
 		return f
 	}
-	f.Says += " It should be announced by " + speaker(s.Network.MDNS) + "."
+	f.Says += by + speaker(s.Network.MDNS) + "."
 	if s.Network.Error != "" {
+		f.State = doctor.Warn
 		f.Says += " In the way: " + s.Network.Error + "."
+		f.Do = "Which program has UDP port 5353 for itself? `ss -ulpn sport = 5353` shows it. Apps reach the box by its address all the same."
 		if s.Network.MDNS == "avahi" {
-			f.Do = "Does avahi-daemon run, and may services be published by it (disable-user-service-publishing)? With mdns = \"on\" the box does it itself where it can have the port."
+			f.Do = avahiDo + " May services be published by it (disable-user-service-publishing)? With mdns = \"on\" the box does it itself where it can have the port."
 		}
 	}
 	return f

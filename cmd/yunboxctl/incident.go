@@ -179,6 +179,9 @@ template prints one to fill in; a language that is not needed is left out.`,
 				return err
 			}
 			return a.print(raw, func(w io.Writer) {
+				if len(out.Incidents) == 0 {
+					fmt.Fprintln(w, "there are none")
+				}
 				for _, i := range out.Incidents {
 					i.write(w)
 				}
@@ -270,6 +273,9 @@ service that people sign in with. Nobody gets them back from the box.`,
 				return err
 			}
 			return a.print(out, func(w io.Writer) {
+				if len(out.Names) == 0 {
+					fmt.Fprintln(w, "there are none")
+				}
 				for _, n := range out.Names {
 					fmt.Fprintln(w, n)
 				}

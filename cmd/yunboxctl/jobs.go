@@ -191,7 +191,7 @@ With --json it is {"devices":[{"id","user","kind","created","last_seen"},…]}.`
 				for _, d := range out.Devices {
 					rows = append(rows, []string{shown(d.User), d.Kind, "since " + d.Created.Local().Format(time.DateOnly), "last seen " + d.LastSeen.Local().Format("2006-01-02 15:04"), d.ID})
 				}
-				columns(w, rows)
+				listed(w, rows, "nobody has signed in with a device")
 			})
 		},
 	}

@@ -86,6 +86,9 @@ func (a *app) waitCommand() *cobra.Command {
 		Use: "wait", Short: "Wait until the box answers", Args: cobra.NoArgs,
 		Long: "wait returns as soon as the box of --state, or of --box, answers.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return usagef("--timeout must be more than 0s")
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			var last error
@@ -209,7 +212,7 @@ Nothing is taken from the child until the guardian has accepted and agreed.`,
 					}
 					rows = append(rows, []string{shown(u.Username), u.Role, u.Created.Local().Format("2006-01-02"), state})
 				}
-				columns(w, rows)
+				listed(w, rows, "nobody has an account yet")
 			})
 		},
 	}
@@ -322,7 +325,8 @@ names the first bad one and exits with 1.
 
 Who can write box.db can rewrite the whole chain with it. What they cannot change is
 what was kept elsewhere: --head takes marks that audit keep printed on another computer,
-audit:NUMBER:HASH, consent:NUMBER:HASH or disclosure:NUMBER:HASH, and the record must go through them.`,
+audit:NUMBER:HASH, consent:NUMBER:HASH or disclosure:NUMBER:HASH, and the record must go
+through them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.local()
 			if err != nil {

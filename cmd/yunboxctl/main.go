@@ -61,12 +61,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := misnamed(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return problem.ExitOK
 	}
 	if !a.started {
 		err = &usageError{err.Error()}
+		a.json = a.json || wantsJSON(args)
 	}
 	a.complain(err)
 	return exitCode(err)
@@ -87,7 +91,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "yunboxctl",
 		Short:         "Maintain a box, and back folders up to one",
-		Long:          "yunboxctl maintains the box on this machine (--state DIR) and is a person's client of a box (--box URL).\n\n" + exitCodes,
+		Long:          "yunboxctl maintains the box on this machine (--state DIR) and is a person's client of a\nbox (--box URL).\n\n" + exitCodes,
 		SilenceErrors: true, SilenceUsage: true,
 		Version:           version,
 		PersistentPreRun:  func(*cobra.Command, []string) { a.started = true },
@@ -108,6 +112,7 @@ func (a *app) root() *cobra.Command {
 		a.dataCommand(), a.eraseCommand(), a.cancelCommand(), a.ownerCommand(), a.receiptCommand(), a.requestCommand(), a.disclosureCommand(), a.incidentCommand(), a.secretCommand(),
 		a.updateCommand(), a.releaseCommand(), a.statisticsCommand(), a.exportCommand(), a.importCommand(), a.versionCommand(), a.licensesCommand(), a.manCommand(),
 	)
+	sayHow(root)
 	return root
 }
 

@@ -80,7 +80,7 @@ func options(b *strings.Builder, flags *pflag.FlagSet) {
 		if value != "" {
 			fmt.Fprintf(b, " \\fI%s\\fR", roff(value))
 		}
-		fmt.Fprintf(b, "\n%s\n", roff(usage))
+		fmt.Fprintf(b, "\n%s\n", roff(usage+byDefault(f)))
 	})
 }
 

@@ -77,7 +77,7 @@ optional, lie encrypted on the box, and need your consent to profile_details.`,
 	show.Flags().BoolVar(&plain, "plain", false, "show the values themselves")
 	set := &cobra.Command{
 		Use: "set DETAIL [VALUE]", Short: "Tell or correct email, phone, nickname, gender or city", Args: cobra.RangeArgs(1, 2),
-		Long: "set reads the value from standard input if it is left out, so that it does not stay in the shell's history.",
+		Long: "set reads the value from standard input if it is left out, so that it does not stay in\nthe shell's history.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.person(cmd.Context())
 			if err != nil {
@@ -140,7 +140,7 @@ func (a *app) printSignIns(list []signInEntry, everybody bool) error {
 			}
 			rows = append(rows, row)
 		}
-		columns(w, rows)
+		listed(w, rows, "nobody signed in, and nobody tried")
 	})
 }
 
@@ -177,6 +177,9 @@ func (a *app) securityCommand() *cobra.Command {
 		Use: "security-log", Short: "Show who signed in to the box on this machine and who tried, of the last 30 days", Args: cobra.NoArgs,
 		Long: "security-log shows the newest entries of everybody. Addresses of the network are masked.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 1000 {
+				return usagef("--limit is between 1 and 1000")
+			}
 			c, err := a.local()
 			if err != nil {
 				return err
@@ -256,7 +259,8 @@ func (a *app) keysCommand() *cobra.Command {
 		Use: "rotate", Short: "Change all of them, and encrypt everything anew", Args: cobra.NoArgs,
 		Long: `rotate makes another master key, other keys for everybody and another one by which people
 are found, and encrypts what they told about themselves anew. Cut off, it goes on by itself;
-nobody is missed meanwhile. The keys that encrypted it before stay until the next rotation, so that a second copy that is being written can be read: run it twice, with a
+nobody is missed meanwhile. The keys that encrypted it before stay until the next
+rotation, so that a second copy that is being written can be read: run it twice, with a
 second copy in between, if somebody may know the keys.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.eachLine(cmd.Context(), "/local/vault/rotate", "{}", "change of keys", func(event string, line []byte) error {
@@ -289,7 +293,7 @@ func (a *app) findUserCommand() *cobra.Command {
 	var email, phone string
 	c := &cobra.Command{
 		Use: "find", Short: "Find who told an e-mail address or a phone number, and forgot their user name", Args: cobra.NoArgs,
-		Long: "find compares fingerprints: no address is shown or decrypted. That it was asked for is recorded with whom it found.",
+		Long: "find compares fingerprints: no address is shown or decrypted. That it was\nasked for is recorded with whom it found.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (email == "") == (phone == "") {
 				return usagef("say either --email or --phone")

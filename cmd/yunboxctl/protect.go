@@ -217,7 +217,7 @@ func (a *app) sessionCommand() *cobra.Command {
 	var others bool
 	end := &cobra.Command{
 		Use: "end [ID]", Short: "Sign out elsewhere", Args: cobra.MaximumNArgs(1),
-		Long: "end signs out the session ID, as `yunboxctl session list` shows it, or with --others all but this one. App tokens stay.",
+		Long: "end signs out the session ID, as `yunboxctl session list` shows it, or with\n--others all but this one. App tokens stay.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if others == (len(args) == 1) {
 				return usagef("say which session, or --others")
@@ -249,7 +249,7 @@ func (a *app) sessionCommand() *cobra.Command {
 func (a *app) resetFactorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "reset-factor NAME", Short: "Switch off the second factor of a person who lost it", Args: cobra.ExactArgs(1),
-		Long: "reset-factor lets a person in by the password alone again. It signs them out everywhere, is recorded, and they are told.",
+		Long: "reset-factor lets a person in by the password alone again. It signs them out\neverywhere, is recorded, and they are told.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.local()
 			if err != nil {

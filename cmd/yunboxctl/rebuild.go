@@ -19,10 +19,11 @@ func (a *app) rebuildCommand() *cobra.Command {
 	var how rebuildHow
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Bring the box's catalogue back from its journal", Args: cobra.NoArgs,
-		Long: "rebuild makes box.db, which knows people, names, consents and the audit record, anew from the journal beside it,\n" +
-			"checks it, and puts it in the place of one that is missing, damaged or not the newest. What it replaces is kept,\n" +
-			"in a folder that it names. A catalogue that is in good order and says the same stays. The box serves nobody meanwhile.\n" +
-			"It can be run again whenever it was cut off.",
+		Long: `rebuild makes box.db, which knows people, names, consents and the audit record, anew
+from the journal beside it, checks it, and puts it in the place of one that is missing,
+damaged or not the newest. What it replaces is kept, in a folder that it names. A
+catalogue that is in good order and says the same stays. The box serves nobody
+meanwhile. It can be run again whenever it was cut off.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.local()
 			if err != nil {

@@ -62,6 +62,29 @@ func (s screen) text(line string) string {
 	}, line)
 }
 
+// narrow: what stands there has to be broken, since little of it would be left.
+func (s screen) narrow() bool { return s.terminal && s.width < 80 }
+
+// broken writes a line, broken between words on a narrow terminal, with what follows
+// indented.
+func (s screen) broken(text, colour string, indent int) {
+	if !s.narrow() {
+		s.line(text, colour)
+		return
+	}
+	room := max(s.width-indent, 1)
+	head, rest := text[:min(indent, len(text))], text[min(indent, len(text)):]
+	if strings.TrimSpace(head) != "" && len(strings.TrimRight(head, " ")) == indent {
+		head, rest = "", text // no column of its own
+	}
+	for i, part := range wrap(rest, room) {
+		if i > 0 {
+			head = strings.Repeat(" ", indent)
+		}
+		s.line(head+part, colour)
+	}
+}
+
 // line writes a line, cut where the terminal ends.
 func (s screen) line(text, colour string) {
 	text = strings.TrimRight(s.text(text), " ")
@@ -99,13 +122,33 @@ func columnsOf(r rune) int {
 	return 1
 }
 
-// wrap breaks text into lines of so many columns, between words.
+// widthOf is how many columns text takes.
+func widthOf(text string) (columns int) {
+	for _, r := range text {
+		columns += columnsOf(r)
+	}
+	return columns
+}
+
+// wrap breaks text into lines of so many columns, between words, and within those that
+// are longer.
 func wrap(text string, width int) (lines []string) {
 	line := ""
 	for _, word := range strings.Fields(text) {
-		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+		if line != "" && widthOf(line)+1+widthOf(word) > width {
 			lines = append(lines, line)
 			line = ""
+		}
+		for widthOf(word) > max(width, 2) {
+			end, used := 0, 0
+			for i, r := range word {
+				if used += columnsOf(r); used > max(width, 2) {
+					end = i
+					break
+				}
+			}
+			lines = append(lines, word[:end])
+			word = word[end:]
 		}
 		if line != "" {
 			line += " "

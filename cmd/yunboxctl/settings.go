@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -52,10 +54,17 @@ With --json it is {"running","file","settings":[{"name","value","origin"},…]}.
 	}
 	show.Flags().StringVar(&file, "config", "", "`FILE` to read instead of asking the running box")
 	check := &cobra.Command{
-		Use: "check FILE", Short: "Check a file with settings, without starting anything", Args: cobra.ExactArgs(1),
-		Long: "check reads a file as yunboxd --config does. It exits with 2 and says what is wrong if yunboxd would\nnot start with it. YUNBOX_ variables of this shell count, as they do for yunboxd.",
-		RunE: func(_ *cobra.Command, args []string) error {
-			out, err := readSettings(args[0])
+		Use: "check [FILE]", Short: "Check a file with settings, without starting anything", Args: cobra.MaximumNArgs(1),
+		Long: `check reads a file as yunboxd --config does. It exits with 2 and says what is wrong if
+yunboxd would not start with it. YUNBOX_ variables of this shell count, as they do for
+yunboxd. Without FILE it is the one that the running box was started with, or else
+` + settingsFile + `.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := a.settingsOf(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			out, err := readSettings(file)
 			if err != nil {
 				return err
 			}
@@ -66,12 +75,34 @@ With --json it is {"running","file","settings":[{"name","value","origin"},…]}.
 				}
 			}
 			return a.print(map[string]any{"ok": true, "file": out.File, "settings": n}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s makes sense: %s\n", shown(args[0]), plural(n, "setting", "settings"))
+				fmt.Fprintf(w, "%s makes sense: %s\n", shown(file), plural(n, "setting", "settings"))
 			})
 		},
 	}
 	top.AddCommand(show, check)
 	return top
+}
+
+// settingsFile is the package's.
+const settingsFile = "/etc/yunbox/yunbox.toml"
+
+// settingsOf is the file that args name, or the one of the box here.
+func (a *app) settingsOf(ctx context.Context, args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	if c, err := a.local(); err == nil {
+		var out configAnswer
+		if err := c.call(ctx, "GET", "/local/config", nil, &out); err == nil && out.File != "" {
+			return out.File, nil
+		} else if err == nil {
+			return "", usagef("the box on this machine was started without a file: name one")
+		}
+	}
+	if _, err := os.Stat(settingsFile); err != nil {
+		return "", usagef("no box answers on this machine, and there is no %s: name the file", settingsFile)
+	}
+	return settingsFile, nil
 }
 
 // readSettings reads settings as a daemon would that is started now from here.

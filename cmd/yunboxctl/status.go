@@ -81,7 +81,11 @@ func (s *boxStatus) attention(now time.Time) []doctor.Finding {
 	if n := s.Network; n != nil && n.MDNS != "off" {
 		switch {
 		case n.Error != "":
-			find(doctor.Warn, "mdns", "The box is not announced on the network as it should: "+n.Error+".", "`yunboxctl doctor` says more. Apps reach the box by its address.")
+			do := "`yunboxctl doctor` says more. Apps reach the box by its address."
+			if n.MDNS == "avahi" {
+				do = avahiDo
+			}
+			find(doctor.Warn, "mdns", "Not announced on the network as it should be: "+n.Error+".", do)
 		case n.Seen != nil && !*n.Seen:
 			find(doctor.Warn, "mdns", "The box does not see itself on the network.", "Is UDP port 5353 open in the firewall? `yunboxctl doctor` looks again.")
 		}
@@ -141,13 +145,13 @@ const shownAttention = 4
 func (s *boxStatus) draw(x screen, attention []doctor.Finding, now time.Time) {
 	head := fmt.Sprintf("%s, version %s, up %s: ", s.Name, s.Version, clock(time.Duration(s.Uptime*float64(time.Second))))
 	if len(attention) == 0 {
-		x.line(head+"all is well", green)
+		x.broken(head+"all is well", green, 0)
 	} else {
 		colour := yellow
 		if attention[0].State == doctor.Fail {
 			colour = red
 		}
-		x.line(head+plural(int64(len(attention)), "thing needs", "things need")+" looking after", colour)
+		x.broken(head+plural(int64(len(attention)), "thing needs", "things need")+" looking after", colour, 0)
 	}
 	room := shownAttention
 	if len(attention) > room {
@@ -162,11 +166,11 @@ func (s *boxStatus) draw(x screen, attention []doctor.Finding, now time.Time) {
 		if f.State == doctor.Fail {
 			mark = "!! "
 		}
-		x.line(mark+f.Says, bold)
-		x.line("   "+f.Do, "")
+		x.broken(mark+f.Says, bold, len(mark))
+		x.broken("   "+f.Do, "", 3)
 	}
 	for _, row := range s.rows(now) {
-		x.line(fmt.Sprintf("%-13s%s", row[0], row[1]), "")
+		x.broken(fmt.Sprintf("%-13s%s", row[0], row[1]), "", 13)
 	}
 }
 
@@ -230,7 +234,7 @@ func (s *boxStatus) announced() string {
 	case n.MDNS == "off":
 		return "not announced: mdns is off"
 	case len(n.Links) == 0:
-		return "NOT announced yet, or there is none"
+		return "NOT announced: not yet, or there is no network"
 	}
 	text := "announced by " + speaker(n.MDNS) + " on " + strings.Join(n.Links, ", ")
 	switch {

@@ -70,7 +70,7 @@ func drawQR(w io.Writer, text string) {
 	}
 	const margin = 4
 	black := func(x, y int) bool { return code.Black(x, y) }
-	color := isTerminal(w)
+	color := screenOf(w).moves // NO_COLOR does not count: scanners need dark on light
 	for y := -margin; y < code.Size+margin; y += 2 {
 		var line strings.Builder
 		for x := -margin; x < code.Size+margin; x++ {
@@ -101,7 +101,7 @@ func columns(w io.Writer, rows [][]string) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], len([]rune(c)))
+			widths[i] = max(widths[i], widthOf(c))
 		}
 	}
 	for _, r := range rows {
@@ -109,11 +109,20 @@ func columns(w io.Writer, rows [][]string) {
 		for i, c := range r {
 			line.WriteString(c)
 			if i < len(r)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-len([]rune(c))+2))
+				line.WriteString(strings.Repeat(" ", widths[i]-widthOf(c)+2))
 			}
 		}
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
+}
+
+// listed is columns, or what is said where there is nothing to list.
+func listed(w io.Writer, rows [][]string, none string) {
+	if len(rows) == 0 {
+		fmt.Fprintln(w, none)
+		return
+	}
+	columns(w, rows)
 }
 
 // shown makes a name from the disk or the network safe for a terminal: control

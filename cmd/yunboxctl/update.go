@@ -132,7 +132,7 @@ was kept. Exit code 1 says that the new version is not in place.`,
 	}
 	top.Flags().StringVar(&url, "url", "", "fetch it from this https address; that the box asked is in its register of what left it")
 	top.Flags().StringVar(&box, "from-box", "", "fetch it from the box at HOST[:PORT] on this network")
-	top.Flags().BoolVar(&only, "only-verify", false, "verify it and let it wait: `update install` installs it")
+	top.Flags().BoolVar(&only, "only-verify", false, "verify it and let it wait; then 'yunboxctl update install' installs it")
 	simple := func(use, short, method, path string) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.NoArgs,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,6 +24,7 @@ import (
 
 	"yunbox.local/daemon/doctor"
 	"yunbox.local/daemon/problem"
+	"yunbox.local/discovery"
 )
 
 func cmdUnpack(ts *testscript.TestScript, neg bool, args []string) {
@@ -44,8 +46,6 @@ func cmdUnpack(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), all.Bytes(), 0o600))
 }
 
-// A box with everything wrong at once, and names as long as they may be, still fits a
-// serial console.
 // Who announces the box, and whether it sees itself. R02
 func TestStatusSaysHowTheBoxIsFound(t *testing.T) {
 	for _, c := range []struct {
@@ -54,7 +54,7 @@ func TestStatusSaysHowTheBoxIsFound(t *testing.T) {
 	}{
 		{`null`, "not said", false},
 		{`{"mdns":"off","links":[],"seen":null,"error":null}`, "mdns is off", false},
-		{`{"mdns":"own","links":[],"seen":null,"error":null}`, "NOT announced yet", false},
+		{`{"mdns":"own","links":[],"seen":null,"error":null}`, "NOT announced: not yet", false},
 		{`{"mdns":"own","links":["eth0","wlan0"],"seen":null,"error":null}`, "announced by the box itself on eth0, wlan0", false},
 		{`{"mdns":"avahi","links":["eth0"],"seen":true,"error":null}`, "announced by Avahi on eth0; it sees itself", false},
 		{`{"mdns":"own","links":["eth0"],"seen":false,"error":null}`, "does NOT see itself", true},
@@ -71,6 +71,41 @@ func TestStatusSaysHowTheBoxIsFound(t *testing.T) {
 	}
 }
 
+// What is in the way is said also where the box is seen, and with what to do. R02
+func TestDoctorSaysWhyTheBoxIsNotAnnounced(t *testing.T) {
+	here := []discovery.Found{{Text: map[string]string{"id": "OTHER"}}, {Text: map[string]string{"id": "box"}, Addrs: make([]netip.Addr, 2)}}
+	for _, c := range []struct {
+		network, says, do string
+		found             []discovery.Found
+		state             doctor.State
+	}{
+		{`{"mdns":"own"}`, "finds itself on the network, with 2 addresses that it answers to. It is announced by the box itself.", "", here, doctor.OK},
+		{`{"mdns":"own"}`, "does not find itself", "firewall", here[:1], doctor.Warn},
+		{`{"mdns":"own","error":"address already in use"}`, "finds itself", "`ss -ulpn sport = 5353`", here, doctor.Warn},
+		{`{"mdns":"avahi","error":"avahi-daemon failed: Timeout"}`, "In the way: avahi-daemon failed: Timeout.", "`systemctl restart avahi-daemon`", here, doctor.Warn},
+		{`{"mdns":"avahi","error":"avahi-daemon does not run"}`, "It should be announced by Avahi. In the way: avahi-daemon does not run.", "`systemctl restart avahi-daemon`", nil, doctor.Warn},
+		{`null`, "finds itself on the network, with 2 addresses that it answers to.", "", here, doctor.OK},
+		{`{"mdns":"own"},"addresses":["https://127.0.0.1:1/","https://[::1]:1/","https://localhost:1/"]`, "listens on this computer only", "Set https to", here, doctor.Warn},
+		{`{"mdns":"own"},"addresses":["https://127.0.0.1:1/","https://192.0.2.1:1/"]`, "finds itself", "", here, doctor.OK},
+	} {
+		var s boxStatus
+		if err := json.Unmarshal([]byte(`{"id":"BOX","bound":true,"network":`+c.network+`}`), &s); err != nil {
+			t.Fatal(err)
+		}
+		f := sight(c.found, s)
+		if f.State != c.state || !strings.Contains(f.Says, c.says) || !strings.Contains(f.Do, c.do) || (f.Do == "") != (c.do == "") {
+			t.Errorf("%s: %+v", c.network, f)
+		}
+		for _, f := range s.attention(time.Now()) {
+			if f.Check == "mdns" && s.Network.MDNS == "avahi" && !strings.Contains(f.Do, c.do) {
+				t.Errorf("%s: %+v", c.network, f)
+			}
+		}
+	}
+}
+
+// A box with everything wrong at once, and names as long as they may be, still fits a
+// serial console.
 func TestStatusFitsAScreen(t *testing.T) {
 	long := strings.Repeat("云盒子", 7)
 	old := time.Now().Add(-100 * 24 * time.Hour)

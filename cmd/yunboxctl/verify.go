@@ -61,10 +61,8 @@ With --json each line on standard output is an event:
   {"event":"done","files":…,"safe":…,"not_safe":…,"bytes":…,"receipts":…}
 trash is what you deleted from the box: it is there still, and not for long.
 
-Exit codes: 0 every file is safe, 3 some are not, 1 a receipt is not genuine, others
-as everywhere.
-
-` + exitCodes,
+Exit codes: 0 every file is safe, 3 some are not, 1 a receipt is not genuine; the others
+are those of "yunboxctl --help".`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, p := range o.exclude {
 				if _, err := path.Match(p, ""); err != nil {

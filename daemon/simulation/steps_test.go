@@ -49,7 +49,7 @@ func (w *world) draw() *act {
 			return choice.draw(p)
 		}
 	}
-	return &act{name: "wait", do: func() error { time.Sleep(time.Duration(w.rng.IntN(int(time.Minute)))); return nil }}
+	return &act{name: "wait", do: func() error { time.Sleep(time.Duration(w.rng.Int64N(int64(time.Minute)))); return nil }}
 }
 
 // one is one step of the world: an act, with or without a fault or a cut in it, or
