@@ -32,6 +32,21 @@ type rowBox struct {
 	old   bool              // does not know all that is said of a file
 }
 
+// cutsTwo says when to cut two of the requests: each after it has brought some files, and
+// long before all are there, however they are shared out.
+func (b *rowBox) cutsTwo() func(request int) bool {
+	cuts, said := 0, map[int]int{}
+	return func(request int) bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if said[request]++; cuts == 2 || said[request] <= 20 || len(b.kept) > 150 {
+			return false
+		}
+		cuts++
+		return true
+	}
+}
+
 func (b *rowBox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/.well-known/yunbox":
@@ -137,6 +152,7 @@ func TestPushManyToARequest(t *testing.T) {
 	write("refused once", "the box had no time")
 	write("deleted", "its owner deleted it a moment ago")
 	b := &rowBox{t: t, kept: map[string]string{}, alone: map[string]string{}}
+	cut := b.cutsTwo()
 	b.verdict = func(request int, path, _ string) (string, bool) {
 		switch path {
 		case "lied about":
@@ -146,7 +162,7 @@ func TestPushManyToARequest(t *testing.T) {
 		case "deleted":
 			return `"problem":{"type":"urn:yunbox:problem:deleted","title":"t"}`, false
 		}
-		return "", request <= 2 && path > "100" // both rows of the first try are cut
+		return "", cut(request)
 	}
 	srv := httptest.NewServer(b)
 	t.Cleanup(srv.Close)
