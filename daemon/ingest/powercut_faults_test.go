@@ -24,6 +24,7 @@ import (
 // delete. What was acknowledged is there after it, and no name is without its bytes.
 func TestFaultsAndPowerCuts(t *testing.T) { // R01 R05
 	h := newHousehold(t)
+	h.faulty = true
 	lives := 0
 	for begin := time.Now(); lives < 5 || lives < 100 && time.Since(begin) < 2*time.Second; lives++ {
 		b := h.box()

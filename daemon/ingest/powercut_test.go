@@ -38,6 +38,8 @@ type household struct {
 	ages atomic.Int64 // how far the clock is ahead
 	next atomic.Int64 // numbers the uploads
 
+	faulty bool // the disk fails, not only its power
+
 	mu      sync.Mutex
 	stored  map[string]told // what was acknowledged, by user and path
 	pending map[string]told // resumable uploads that were begun, by id
@@ -253,9 +255,10 @@ func (h *household) resume(b *box, all bool) {
 		}
 		delete(h.pending, id)
 		info, err := b.in.Describe(ctx, x.user, id)
-		if x.finishing && problem.KindOf(err) == problem.NotFound {
-			// The cut came between the two halves of a rename. The phone was not
-			// told "stored" and still has the bytes.
+		if (x.finishing || h.faulty) && problem.KindOf(err) == problem.NotFound {
+			// The cut came between the two halves of a rename, or a sync failed, after
+			// which nothing is kept of an upload. The phone was not told "stored" and
+			// still has the bytes.
 			continue
 		}
 		if err != nil {
