@@ -41,11 +41,6 @@ func LimitMemory(conf config.Config, log *slog.Logger) config.Config {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(share(int64(conf.MemoryMiB) << 20).heap)
 	}
-	// What lives is a third of that limit, which is what bounds the heap: collecting at
-	// twice of what lives, too, would only cost time, 5 % of what small files take.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
 	return conf
 }
 
