@@ -151,8 +151,8 @@ func Listings() []Listing {
 		{"add usage", addUsage, []any{1, 1, 1, ref, 1}},
 		{"move usage", moveUsage, []any{1, 1, 1, 1}},
 		{"move folders", moveFolders, []any{1, 1, "[]"}},
-		{"new names", newNamesOf, slices.Repeat([]any{1}, 41)},
-		{"insert offers", insertOffers, slices.Repeat([]any{1}, 44)},
+		{"new names", newNamesOf, slices.Repeat([]any{1}, newNamesUser)},
+		{"insert offers", insertOffers, slices.Repeat([]any{1}, 4+5*Together)},
 	}
 }
 

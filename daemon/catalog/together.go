@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,18 +15,12 @@ import (
 // each, and eight are reached more often.
 const Together = 8
 
-// Plain says whether AddTogether takes e: nothing depends on what is there under its
-// name or with its content.
-func (e Entry) Plain() bool {
-	return !e.Once && !e.Beside && !e.IfAbsent && e.IfRef.IsZero() && !kept(e.Sums)
-}
-
-// AddTogether is Add for exactly Together entries of one person and one device, all of
-// them Plain, and Offer for each, by a sixth of the statements. It takes them only if each
-// is what nearly all are: a new name in a folder that exists, with a content that the
-// person never had. If one is anything else it says false, and has changed nothing that
-// Add would not change as well. After an error, which may be problem.Quota although some
-// of them had room, tx must be undone.
+// AddTogether is Add for exactly Together entries of one person and one device, and Offer
+// for each, by a seventh of the statements. It takes them only if each is what nearly all
+// are: a new name in a folder that exists, with a content that the person never had and
+// that has no sums to keep. So IfAbsent, Beside and Once hold by themselves. If one is
+// anything else it says false, and has changed nothing. After an error, which may be
+// problem.Quota although some of them had room, tx must be undone.
 func (c *Catalog) AddTogether(tx *db.Tx, entries []Entry) (added []Added, ok bool, err error) {
 	if c.hurt.Load() || len(entries) != Together || !distinct(entries) {
 		return nil, false, nil
@@ -91,12 +86,12 @@ func (c *Catalog) AddTogether(tx *db.Tx, entries []Entry) (added []Added, ok boo
 	return added, true, c.dropOffers(tx, first.User, first.Device, Together)
 }
 
-// distinct says whether the entries are of one person and device, and no two have one
-// name or one content.
+// distinct says whether the entries are of one person and device, no two have one name or
+// one content, and none needs more than a new row in each table.
 func distinct(entries []Entry) bool {
 	for i := range entries {
 		e := &entries[i]
-		if e.User != entries[0].User || e.Device != entries[0].Device || !e.Plain() {
+		if e.User != entries[0].User || e.Device != entries[0].Device || !e.IfRef.IsZero() || kept(e.Sums) {
 			return false
 		}
 		for j := range entries[:i] {
@@ -111,7 +106,7 @@ func distinct(entries []Entry) bool {
 // newNames returns the folders of the entries, if they exist and neither the names in
 // them nor the contents are known there, and if the identifiers are free.
 func newNames(tx *db.Tx, entries []Entry, ids []ident.ItemID) (folders []int64, ok bool, err error) {
-	args := make([]any, 0, 1+5*Together)
+	args := make([]any, 0, newNamesUser)
 	for i := range entries {
 		folder, name := split(entries[i].Path)
 		if slices.Contains(ids[:i], ids[i]) {
@@ -137,15 +132,18 @@ func newNames(tx *db.Tx, entries []Entry, ids []ident.ItemID) (folders []int64, 
 	return folders, n == len(entries), errors.Join(err, rows.Err(), rows.Close())
 }
 
+// newNamesUser is the number of the last parameter of newNamesOf, the person.
+const newNamesUser = 5*Together + 1
+
 // The statements of AddTogether: those of Add and Offer, for as many rows.
 var (
-	newNamesOf = `SELECT v.column1, f.id FROM (VALUES ` + rowsOf(`(?, ?, ?, ?, ?)`) + `) v
-CROSS JOIN usage g ON g.user = +?41 CROSS JOIN folder f ON f.user = +?41 AND f.path = v.column2
+	newNamesOf = strings.ReplaceAll(`SELECT v.column1, f.id FROM (VALUES `+rowsOf(`(?, ?, ?, ?, ?)`)+`) v
+CROSS JOIN usage g ON g.user = +?user CROSS JOIN folder f ON f.user = +?user AND f.path = v.column2
 WHERE NOT EXISTS (SELECT 1 FROM item WHERE folder = f.id AND name = v.column3)
   AND NOT EXISTS (SELECT 1 FROM folder c WHERE c.parent = f.id AND c.name = v.column3)
-  AND NOT EXISTS (SELECT 1 FROM item WHERE ref = v.column4 AND user = +?41)
-  AND NOT EXISTS (SELECT 1 FROM version WHERE ref = v.column4 AND user = +?41)
-  AND NOT EXISTS (SELECT 1 FROM item WHERE id = v.column5)`
+  AND NOT EXISTS (SELECT 1 FROM item WHERE ref = v.column4 AND user = +?user)
+  AND NOT EXISTS (SELECT 1 FROM version WHERE ref = v.column4 AND user = +?user)
+  AND NOT EXISTS (SELECT 1 FROM item WHERE id = v.column5)`, "?user", fmt.Sprint("?", newNamesUser))
 
 	addBlobs = strings.Replace(addBlob, `(?, ?, ?, ?)`, rowsOf(`(?, ?, ?, ?)`), 1)
 

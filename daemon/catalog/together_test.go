@@ -10,6 +10,7 @@ import (
 	"yunbox.local/daemon/catalog"
 	"yunbox.local/daemon/db"
 	"yunbox.local/daemon/ident"
+	"yunbox.local/storage"
 )
 
 // dump is all that is in the catalogue but times and identifiers, in an order of its own.
@@ -21,6 +22,7 @@ func (b *box) dump() string {
 			FROM item i LEFT JOIN folder f ON f.id = i.folder ORDER BY i.user, i.seq`,
 		`SELECT 'version', v.user, i.name, v.seq, hex(v.ref), v.size FROM version v JOIN item i ON i.id = v.item ORDER BY v.user, v.seq`,
 		`SELECT 'blob', hex(ref), hex(sha1), size, dead, doubted, verified FROM blob ORDER BY ref`,
+		`SELECT 'sums', hex(ref), length(sums) FROM blob_sums ORDER BY ref`,
 		`SELECT 'total', blobs, bytes FROM blob_total`,
 		`SELECT 'usage', user, items, bytes, distinct_bytes, seq FROM usage ORDER BY user`,
 		`SELECT 'folder', user, path, name, seq FROM folder ORDER BY user, path`,
@@ -153,7 +155,7 @@ func someEntries(rng *rand.Rand, round int) []catalog.Entry {
 		e := entry(u, fmt.Sprintf("%s%d-%d.jpg", dir, round, i), fmt.Sprintf("%d %d", round, i))
 		e.SourceBy, e.Taken = pick(rng, []string{"", "name"}), catalog.Taken{Time: e.MTime, Local: rng.IntN(2) == 0, From: "name"}
 		if i == odd {
-			switch old := max(round-rng.IntN(4), 0); rng.IntN(12) {
+			switch old := max(round-rng.IntN(4), 0); rng.IntN(14) {
 			case 0:
 				e.Path = fmt.Sprintf("DCIM/Camera/%d-%d.jpg", old, rng.IntN(8))
 			case 1:
@@ -164,11 +166,17 @@ func someEntries(rng *rand.Rand, round int) []catalog.Entry {
 			case 3:
 				e.Path = pick(rng, []string{"DCIM", "DCIM/Camera"})
 			case 4:
-				e.Once = true
-			case 5:
-				e.Beside = true
-			case 6:
-				e.IfAbsent = true
+				if e.Once = true; rng.IntN(2) == 0 {
+					o := entry(u, "", fmt.Sprintf("%d %d", old, rng.IntN(8)))
+					e.Ref, e.SHA1, e.Size = o.Ref, o.SHA1, o.Size
+				}
+			case 5, 6:
+				if e.Beside, e.IfAbsent = rng.IntN(2) == 0, true; e.Beside {
+					e.IfAbsent = false
+				}
+				if rng.IntN(2) == 0 {
+					e.Path = fmt.Sprintf("DCIM/Camera/%d-%d.jpg", old, rng.IntN(8))
+				}
 			case 7:
 				e.User = ident.UserID(3 - u)
 			case 8:
@@ -179,6 +187,10 @@ func someEntries(rng *rand.Rand, round int) []catalog.Entry {
 				if i > 0 {
 					e.Path = list[rng.IntN(i)].Path
 				}
+			case 12:
+				e.IfRef = list[0].Ref
+			case 13:
+				e.Sums = make(storage.Sums, storage.SumsFrom/storage.SumChunk+1)
 			case 11:
 				if i > 0 {
 					o := list[rng.IntN(i)]

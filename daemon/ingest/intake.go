@@ -581,7 +581,7 @@ func (r *recorder) together(batch []*commitment) (ok bool, err error) {
 		if entries[k], err = r.entry(x); err != nil {
 			return false, err
 		}
-		if x.intake.persisted || !entries[k].Plain() {
+		if x.intake.persisted {
 			return false, nil
 		}
 	}
