@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"yunbox.local/daemon/problem"
 )
 
@@ -46,7 +44,7 @@ func (m *importer) sendBatch(ctx context.Context, batch []importFile) error {
 	for len(small) >= manyFrom && !m.apart.Load() {
 		before := len(small)
 		var err error
-		if small, err = m.sendRows(ctx, small); err != nil {
+		if small, err = m.sendMany(ctx, small); err != nil {
 			return err
 		}
 		if len(small) == before {
@@ -109,32 +107,12 @@ func (m *importer) here(ctx context.Context, batch []importFile) (map[string]boo
 	return here, nil
 }
 
-// sendRows makes some requests with many files each, and returns those that were not
-// dealt with.
-func (m *importer) sendRows(ctx context.Context, files []importFile) (left []importFile, err error) {
-	outer := ctx
-	var next atomic.Int64
-	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(outer)
-	for range min(manyStreams, m.jobs) {
-		g.Go(func() error {
-			l := &importLoad{m: m, files: files, next: &next}
-			r := newRow(l)
-			err := r.send(ctx, m.c, "")
-			mu.Lock()
-			defer mu.Unlock()
-			r.unsettled(func(n int) { left = append(left, l.begun[n]) })
-			return err
-		})
-	}
-	err = g.Wait()
-	if err == nil && outer.Err() != nil {
-		err = context.Cause(outer)
-	}
-	if n := min(int(next.Load()), len(files)); n < len(files) {
-		left = append(left, files[n:]...)
-	}
-	return left, err
+// sendMany sends some files in rows, and returns those that were not dealt with.
+func (m *importer) sendMany(ctx context.Context, files []importFile) (left []importFile, err error) {
+	return sendRows(ctx, m.c, "", min(manyStreams, m.jobs), files, func(next *atomic.Int64) (cargo, func(*row) []importFile) {
+		l := &importLoad{m: m, files: files, next: next}
+		return l, l.unsettled
+	})
 }
 
 // importLoad is the cargo of one row: it takes the next file that no other row has taken.
@@ -165,6 +143,12 @@ func (l *importLoad) open() (fileAhead, io.Reader, bool) {
 			Path: l.m.target(f.Path), Size: f.Size, SHA256: f.SHA256, Source: f.source(), MTime: f.MTime, Again: l.m.again, Absent: true,
 		}, io.NewSectionReader(l.m.file, f.from, f.Size), true
 	}
+}
+
+// unsettled are the files of the row that the box said nothing final of.
+func (l *importLoad) unsettled(r *row) (left []importFile) {
+	r.unsettled(func(n int) { left = append(left, l.begun[n]) })
+	return left
 }
 
 // moved implements cargo.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -122,21 +121,12 @@ template prints one to fill in; a language that is not needed is left out.`,
 			if err != nil {
 				return err
 			}
-			in := a.stdin
-			if file != "-" {
-				f, err := os.Open(file)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				in = f
-			}
-			data, err := io.ReadAll(io.LimitReader(in, 1<<20))
+			text, err := a.readText(file, 1<<20)
 			if err != nil {
 				return err
 			}
 			var draft map[string]any
-			if err := json.Unmarshal(data, &draft); err != nil {
+			if err := json.Unmarshal([]byte(text), &draft); err != nil {
 				return usagef("the draft is no JSON: %v", err)
 			}
 			switch {

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"yunbox.local/daemon/problem"
 )
 
@@ -60,32 +58,12 @@ func (p *pusher) sendSmall(ctx context.Context, jobs []job) (rest []job, err err
 	return append(small, rest...), nil
 }
 
-// sendMany makes some requests with many files each, and returns those that were not
-// dealt with.
+// sendMany sends some jobs in rows, and returns those that were not dealt with.
 func (p *pusher) sendMany(ctx context.Context, jobs []job) (left []job, err error) {
-	outer := ctx
-	var next atomic.Int64
-	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(outer)
-	for range min(manyStreams, p.opt.jobs) {
-		g.Go(func() error {
-			l := &pushLoad{p: p, jobs: jobs, next: &next}
-			r := newRow(l)
-			err := r.send(ctx, p.c, p.device)
-			mu.Lock()
-			defer mu.Unlock()
-			left = append(left, l.unsettled(r)...)
-			return err
-		})
-	}
-	err = g.Wait()
-	if err == nil && outer.Err() != nil {
-		err = context.Cause(outer)
-	}
-	if n := min(int(next.Load()), len(jobs)); n < len(jobs) {
-		left = append(left, jobs[n:]...)
-	}
-	return left, err
+	return sendRows(ctx, p.c, p.device, min(manyStreams, p.opt.jobs), jobs, func(next *atomic.Int64) (cargo, func(*row) []job) {
+		l := &pushLoad{p: p, jobs: jobs, next: next}
+		return l, l.unsettled
+	})
 }
 
 // pushLoad is the cargo of one row: it takes the next job that no other row has taken when

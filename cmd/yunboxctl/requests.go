@@ -103,7 +103,7 @@ standard input.`,
 				return usagef("request answer needs its TEXT, or --file")
 			case file != "":
 				var err error
-				if text, err = a.readText(file); err != nil {
+				if text, err = a.readText(file, maxAnswerFile); err != nil {
 					return err
 				}
 			default:
@@ -129,11 +129,11 @@ standard input.`,
 	return top
 }
 
-// maxTextFile is the most bytes of a text that is read from a file; the box takes less.
-const maxTextFile = 64 << 10
+// maxAnswerFile is the most bytes of an answer that are read from a file; the box takes less.
+const maxAnswerFile = 64 << 10
 
-// readText reads a text from a file, "-" for standard input.
-func (a *app) readText(name string) (string, error) {
+// readText reads a text of at most most bytes from a file, "-" for standard input.
+func (a *app) readText(name string, most int64) (string, error) {
 	in := a.stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -143,8 +143,8 @@ func (a *app) readText(name string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	b, err := io.ReadAll(io.LimitReader(in, maxTextFile+1))
-	if err != nil || len(b) > maxTextFile {
+	b, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err != nil || int64(len(b)) > most {
 		return "", usagef("%s cannot be read, or is too long", shown(name))
 	}
 	return string(b), nil

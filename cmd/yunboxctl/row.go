@@ -10,6 +10,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"yunbox.local/daemon/problem"
 )
@@ -48,6 +51,35 @@ type row struct {
 }
 
 func newRow(l cargo) *row { return &row{load: l, end: make(chan struct{}), done: map[int]bool{}} }
+
+// sendRows makes some requests at a time with many files each, and returns the files that
+// were not dealt with. begin makes the cargo of a request, which takes the next file that no
+// other has taken, and tells what is left of it.
+func sendRows[T any](ctx context.Context, c *client, device string, requests int, files []T, begin func(next *atomic.Int64) (cargo, func(*row) []T)) (left []T, err error) {
+	outer := ctx
+	var next atomic.Int64
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(outer)
+	for range requests {
+		g.Go(func() error {
+			load, unsettled := begin(&next)
+			r := newRow(load)
+			err := r.send(ctx, c, device)
+			mu.Lock()
+			defer mu.Unlock()
+			left = append(left, unsettled(r)...)
+			return err
+		})
+	}
+	err = g.Wait()
+	if err == nil && outer.Err() != nil {
+		err = context.Cause(outer)
+	}
+	if n := min(int(next.Load()), len(files)); n < len(files) {
+		left = append(left, files[n:]...)
+	}
+	return left, err
+}
 
 // fileAhead is what stands before the bytes of a file.
 type fileAhead struct {
