@@ -12,9 +12,6 @@ import (
 // Whether another program has the port, or the box itself keeps it busy: only the first
 // excuses a version that is not found. R18
 func TestWhoKeepsThePortBusy(t *testing.T) {
-	if _, err := exec.LookPath("sleep"); err != nil {
-		t.Skip(err)
-	}
 	alone := func(_, _ string, _ syscall.RawConn) error { return nil } // a version that forgot to share
 	type holder struct {
 		fam    family

@@ -119,21 +119,27 @@ func (m *model) upload(ctx context.Context, s *storage.Store, rng *rand.Rand) er
 				return u.Close()
 			}
 		}
-		if rest := f.data[u.Offset():]; len(rest) > 0 {
-			if _, err := u.Write(ctx, u.Offset(), bytes.NewReader(rest)); err != nil {
-				return err
-			}
-		}
-		sealed, err := u.Seal(ctx)
+		sealed, err := f.sealed(ctx, u)
 		if err != nil {
 			return err
-		}
-		if sealed.Ref != f.ref() {
-			return fmt.Errorf("wrong: sealed as %s, want %s", sealed.Ref, f.ref())
 		}
 		batch = append(batch, sealed)
 	}
 	return m.commit(ctx, s, rng, batch)
+}
+
+// sealed sends what is missing of a content and ends the upload.
+func (f *fact) sealed(ctx context.Context, u *storage.Upload) (storage.Sealed, error) {
+	if rest := f.data[u.Offset():]; len(rest) > 0 {
+		if _, err := u.Write(ctx, u.Offset(), bytes.NewReader(rest)); err != nil {
+			return storage.Sealed{}, err
+		}
+	}
+	sealed, err := u.Seal(ctx)
+	if err == nil && sealed.Ref != f.ref() {
+		err = fmt.Errorf("wrong: sealed as %s, want %s", sealed.Ref, f.ref())
+	}
+	return sealed, err
 }
 
 func (m *model) commit(ctx context.Context, s *storage.Store, rng *rand.Rand, batch []storage.Sealed) error {
@@ -170,17 +176,9 @@ func (m *model) resume(ctx context.Context, s *storage.Store, rng *rand.Rand) er
 		return err
 	}
 	defer u.Close()
-	if rest := f.data[u.Offset():]; len(rest) > 0 {
-		if _, err := u.Write(ctx, u.Offset(), bytes.NewReader(rest)); err != nil {
-			return err
-		}
-	}
-	sealed, err := u.Seal(ctx)
+	sealed, err := f.sealed(ctx, u)
 	if err != nil {
 		return err
-	}
-	if sealed.Ref != f.ref() {
-		return fmt.Errorf("wrong: resumed and sealed as %s, want %s", sealed.Ref, f.ref())
 	}
 	return m.commit(ctx, s, rng, []storage.Sealed{sealed})
 }
